@@ -120,7 +120,7 @@ def cpp():
     for f in SPEC["descriptor"]:
         mask = (1 << f["width"]) - 1
         out.append(f"    d.{f['name']} = (w[{f['word']}] >> {f['lsb']}) & 0x{mask:x}u;")
-    out += ["    return d;", "  }", "  bool operator==(const descriptor&) const = default;", "};", "",
+    out += ["    return d;", "  }", "};", "",
             "/// A manifest's fields in memory order; a trivially copyable image of its 128 bytes.",
             "struct manifest {"]
     for f in SPEC["manifest"]:

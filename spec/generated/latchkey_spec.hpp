@@ -351,7 +351,6 @@ struct descriptor {
     d.add_shift = (w[20] >> 0) & 0x1fu;
     return d;
   }
-  bool operator==(const descriptor&) const = default;
 };
 
 /// A manifest's fields in memory order; a trivially copyable image of its 128 bytes.
