@@ -22,6 +22,11 @@ def snake(name):
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 
+def build_version():
+    major, minor, patch = (int(n) for n in (ROOT / "VERSION").read_text().split("."))
+    return major << 16 | minor << 8 | patch
+
+
 def check_spec():
     """Fields must not overlap, leave their word or share an offset."""
     used = {}
@@ -40,9 +45,12 @@ def check_spec():
 
 
 def systemverilog():
-    out = [f"// {NOTE}", "package lk_pkg;"]
+    out = [f"// {NOTE}", "// verilator lint_off UNUSEDPARAM  a package serves modules that use a part of it",
+           "package lk_pkg;"]
     for p in SPEC["parameters"]:
         out += [f"  // {p['doc']}.", f"  localparam int unsigned {p['name']} = {p['value']};"]
+    out += ["  // Version of the project: major << 16 | minor << 8 | patch.",
+            f"  localparam logic [31:0] BuildVersion = 32'h{build_version():08x};"]
     for e in SPEC["enums"]:
         out += ["", f"  // {e['doc']}.", f"  typedef enum logic [{e['width'] - 1}:0] {{"]
         rows = [f"    {camel(e['name'])}{v['name']} = {e['width']}'d{v['value']}" for v in e["values"]]
@@ -82,7 +90,7 @@ def systemverilog():
             "    h = (h ^ array_n) * 32'h01000193;",
             "    h = (h ^ spad_words) * 32'h01000193;",
             "    return h;",
-            "  endfunction", "endpackage"]
+            "  endfunction", "endpackage", "// verilator lint_on UNUSEDPARAM"]
     return "\n".join(out) + "\n"
 
 
@@ -91,6 +99,8 @@ def cpp():
            "namespace latchkey::spec {", ""]
     for p in SPEC["parameters"]:
         out.append(f"inline constexpr std::uint32_t {snake(p['name'])} = {p['value']};  // {p['doc']}")
+    out.append(f"inline constexpr std::uint32_t build_version = 0x{build_version():x};  "
+               "// Version of the project: major << 16 | minor << 8 | patch")
     for e in SPEC["enums"]:
         out += ["", f"/// {e['doc']}.", f"enum class {e['name']} : std::uint32_t {{"]
         out += [f"  {snake(v['name'])} = {v['value']},  ///< {v['doc']}" for v in e["values"]]
