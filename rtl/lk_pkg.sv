@@ -1,5 +1,6 @@
 // Generated from spec/latchkey.json by spec/generate.py; do not edit.
-// verilator lint_off UNUSEDPARAM  a package serves modules that use a part of it
+// A package serves modules that use a part of it.
+// verilator lint_off UNUSEDPARAM
 package lk_pkg;
   // Bytes of a page: the unit of fetching, encryption and authentication, one maximal AXI4 burst.
   localparam int unsigned PageBytes = 4096;

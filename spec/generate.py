@@ -45,7 +45,7 @@ def check_spec():
 
 
 def systemverilog():
-    out = [f"// {NOTE}", "// verilator lint_off UNUSEDPARAM  a package serves modules that use a part of it",
+    out = [f"// {NOTE}", "// A package serves modules that use a part of it.", "// verilator lint_off UNUSEDPARAM",
            "package lk_pkg;"]
     for p in SPEC["parameters"]:
         out += [f"  // {p['doc']}.", f"  localparam int unsigned {p['name']} = {p['value']};"]
