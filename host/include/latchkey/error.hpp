@@ -1,7 +1,7 @@
 // The one exception of the Latchkey host, and the exit codes of its tools.
 //
-// A message says three things: what failed, where (file, node, register, page), and what to do about
-// it. Code that catches an error decides by code(), never by the text.
+// A message says three things: what failed, where (file, node, register, page), and what to do
+// about it. Code that catches an error decides by code(), never by the text.
 #ifndef LATCHKEY_ERROR_HPP
 #define LATCHKEY_ERROR_HPP
 
