@@ -92,8 +92,8 @@ TEST(Keys, KwpWrapsAsNist) {
 TEST(Keys, KwpUnwrapsAsNistAndRefusesTheInvalid) {
   SKIP_WITHOUT_VECTORS();
   int good = 0, refused = 0;
-  for (const char* file : {"KWP_AD_128", "KWP_AD_192", "KWP_AD_256", "KWP_AD_128_inv",
-                           "KWP_AD_192_inv", "KWP_AD_256_inv"}) {
+  // The _inv files beside them are for the variant with the inverse cipher, another algorithm.
+  for (const char* file : {"KWP_AD_128", "KWP_AD_192", "KWP_AD_256"}) {
     for (const auto& c : load(std::string("keywrap/kwtestvectors/") + file + ".txt")) {
       const bytes key = hex(c.at("K")), wrapped = hex(c.at("C"));
       if (c.contains("FAIL") || !c.contains("P")) {
@@ -113,8 +113,8 @@ TEST(Keys, KwpUnwrapsAsNistAndRefusesTheInvalid) {
       }
     }
   }
-  EXPECT_GE(good, 500);
-  EXPECT_GE(refused, 50);
+  EXPECT_EQ(good, 1200);
+  EXPECT_EQ(refused, 300);
 }
 
 TEST(Keys, KwpRefusesImpossibleSizes) {
