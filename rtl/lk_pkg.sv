@@ -1,4 +1,6 @@
 // Generated from spec/latchkey.json by spec/generate.py; do not edit.
+// A package serves modules that use a part of it.
+// verilator lint_off UNUSEDPARAM
 package lk_pkg;
   // Bytes of a page: the unit of fetching, encryption and authentication, one maximal AXI4 burst.
   localparam int unsigned PageBytes = 4096;
@@ -36,6 +38,8 @@ package lk_pkg;
   localparam int unsigned BlobWords = 14;
   // Version of the descriptor, page, manifest and helper formats.
   localparam int unsigned FormatVersion = 1;
+  // Version of the project: major << 16 | minor << 8 | patch.
+  localparam logic [31:0] BuildVersion = 32'h00000100;
 
   // Operation of a descriptor.
   typedef enum logic [3:0] {
@@ -234,3 +238,4 @@ package lk_pkg;
     return h;
   endfunction
 endpackage
+// verilator lint_on UNUSEDPARAM

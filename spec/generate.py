@@ -22,6 +22,11 @@ def snake(name):
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 
+def build_version():
+    major, minor, patch = (int(n) for n in (ROOT / "VERSION").read_text().split("."))
+    return major << 16 | minor << 8 | patch
+
+
 def check_spec():
     """Fields must not overlap, leave their word or share an offset."""
     used = {}
@@ -40,9 +45,12 @@ def check_spec():
 
 
 def systemverilog():
-    out = [f"// {NOTE}", "package lk_pkg;"]
+    out = [f"// {NOTE}", "// A package serves modules that use a part of it.", "// verilator lint_off UNUSEDPARAM",
+           "package lk_pkg;"]
     for p in SPEC["parameters"]:
         out += [f"  // {p['doc']}.", f"  localparam int unsigned {p['name']} = {p['value']};"]
+    out += ["  // Version of the project: major << 16 | minor << 8 | patch.",
+            f"  localparam logic [31:0] BuildVersion = 32'h{build_version():08x};"]
     for e in SPEC["enums"]:
         out += ["", f"  // {e['doc']}.", f"  typedef enum logic [{e['width'] - 1}:0] {{"]
         rows = [f"    {camel(e['name'])}{v['name']} = {e['width']}'d{v['value']}" for v in e["values"]]
@@ -82,7 +90,7 @@ def systemverilog():
             "    h = (h ^ array_n) * 32'h01000193;",
             "    h = (h ^ spad_words) * 32'h01000193;",
             "    return h;",
-            "  endfunction", "endpackage"]
+            "  endfunction", "endpackage", "// verilator lint_on UNUSEDPARAM"]
     return "\n".join(out) + "\n"
 
 
@@ -91,6 +99,8 @@ def cpp():
            "namespace latchkey::spec {", ""]
     for p in SPEC["parameters"]:
         out.append(f"inline constexpr std::uint32_t {snake(p['name'])} = {p['value']};  // {p['doc']}")
+    out.append(f"inline constexpr std::uint32_t build_version = 0x{build_version():x};  "
+               "// Version of the project: major << 16 | minor << 8 | patch")
     for e in SPEC["enums"]:
         out += ["", f"/// {e['doc']}.", f"enum class {e['name']} : std::uint32_t {{"]
         out += [f"  {snake(v['name'])} = {v['value']},  ///< {v['doc']}" for v in e["values"]]
@@ -101,7 +111,14 @@ def cpp():
     out += ["", "/// Byte offsets of the registers on AXI-Lite.", "namespace reg {"]
     out += [f"inline constexpr std::uint32_t {r['name'].lower()} = 0x{r['offset']:x};  // {r['doc']}"
             for r in SPEC["registers"]]
-    out += ["}  // namespace reg", "",
+    out += ["}  // namespace reg", ""]
+    for k in SPEC["kernel_args"]:
+        out += [f"/// Register offsets of the arguments of {k['kernel']}.",
+                f"namespace {k['kernel'].removeprefix('latchkey_')}_arg {{"]
+        out += [f"inline constexpr std::uint32_t {a['name']} = 0x{a['offset']:x};  // {a['doc']}"
+                for a in k["args"]]
+        out += [f"}}  // namespace {k['kernel'].removeprefix('latchkey_')}_arg", ""]
+    out += [
             "/// Counters of a run, 64 bits each, from reg::counters on.",
             "enum class counter : std::uint32_t {"]
     out += [f"  {snake(c['name'])},  ///< {c['doc']}" for c in SPEC["counters"]]
@@ -140,6 +157,9 @@ def markdown():
            "Everything is little-endian. `spec/latchkey.json` is the source; the RTL, the host and this page are generated from it.",
            "", "## Registers", "", "| offset | name | access | meaning |", "|---|---|---|---|"]
     out += [f"| 0x{r['offset']:04x} | {r['name']} | {r['access']} | {r['doc']} |" for r in SPEC["registers"]]
+    for k in SPEC["kernel_args"]:
+        out += ["", f"## Arguments of {k['kernel']}", "", "| offset | name | type | meaning |", "|---|---|---|---|"]
+        out += [f"| 0x{a['offset']:04x} | {a['name']} | {a['type']} | {a['doc']} |" for a in k["args"]]
     out += ["", "## Counters", "", "| address | name | counts |", "|---|---|---|"]
     base = next(r["offset"] for r in SPEC["registers"] if r["name"] == "COUNTERS")
     out += [f"| 0x{base + 8 * i:04x} | {snake(c['name'])} | {c['doc']} |" for i, c in enumerate(SPEC["counters"])]
