@@ -1,16 +1,17 @@
 // Serial decoder for BCH(255, 131, 18), lk_bch_pkg: corrects up to 18 errors in 255 bits.
 //
-// 255 bits in (in_valid_i / in_ready_o), the coefficient of x^254 first; 255 corrected bits out in the
-// same order, one per cycle without gaps and without back-pressure, out_last_o with the last. fail_o is
-// valid with out_last_o and zero otherwise: the word was not within 18 errors of a code word, and the 255
-// bits just handed out are meaningless. Without fail_o they always are a code word, though with more than
-// 18 errors in rare cases (about 1 in 18!, 1.6e-16) not the one that was sent.
+// 255 bits in (in_valid_i / in_ready_o), the coefficient of x^254 first; 255 corrected bits out in
+// the same order, one per cycle without gaps and without back-pressure, out_last_o with the last.
+// fail_o is valid with out_last_o and zero otherwise: the word was not within 18 errors of a code
+// word, and the 255 bits just handed out are meaningless. Without fail_o they always are a code
+// word, though with more than 18 errors in rare cases (about 1 in 18!, 1.6e-16) not the one that
+// was sent.
 //
 // Three steps:
 //   1. syndromes  S_j = r(alpha^j), j odd, by Horner while the bits arrive; S_2j = S_j^2 is binary
 //      code's gift, so 18 registers do.
-//   2. error locator by Berlekamp-Massey without inversion, in Berlekamp's form for binary codes: 18
-//      iterations, one per odd syndrome. With lambda = B = gamma = 1, L = 0, iteration r = 0..17 is
+//   2. error locator by Berlekamp-Massey without inversion, in Berlekamp's form for binary codes:
+//      18 iterations, one per odd syndrome. With lambda = B = gamma = 1, L = 0, iteration r = 0..17 is
 //          d      = sum_(i=0..18) lambda_i S_(2r+1-i)                      (19 cycles)
 //          lambda = gamma lambda + d x B
 //          B      = x lambda_old, L = 2r+1-L, gamma = d   if d != 0 and L <= r
@@ -21,8 +22,8 @@
 //      lambda(alpha^i) for i = 1, 2, .. 255; a zero says that position x^(255-i) is wrong, which is
 //      just the order of the output. fail_o = L > 18 or the number of zeros is not L.
 //
-// SEC_CM: BCH.CONST_TIME. The number of cycles never depends on the data: 706 cycles from the last bit
-// in to the first bit out, 960 to the last one; a block takes 1,215 cycles at full input speed.
+// SEC_CM: BCH.CONST_TIME. The number of cycles never depends on the data: 706 cycles from the last
+// bit in to the first bit out, 960 to the last one; a block takes 1,215 cycles at full input speed.
 //
 // All registers are wiped as a word leaves, and on clear_i, which also drops the word under way.
 module lk_bch_decoder
@@ -160,7 +161,8 @@ module lk_bch_decoder
         end
 
         StUpdate: begin
-          // Coefficient i = 18 - count_q, at the top of the rotating registers; below index 0 is zero.
+          // Coefficient i = 18 - count_q, at the top of the rotating registers; below index 0 is
+          // zero.
           logic [7:0] b_prev, b_new;
           b_prev = (count_q == 9'(T)) ? 8'h00 : b_q[T-1];
           if (swap) b_new = (count_q == 9'(T)) ? 8'h00 : lam_q[T-1];
@@ -180,7 +182,8 @@ module lk_bch_decoder
             len_q   <= {iter_q, 1'b1} - len_q;
           end
           disc_q  <= '0;
-          // The window moves on by two: S_(2r+3) and S_(2r+2) = S_(r+1)^2, where S_(r+1) is at i = r.
+          // The window moves on by two: S_(2r+3) and S_(2r+2) = S_(r+1)^2, where S_(r+1) is at i =
+          // r.
           win_q   <= {win_q[T-2:0], gf_sqr(win_q[iter_q]), syn_q[0]};
           syn_q   <= {8'h00, syn_q[T-1:1]};
           iter_q  <= iter_q + 1'b1;

@@ -1,9 +1,10 @@
 // Systematic serial encoder for BCH(255, 131, 18), lk_bch_pkg. Part of the enrol build.
 //
-// 131 message bits in, 255 code word bits out, the coefficient of x^254 first: the message bits pass
-// straight through (in the cycle in which they are accepted), then 124 parity bits follow, x^123 first:
-// the remainder of message * x^124 divided by the generator. out_last_o marks the last parity bit; the
-// next message may follow in the next cycle. clear_i drops an unfinished word and wipes the register.
+// 131 message bits in, 255 code word bits out, the coefficient of x^254 first: the message bits
+// pass straight through (in the cycle in which they are accepted), then 124 parity bits follow,
+// x^123 first: the remainder of message * x^124 divided by the generator. out_last_o marks the last
+// parity bit; the next message may follow in the next cycle. clear_i drops an unfinished word and
+// wipes the register.
 //
 // Handshake: in_ready_o depends on out_ready_i, out_valid_o on in_valid_i; no other combinational
 // path from input to output.

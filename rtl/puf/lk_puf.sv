@@ -7,29 +7,30 @@
 // chain i%96. offset_i is taken at start_i. A start while busy_o is ignored.
 //
 // unstable_o counts the (challenge, chain) pairs of the last run whose votes were not unanimous.
-// resp_o is zero without resp_valid_o and every counter that knows responses is wiped at the end of a
-// run; nothing on this interface chooses a challenge.
+// resp_o is zero without resp_valid_o and every counter that knows responses is wiped at the end of
+// a run; nothing on this interface chooses a challenge.
 //
 // The challenges. Of all 2^64 challenges of a chain only 64 are used, because a chain has 65
 // parameters: its answer is the sign of w . phi with phi_i = (-1)^(c_i ^ c_i+1 ^ ... ^ c_63) for
 // i < 64 and phi_64 = 1. Random challenges therefore give answers that predict each other.
 // Challenge k is chosen such that phi_i = (-1)^parity(k & i), row k of the 64x64 Hadamard matrix in
-// Sylvester's order: c_i = s_i ^ s_(i+1) with s_i = parity(k & i), s_64 = 0. With Var(w) = (1, 2, ..,
-// 2, 1) the covariance of two differences of arrival k != l is
+// Sylvester's order: c_i = s_i ^ s_(i+1) with s_i = parity(k & i), s_64 = 0. With Var(w) = (1, 2,
+// .., 2, 1) the covariance of two differences of arrival k != l is
 //     sum_(i<64) 2 phi_i phi'_i  -  1 * phi_0 phi'_0  +  1  =  0 - 1 + 1  =  0,
-// since rows are orthogonal and column 0 is all ones: 64 uncorrelated Gaussians, so 64 independent bits
-// per chain in the ideal model, and not one more challenge has that property.
-// s is the exclusive-or, over the ones b of k, of the pattern whose bit i is bit b of i.
+// since rows are orthogonal and column 0 is all ones: 64 uncorrelated Gaussians, so 64 independent
+// bits per chain in the ideal model, and not one more challenge has that property. s is the
+// exclusive-or, over the ones b of k, of the pattern whose bit i is bit b of i.
 //
 // Votes are counted bit-sliced: plane p holds bit p of all 96 counters. Votes = 2^n - 1 makes the
 // majority the top plane.
 //
 // Health. In a run at offset 0 a chain whose 64 bits hold at most 7 or at least 57 ones counts as
-// stuck and raises health_fail_o, which keeps the verdict until the end of the next run at offset 0.
-// Stuck chains are dangerous because they look reliable: enrolment by margin would choose just their
-// bits, which everybody can guess. For a fair chain P(at most 7 or at least 57 of 64) = 7.6e-11, so
-// 96 chains raise a false alarm in 7.3e-9 of the readings; a chain with its arbiter off by 2 sigma
-// (97.7 % ones) is caught in 99.99 %. Other offsets bias the answers on purpose and are not judged.
+// stuck and raises health_fail_o, which keeps the verdict until the end of the next run at offset
+// 0. Stuck chains are dangerous because they look reliable: enrolment by margin would choose just
+// their bits, which everybody can guess. For a fair chain P(at most 7 or at least 57 of 64) =
+// 7.6e-11, so 96 chains raise a false alarm in 7.3e-9 of the readings; a chain with its arbiter off
+// by 2 sigma (97.7 % ones) is caught in 99.99 %. Other offsets bias the answers on purpose and are
+// not judged.
 //
 // Timing: constant, NumChallenges * (Votes * (EvalCycles + 1) + 1) + 1 cycles from the cycle after
 // start_i to done_o (31,745 at the defaults).
@@ -207,7 +208,8 @@ module lk_puf #(
           ones_q       <= '0;
           // SEC_CM: PUF.HEALTH
           if (offset_q == '0) begin
-            // At most 7: bits 6..3 are zero. At least 57: 64, or bits 5..3 are one and 2..0 not zero.
+            // At most 7: bits 6..3 are zero. At least 57: 64, or bits 5..3 are one and 2..0 not
+            // zero.
             health_fail_o <= |(~(ones_q[6] | ones_q[5] | ones_q[4] | ones_q[3]) | ones_q[6] |
                                (ones_q[5] & ones_q[4] & ones_q[3] &
                                 (ones_q[2] | ones_q[1] | ones_q[0])));

@@ -2,25 +2,27 @@
 //
 // Repeating a race says little about which bits will survive heat and age: with 5 % noise most bits
 // are unanimous. So the bits are chosen by margin: a bit survives margin m when it reads the same
-// with the delay lines set to +m and to -m, which means that its difference of arrival is more than m
-// steps away from the decision. Margins MarginFirst, MarginFirst - MarginStep, .. MarginLast are
+// with the delay lines set to +m and to -m, which means that its difference of arrival is more than
+// m steps away from the decision. Margins MarginFirst, MarginFirst - MarginStep, .. MarginLast are
 // tried in turn until at least Keep of the 96 * 64 bits survive; the first such margin is the
-// largest of the list, so the choice is as reliable as the device allows. When MarginLast leaves
-// fewer, enrolment fails: such a device has too small a spread or delay lines that do not work.
-// A first run at offset 0 serves the health test; a stuck chain fails the enrolment, because
-// stuck bits survive every margin and are no secret.
+// largest of the list, so the choice is as reliable as the device allows. Enrolment fails when
+// MarginLast leaves fewer (the delay lines are too coarse for the spread of this device), and also
+// when MarginFirst already leaves enough (they are too weak to tell good bits from bad, or dead:
+// with no delay lines at all every bit would survive). A first run at offset 0 serves the health
+// test; a stuck chain fails the enrolment, because stuck bits survive every margin and are no
+// secret.
 //
 // Exactly Keep bits: of the survivors in ascending order of i = challenge * 96 + chain the first
-// Keep are taken. The rule looks at positions only, never at values, and the positions surviving say
-// something about the magnitude of a difference, not about its sign; so, if the population has no
-// skew, dropping the last ones neither biases the bits that stay nor lets the public mask tell them.
-// (With skew, margin selection itself amplifies it; no rule for the tail mends that.)
+// Keep are taken. The rule looks at positions only, never at values, and the positions surviving
+// say something about the magnitude of a difference, not about its sign; so, if the population has
+// no skew, dropping the last ones neither biases the bits that stay nor lets the public mask tell
+// them. (With skew, margin selection itself amplifies it; no rule for the tail mends that.)
 //
 // start_i begins; done_o pulses at the end, fail_o is valid with it and keeps until the next start.
-// margin_o is the margin used. On success rd_mask_o / rd_resp_o give word rd_idx_i (challenge) one cycle
-// after the address while idle: bit c is chain c; response bits outside the mask read zero. On failure
-// and on clear_i (any time; 64 cycles; an enrolment under way ends without done_o) both memories are
-// wiped. The sampler must be idle or left alone until its done_o after a clear.
+// margin_o is the margin used. On success rd_mask_o / rd_resp_o give word rd_idx_i (challenge) one
+// cycle after the address while idle: bit c is chain c; response bits outside the mask read zero.
+// On failure and on clear_i (any time; 64 cycles; an enrolment under way ends without done_o) both
+// memories are wiped. The sampler must be idle or left alone until its done_o after a clear.
 module lk_puf_select #(
   parameter int unsigned NumChains   = 96,
   parameter int unsigned Keep        = 2040,
@@ -51,10 +53,11 @@ module lk_puf_select #(
 );
   localparam int unsigned Cw = $clog2(NumChains * 64 + 1);
 
-  if (MarginFirst > 127 || MarginLast < 1 || MarginLast > MarginFirst || MarginStep < 1) begin : gen_m
-    $fatal(1, "%m: margins must satisfy 127 >= MarginFirst >= MarginLast >= 1, MarginStep >= 1");
+  if (MarginFirst > 127 || MarginLast < 1 || MarginLast >= MarginFirst || MarginStep < 1)
+  begin : gen_bad_margin
+    $fatal(1, "%m: margins must satisfy 127 >= MarginFirst > MarginLast >= 1, MarginStep >= 1");
   end
-  if (Keep < 1 || Keep > NumChains * 64) begin : gen_keep
+  if (Keep < 1 || Keep > NumChains * 64) begin : gen_bad_keep
     $fatal(1, "%m: Keep must be 1..%0d, got %0d", NumChains * 64, Keep);
   end
 
@@ -230,7 +233,10 @@ module lk_puf_select #(
 
         StCheck: begin
           idx_q <= '0;
-          if (32'(count_q) >= Keep) begin
+          if (32'(count_q) >= Keep && 32'(margin_q) == MarginFirst) begin
+            state_q   <= StWipe;
+            failing_q <= 1'b1;
+          end else if (32'(count_q) >= Keep) begin
             state_q <= StTrimRead;
             count_q <= Cw'(Keep);
           end else if (32'(margin_q) < MarginLast + MarginStep) begin
@@ -244,7 +250,8 @@ module lk_puf_select #(
           end
         end
 
-        // Trimming: bit after bit from the lowest, until a word is empty or nothing is left to keep.
+        // Trimming: bit after bit from the lowest, until a word is empty or nothing is left to
+        // keep.
         StTrimRead: state_q <= StTrimWord;
 
         StTrimWord: begin

@@ -18,10 +18,10 @@
 // The first half of EvalCycles lets the edge run and the arbiter settle, the second drains both
 // paths. 86 LUT and their routing need some 30 ns: 16 cycles of 300 MHz are 53 ns.
 //
-// Unevaluated: delays, entropy and reliability of this cell have not been measured on silicon, and no
-// published figure exists for an arbiter PUF on UltraScale+. Symmetry has to come from one routed
-// macro (LOC, BEL, LOCK_PINS, FIXED_ROUTE) replicated by relative column: see constraints/. Without
-// it the two paths differ by far more than the variation that is to be measured.
+// Unevaluated: delays, entropy and reliability of this cell have not been measured on silicon, and
+// no published figure exists for an arbiter PUF on UltraScale+. Symmetry has to come from one
+// routed macro (LOC, BEL, LOCK_PINS, FIXED_ROUTE) replicated by relative column: see constraints/.
+// Without it the two paths differ by far more than the variation that is to be measured.
 //
 // The attributes keep synthesis from merging the two paths, which are logically the same signal.
 module prim_xilinx_puf_chain #(

@@ -22,12 +22,12 @@
 //
 //   delta0 + skew + kT (T - T0) g1 + kV (V - V0) g2 + a sqrt(age) g3 + step * offset + N(0, sn^2)
 //
-// is positive; g1, g2, g3 and skew are weight vectors like w, dotted with the same phi, and g1 to g3
-// are different in every die. sn = 0.158 gives atan(0.158)/pi = 5.0 % of flipped single races. kT,
-// kV and a are fixed by the drift at the corner: 60 K, 5 % of the voltage and 10 years away from
-// (25 C, 0.85 V, new) the three together amount to `corner_drift` sigma, shared out as
-// 64 % temperature, 25 % voltage, 11 % age of the variance. 0.25 sigma (7.8 % of the raw bits flip)
-// is the default; 0.40 (12.1 %) is the harsh case that the design still has to survive.
+// is positive; g1, g2, g3 and skew are weight vectors like w, dotted with the same phi, and g1 to
+// g3 are different in every die. sn = 0.158 gives atan(0.158)/pi = 5.0 % of flipped single races.
+// kT, kV and a are fixed by the drift at the corner: 60 K, 5 % of the voltage and 10 years away
+// from (25 C, 0.85 V, new) the three together amount to `corner_drift` sigma, shared out as 64 %
+// temperature, 25 % voltage, 11 % age of the variance. 0.25 sigma (7.8 % of the raw bits flip) is
+// the default; 0.40 (12.1 %) is the harsh case that the design still has to survive.
 //
 // The same (die seed, lot seed, configuration) is the same die on every machine; the same power-on
 // nonce gives the same noise. Random numbers are counter based, so the noise of one chain does not
