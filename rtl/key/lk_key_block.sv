@@ -26,7 +26,7 @@
 // output but `key_o`.
 module lk_key_block #(
   parameter logic [31:0] ConfigId = 32'd0,
-  // Longest wait for the PUF in cycles.
+  // Longest time from the start of the PUF to the end of decoding, in cycles.
   parameter int unsigned PufTimeout = 1 << 20
 ) (
   input  logic          clk_i,
@@ -197,8 +197,11 @@ module lk_key_block #(
   );
 
   assign cw_new = (out_q[4:0] == '0 ? '0 : cw_acc_q) | (32'(dec_out_bit) << out_q[4:0]);
-  assign cw_we  = (state_q == StMaskLoad || state_q == StOffsetLoad || state_q == StScan ||
-                   state_q == StDecodeWait) && dec_out_valid && out_q != 11'(ResponseBits);
+  logic decoding, hung;
+  assign decoding = state_q == StMaskLoad || state_q == StOffsetLoad || state_q == StScan ||
+                    state_q == StDecodeWait;
+  assign hung     = timer_q == 32'(PufTimeout);
+  assign cw_we    = decoding && dec_out_valid && out_q != 11'(ResponseBits);
 
   // ---- key ladder ------------------------------------------------------------------------------
   logic [127:0]  device_id_q;
@@ -434,7 +437,7 @@ module lk_key_block #(
             strike  = 1'b1;
             state_d = StZeroFailed;
           end
-        end else if (timer_q == 32'(PufTimeout)) begin
+        end else if (hung) begin
           err_d   = ErrHealth;
           strike  = 1'b1;
           state_d = StZeroFailed;
@@ -529,6 +532,11 @@ module lk_key_block #(
       end
     endcase
 
+    // The decoder answers in a fixed time; if it does not, something broke it.
+    if (hung && decoding) begin
+      err_d   = ErrLockout;
+      state_d = StZeroLocked;
+    end
     if (cmd_valid_i && running && cmd_i != CmdZeroise) illegal = 1'b1;
     if (cmd_valid_i && zeroing && cmd_i != CmdZeroise && state_q != StZeroLocked) illegal = 1'b1;
     // A verdict that falls in the same cycle goes first.
@@ -618,7 +626,7 @@ module lk_key_block #(
       block_pos_q <= '0;
       if (state_q != StScrub) dec_bad_q <= 1'b0;
     end else begin
-      if (state_q == StPufWait) timer_q <= timer_q + 32'd1;
+      if ((state_q == StPufWait || decoding) && !hung) timer_q <= timer_q + 32'd1;
       if (resp_we) rows_q <= rows_q + 7'd1;
       if (state_q == StMaskLoad && state_d == StScan) begin
         mask_sr_q   <= helper_q;
