@@ -412,7 +412,7 @@ module lk_key_block #(
         if (!lc_ok) begin
           err_d   = ErrLifeCycle;
           state_d = StZeroFailed;
-        end else if (!helper_full) begin
+        end else if (enter_q && !helper_full) begin
           err_d   = ErrHelper;
           state_d = StZeroFailed;
         end else if (fresh_q) begin
@@ -499,7 +499,7 @@ module lk_key_block #(
         if (!lc_ok) begin
           err_d   = ErrLifeCycle;
           state_d = StZeroFailed;
-        end else if (!manifest_full || !blob_full) begin
+        end else if (enter_q && !(manifest_full && blob_full)) begin
           err_d   = ErrManifest;
           state_d = StZeroFailed;
         end else if (walk_q == 6'd31) begin
@@ -740,9 +740,10 @@ module lk_key_block #(
         cycles_q <= 32'd1;
       end else if (timing_q) begin
         cycles_q <= cycles_q + 32'd1;
-        if (!running) begin
+        if (state_d == StStarted || state_d == StZeroIdle || state_d == StZeroFailed ||
+            state_d == StZeroLocked) begin
           timing_q       <= 1'b0;
-          start_cycles_q <= cycles_q;
+          start_cycles_q <= cycles_q + 32'd1;
         end
       end
       if (state_q == StPufWait && puf_done_i) unstable_q <= puf_unstable_i;
@@ -753,7 +754,7 @@ module lk_key_block #(
   assign err_o            = err_q;
   assign wipe_o           = wipe_q != '0 || state_q == StZeroLocked || state_q == StLocked;
   assign key_valid_o      = state_q == StLoaded;
-  assign key_o            = key_q;
+  assign key_o            = key_valid_o ? key_q : '0;
   assign manifest_valid_o = state_q == StLoaded;
   assign manifest_o       = manifest_q;
   assign start_cycles_o   = start_cycles_q;
