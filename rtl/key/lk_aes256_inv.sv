@@ -4,7 +4,8 @@
 // 52 to run the key schedule forward to the last round key, one to add it, 56 for the columns of
 // fourteen rounds while the schedule runs backward, and four to bring the key window back to where
 // it started. No table of round keys exists: the only copy of the key is the 256-bit window.
-// `done_o` pulses with the plaintext, which stays until the next start or wipe. Latency is constant.
+// `done_o` pulses with the plaintext, which stays until the next start or wipe. Latency is
+// constant.
 module lk_aes256_inv (
   input  logic         clk_i,
   input  logic         rst_ni,

@@ -1,9 +1,10 @@
-// AES-256 key unwrap with padding (RFC 5649, NIST SP 800-38F KWP-AD) for one fixed plaintext length.
+// AES-256 key unwrap with padding (RFC 5649, NIST SP 800-38F KWP-AD) for one fixed plaintext
+// length.
 //
-// The wrapped key has NumSemiblocks + 1 blocks of 64 bits; it must open to exactly PlainBytes bytes,
-// 8 * NumSemiblocks - 7 .. 8 * NumSemiblocks. `start_i` takes `key_i`; the ciphertext is read through
-// `ct_idx_o` / `ct_word_i` (32-bit words in memory order, same cycle) in an order of the module's
-// choosing, once. After a time that depends on NumSemiblocks only, `done_o` pulses:
+// The wrapped key has NumSemiblocks + 1 blocks of 64 bits; it must open to exactly PlainBytes
+// bytes, 8 * NumSemiblocks - 7 .. 8 * NumSemiblocks. `start_i` takes `key_i`; the ciphertext is
+// read through `ct_idx_o` / `ct_word_i` (32-bit words in memory order, same cycle) in an order of
+// the module's choosing, once. After a time that depends on NumSemiblocks only, `done_o` pulses:
 //   `ok_o`  integrity value A65959A6, length and zero padding all right; the verdict falls once, at
 //           the end, over all of them together
 //   `pt_o`  the plaintext, byte b at [8*b+7:8*b]; all zero unless `ok_o`

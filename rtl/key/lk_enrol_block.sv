@@ -3,21 +3,25 @@
 // ENROL    lets lk_puf_select choose 2,040 reliable response bits, draws the device id and eight
 //          random code words, forms the helper data (mask, offset, tag) and the owner KEK of the
 //          slot and epoch given with the command, and burns the fuses.
-// ZEROISE  forgets everything secret, also in the middle of an enrolment, but not between the fuses.
+// ZEROISE  forgets everything secret, also in the middle of an enrolment, but not between the
+// fuses.
 //
 // Nothing is readable before both fuses are burnt: not the helper data, not the key. The enrolled
 // bit goes first and each burn is read back. Losing power before the first burn therefore loses
 // nothing, since no offset of this PUF was ever seen outside and a second enrolment is harmless;
 // losing it later leaves a device that refuses to enrol and to start. There is no moment at which
-// two different offsets of one PUF can have been published, which would leak more than the code allows.
+// two different offsets of one PUF can have been published, which would leak more than the code
+// allows.
 //
-// After that the state is PubStarted: helper data is read through `rd_addr_i` (272 words, one cycle
-// later), the KEK through `kek_rd_addr_i` (8 words, same cycle). `kek_taken_i` ends the export: the KEK is
-// gone, the helper data, which is public, stays readable until a ZEROISE or reset.
+// After that the state is KeyStateStarted: helper data is read through `rd_addr_i` (272 words, one
+// cycle later), the KEK through `kek_rd_addr_i` (8 words, same cycle). `kek_taken_i` or the command
+// KEK_TAKEN ends the export: the KEK is gone and the state is KeyStateKeyLoaded; the helper data,
+// which is public, stays readable until a ZEROISE or reset.
 //
-// ENROL is refused without side effect when the device is enrolled (ErrEnrolled) or its life
-// cycle is not open (ErrLifeCycle). ErrMargin: too few reliable responses or a stuck chain; ErrHealth:
-// no random numbers, no answer from the PUF, or a fuse that does not burn.
+// ENROL is refused without side effect when the device is enrolled (KeyErrAlreadyEnrolled) or its
+// life cycle is not open (KeyErrLifeCycle). KeyErrTooFewReliable: too few reliable responses or a
+// stuck chain; KeyErrPufHealth: no random numbers, no answer from the PUF, or a fuse that does not
+// burn.
 module lk_enrol_block #(
   // Longest wait for any of the PUF, a random word or a fuse, in cycles.
   parameter int unsigned Timeout = 1 << 22
@@ -63,9 +67,10 @@ module lk_enrol_block #(
   output logic         fuse_prog_lc_o,
   output logic [15:0]  fuse_prog_lc_state_o
 );
+  import lk_pkg::*;
   import lk_key_pkg::*;
 
-  enrol_state_e state_q, state_d;
+  enrol_fsm_e state_q, state_d;
   logic         enter_q;
   logic [7:0]   err_q, err_d;
   logic [5:0]   walk_q;
@@ -264,25 +269,25 @@ module lk_enrol_block #(
         if (cmd_valid_i && cmd_i == CmdEnrol) begin
           // SEC_CM: ENROL.ONCE
           if (fuse_enrolled_i) begin
-            err_d = ErrEnrolled;
+            err_d = KeyErrAlreadyEnrolled;
           end else if (fuse_lc_state_i != lk_lc_pkg::LcOpen) begin
-            err_d = ErrLifeCycle;
+            err_d = KeyErrLifeCycle;
           end else if (puf_busy_i || sel_busy_i) begin
-            err_d = ErrIllegal;  // an enrolment that was zeroised still holds the sampler
+            err_d = KeyErrIllegalCommand;  // an enrolment that was zeroised still holds the sampler
           end else begin
             accept  = 1'b1;
-            err_d   = ErrNone;
+            err_d   = KeyErrNone;
             state_d = EnSelect;
           end
         end else if (cmd_valid_i && cmd_i != CmdZeroise) begin
-          err_d = ErrIllegal;
+          err_d = KeyErrIllegalCommand;
         end
       end
       EnExport: begin
-        if (kek_taken_i) state_d = EnZeroDone;
-        if (cmd_valid_i && cmd_i != CmdZeroise) err_d = ErrIllegal;
+        if (kek_taken_i || (cmd_valid_i && cmd_i == CmdKekTaken)) state_d = EnZeroDone;
+        else if (cmd_valid_i && cmd_i != CmdZeroise) err_d = KeyErrIllegalCommand;
       end
-      EnDone: if (cmd_valid_i && cmd_i != CmdZeroise) err_d = ErrIllegal;
+      EnDone: if (cmd_valid_i && cmd_i != CmdZeroise) err_d = KeyErrIllegalCommand;
       EnLocked: ;
 
       EnZeroIdle:   if (walk_q == 6'd63) state_d = EnIdle;
@@ -294,7 +299,7 @@ module lk_enrol_block #(
         if (sel_done_i) begin
           state_d = EnHeader;
           if (sel_fail_i) begin
-            err_d   = ErrMargin;
+            err_d   = KeyErrTooFewReliable;
             state_d = EnZeroFailed;
           end
         end
@@ -314,7 +319,7 @@ module lk_enrol_block #(
           state_d = (row_q == 6'd63) ? EnCode : EnRow;
           // Fewer or more bits than the code needs would be a broken selection.
           if (row_q == 6'd63 && bit_q + 11'(mask_sr_q[0]) != 11'(ResponseBits)) begin
-            err_d   = ErrMargin;
+            err_d   = KeyErrTooFewReliable;
             state_d = EnZeroFailed;
           end
         end
@@ -347,23 +352,23 @@ module lk_enrol_block #(
       EnBurnState: if (fuse_lc_state_i == lk_lc_pkg::LcEnrolled) state_d = EnExport;
 
       default: begin  // SEC_CM: ENROL.FSM.TRAP
-        err_d   = ErrLockout;
+        err_d   = KeyErrLockedOut;
         state_d = EnZeroLocked;
       end
     endcase
 
     if (fail || (hung && !parked && !zeroing)) begin
-      err_d   = ErrHealth;
+      err_d   = KeyErrPufHealth;
       state_d = EnZeroFailed;
     end
     if (cmd_valid_i && !parked) begin
       if (cmd_i != CmdZeroise || state_q == EnBurnBit || state_q == EnBurnState) begin
-        if (err_d == err_q) err_d = ErrIllegal;
+        if (err_d == err_q) err_d = KeyErrIllegalCommand;
       end
     end
     if (cmd_valid_i && cmd_i == CmdZeroise && !zeroing && state_q != EnLocked &&
         state_q != EnBurnBit && state_q != EnBurnState) begin
-      err_d   = ErrNone;
+      err_d   = KeyErrNone;
       state_d = EnZeroIdle;
     end
   end
@@ -372,7 +377,7 @@ module lk_enrol_block #(
     if (!rst_ni) begin
       state_q    <= EnIdle;
       enter_q    <= 1'b0;
-      err_q      <= ErrNone;
+      err_q      <= KeyErrNone;
       addr_q     <= '0;
       fresh_q    <= 1'b0;
       walk_q     <= '0;
@@ -481,18 +486,20 @@ module lk_enrol_block #(
 
   always_comb begin
     unique case (state_q)
-      EnIdle:   state_o = PubIdle;
-      EnExport: state_o = PubStarted;
-      EnDone:   state_o = PubLoaded;
-      EnFailed: state_o = PubFailed;
-      EnLocked: state_o = PubLocked;
-      default:  state_o = PubBusy;
+      EnIdle:   state_o = KeyStateIdle;
+      EnExport: state_o = KeyStateStarted;
+      EnDone:   state_o = KeyStateKeyLoaded;
+      EnFailed: state_o = KeyStateFailed;
+      EnLocked: state_o = KeyStateLocked;
+      default:  state_o = KeyStateBusy;
     endcase
   end
 
 `ifdef VERILATOR
+  // verilator lint_off SYNCASYNCNET
   assert property (@(posedge clk_i) disable iff (!rst_ni)
       kek_valid_o |-> fuse_enrolled_i && fuse_lc_state_i == lk_lc_pkg::LcEnrolled)
     else $error("%m: the owner key is out before the fuses are burnt");
+  // verilator lint_on SYNCASYNCNET
 `endif
 endmodule

@@ -1,11 +1,11 @@
 // HMAC-SHA256 (RFC 2104, FIPS 198-1) for keys of up to 32 bytes, or plain SHA-256.
 //
 // `start_i` with `hmac_i` begins a message; the key is read word by word through `key_idx_o` /
-// `key_word_i` (same cycle, zero-padded to 32 bytes by its owner) twice, once for the inner and once
-// for the outer pad, and must stay unchanged until `done_o`. The message goes in as in `lk_sha256`.
-// `done_o` pulses with the tag, which stays in `digest_o` until the next start or wipe.
-// A message of n bytes takes 65 * (ceil((n + 9) / 64) + 3) cycles and a handful when words arrive
-// without gaps (one block less per pad without `hmac_i`).
+// `key_word_i` (same cycle, zero-padded to 32 bytes by its owner) twice, once for the inner and
+// once for the outer pad, and must stay unchanged until `done_o`. The message goes in as in
+// `lk_sha256`. `done_o` pulses with the tag, which stays in `digest_o` until the next start or
+// wipe. A message of n bytes takes 65 * (ceil((n + 9) / 64) + 3) cycles and a handful when words
+// arrive without gaps (one block less per pad without `hmac_i`).
 module lk_hmac_sha256 (
   input  logic         clk_i,
   input  logic         rst_ni,

@@ -8,17 +8,17 @@
 //          the former users have been wiped, presents the model key.
 // ZEROISE  forgets every secret, at any time, also in the middle of another command.
 //
-// Commands go in with one pulse of `cmd_valid_i`; illegal ones set ErrIllegal and nothing else.
+// Commands go in with one pulse of `cmd_valid_i`; illegal ones set the reason and nothing else.
 // Helper data (272 words), manifest (32) and wrapped key (14) are written through three windows,
 // each with its own counter; `fill_clear_i` rewinds all three; a count that is not exact fails the
-// command that needs the window, and so does a write while busy. Codes, states and layouts are in
-// lk_key_pkg.
+// command that needs the window, and so does a write while busy. Commands, states, reasons and the
+// manifest's layout are in lk_pkg, the rest in lk_key_pkg.
 //
-// Every failure but ErrIllegal wipes everything, a loaded model key included. What depends on
-// secrets (decoding, tag, unwrapping, manifest hash) is judged at one point, after the full work,
-// and reported as ErrKey alone; its time depends on public data only. Three failed starts, a page
-// that failed authentication (`tamper_i`) or a broken state lock the block until reset. A success
-// does not give failed starts back.
+// Every failure but an illegal command wipes everything, a loaded model key included. What depends
+// on secrets (decoding, tag, unwrapping, manifest hash) is judged at one point, after the full
+// work, and reported as KeyErrKeyFailure alone; its time depends on public data only. Three failed
+// starts, a page that failed authentication (`tamper_i`) or a broken state lock the block until
+// reset. A success does not give failed starts back.
 //
 // `wipe_o` pulses four cycles (ZEROISE, failure, new UNWRAP) or stays (locked); users of the key
 // must drop what they hold and raise `wipe_busy_i` before it falls. `key_valid_o` waits for them.
@@ -68,9 +68,10 @@ module lk_key_block #(
   input  logic          fuse_enrolled_i,
   input  logic [31:0]   fuse_min_version_i
 );
+  import lk_pkg::*;
   import lk_key_pkg::*;
 
-  key_state_e state_q, state_d;
+  key_fsm_e   state_q, state_d;
   logic       enter_q;  // first cycle of a state
   logic [7:0] err_q, err_d;
 
@@ -206,7 +207,8 @@ module lk_key_block #(
   // ---- key ladder ------------------------------------------------------------------------------
   logic [127:0]  device_id_q;
   logic [1023:0] manifest_q;
-  logic          ladder_start, ladder_ready, ladder_done, ladder_valid, ladder_last, ladder_wipe_work;
+  logic          ladder_start, ladder_ready, ladder_done, ladder_valid, ladder_last;
+  logic          ladder_wipe_work;
   logic [2:0]    ladder_op, ladder_bytes;
   logic [31:0]   ladder_data;
   logic [255:0]  digest;
@@ -266,8 +268,8 @@ module lk_key_block #(
     .start_i     (ladder_start),
     .op_i        (ladder_op),
     .salt_i      ({HelperFormat, device_id_q}),
-    .slot_i      (manifest_q[32*16 +: 8]),
-    .epoch_i     (manifest_q[32*17 +: 32]),
+    .slot_i      (manifest.slot[7:0]),
+    .epoch_i     (manifest.epoch),
     .in_valid_i  (ladder_valid),
     .in_ready_o  (ladder_ready),
     .in_data_i   (ladder_data),
@@ -346,24 +348,19 @@ module lk_key_block #(
     endcase
   end
 
-  function automatic logic [31:0] field(input logic [1023:0] m, input int unsigned w);
-    return m[32*w +: 32];
-  endfunction
-
-  logic manifest_bad;
+  manifest_t manifest;
+  logic      manifest_bad, unused_manifest;
+  assign manifest        = manifest_t'(manifest_q);
+  assign unused_manifest = ^{manifest.model_id, manifest.max_batch, manifest.expiry,
+                             manifest.input_words, manifest.output_words};
   always_comb begin
     manifest_bad = 1'b0;
     if (state_q == StManifestCheck) begin
-      manifest_bad = field(manifest_q, 0) != ManifestMagic ||
-                     field(manifest_q, 1) != ManifestFormat ||
-                     field(manifest_q, 12) == '0 ||                        // pages
-                     field(manifest_q, 13) == '0 ||                        // descriptor pages
-                     field(manifest_q, 13) > field(manifest_q, 12) ||
-                     field(manifest_q, 14) == '0 ||                        // descriptors
-                     field(manifest_q, 15) != LockAes128Gcm ||
-                     field(manifest_q, 16) > 32'd255 ||                    // slot
-                     field(manifest_q, 19) != '0 ||                        // licence flags
-                     manifest_q[1023:768] != '0;
+      manifest_bad = manifest.magic != ManifestMagic || manifest.format != FormatVersion ||
+                     manifest.num_pages == '0 || manifest.desc_pages == '0 ||
+                     manifest.desc_pages > manifest.num_pages || manifest.num_descs == '0 ||
+                     manifest.lock_kinds != LockAes128Gcm || manifest.slot > 32'd255 ||
+                     manifest.licence_flags != '0 || manifest.reserved != '0;
     end
   end
 
@@ -390,12 +387,12 @@ module lk_key_block #(
         if (cmd_valid_i) begin
           if (cmd_i == CmdStart && (state_q == StIdle || state_q == StFailed)) begin
             accept_start = 1'b1;
-            err_d        = ErrNone;
+            err_d        = KeyErrNone;
             addr_d       = '0;
             state_d      = StHelperScan;
           end else if (cmd_i == CmdUnwrap && (state_q == StStarted || state_q == StLoaded)) begin
             accept_unwrap = 1'b1;
-            err_d         = ErrNone;
+            err_d         = KeyErrNone;
             state_d       = StManifestLoad;
           end else if (cmd_i != CmdZeroise) begin
             illegal = 1'b1;
@@ -410,10 +407,10 @@ module lk_key_block #(
 
       StHelperScan: begin
         if (!lc_ok) begin
-          err_d   = ErrLifeCycle;
+          err_d   = KeyErrLifeCycle;
           state_d = StZeroFailed;
         end else if (enter_q && !helper_full) begin
-          err_d   = ErrHelper;
+          err_d   = KeyErrHelperMalformed;
           state_d = StZeroFailed;
         end else if (fresh_q) begin
           addr_d = addr_q + 9'd1;
@@ -423,7 +420,7 @@ module lk_key_block #(
       StHelperCheck: begin
         state_d = StPufStart;
         if (helper_bad_q || weight_q != 13'(ResponseBits)) begin
-          err_d   = ErrHelper;
+          err_d   = KeyErrHelperMalformed;
           state_d = StZeroFailed;
         end
       end
@@ -433,12 +430,12 @@ module lk_key_block #(
           addr_d  = HelperMaskWord;
           state_d = StMaskLoad;
           if (puf_health_fail_i || rows_q + 7'(puf_resp_valid_i) != 7'(NumRows)) begin
-            err_d   = ErrHealth;
+            err_d   = KeyErrPufHealth;
             strike  = 1'b1;
             state_d = StZeroFailed;
           end
         end else if (hung) begin
-          err_d   = ErrHealth;
+          err_d   = KeyErrPufHealth;
           strike  = 1'b1;
           state_d = StZeroFailed;
         end
@@ -489,7 +486,7 @@ module lk_key_block #(
       StStartVerdict: begin  // the one place where a start is judged
         state_d = StStarted;
         if (!match || dec_bad_q) begin
-          err_d   = ErrKey;
+          err_d   = KeyErrKeyFailure;
           strike  = 1'b1;
           state_d = StZeroFailed;
         end
@@ -497,10 +494,10 @@ module lk_key_block #(
 
       StManifestLoad: begin
         if (!lc_ok) begin
-          err_d   = ErrLifeCycle;
+          err_d   = KeyErrLifeCycle;
           state_d = StZeroFailed;
         end else if (enter_q && !(manifest_full && blob_full)) begin
-          err_d   = ErrManifest;
+          err_d   = KeyErrManifestMalformed;
           state_d = StZeroFailed;
         end else if (walk_q == 6'd31) begin
           state_d = StManifestCheck;
@@ -508,10 +505,10 @@ module lk_key_block #(
       end
       StManifestCheck: begin
         state_d = StZeroFailed;
-        if (manifest_bad) err_d = ErrManifest;
-        else if (field(manifest_q, 7) != ConfigId) err_d = ErrConfig;
-        else if (manifest_q[32*8 +: 128] != device_id_q) err_d = ErrDevice;
-        else if (field(manifest_q, 6) < fuse_min_version_i) err_d = ErrVersion;
+        if (manifest_bad) err_d = KeyErrManifestMalformed;
+        else if (manifest.config_id != ConfigId) err_d = KeyErrConfigMismatch;
+        else if (manifest.device_id != device_id_q) err_d = KeyErrDeviceMismatch;
+        else if (manifest.version < fuse_min_version_i) err_d = KeyErrVersionTooOld;
         else state_d = StKek;
       end
       StKek: if (ladder_done) state_d = StUnwrap;
@@ -520,42 +517,42 @@ module lk_key_block #(
       StUnwrapVerdict: begin  // the one place where an unwrapping is judged
         state_d = StPresent;
         if (!match || !kwp_ok || !hash_done_q) begin
-          err_d   = ErrKey;
+          err_d   = KeyErrKeyFailure;
           state_d = StZeroFailed;
         end
       end
       StPresent: if (!wipe_busy_i && !wipe_o) state_d = StLoaded;
 
       default: begin  // SEC_CM: KEY.FSM.TRAP
-        err_d   = ErrLockout;
+        err_d   = KeyErrLockedOut;
         state_d = StZeroLocked;
       end
     endcase
 
     // The decoder answers in a fixed time; if it does not, something broke it.
     if (hung && decoding) begin
-      err_d   = ErrLockout;
+      err_d   = KeyErrLockedOut;
       state_d = StZeroLocked;
     end
     if (cmd_valid_i && running && cmd_i != CmdZeroise) illegal = 1'b1;
     if (cmd_valid_i && zeroing && cmd_i != CmdZeroise && state_q != StZeroLocked) illegal = 1'b1;
     // A verdict that falls in the same cycle goes first.
-    if (illegal && err_d == err_q) err_d = ErrIllegal;
+    if (illegal && err_d == err_q) err_d = KeyErrIllegalCommand;
 
     if (cmd_valid_i && cmd_i == CmdZeroise && !zeroing && state_q != StLocked) begin
-      err_d   = ErrNone;
+      err_d   = KeyErrNone;
       state_d = StZeroIdle;
     end
     if (strike && strikes_q[1]) begin
-      err_d   = ErrLockout;
+      err_d   = KeyErrLockedOut;
       state_d = StZeroLocked;
     end
     if (state_q != StZeroLocked && state_q != StLocked) begin
       if (fault) begin
-        err_d   = ErrLockout;
+        err_d   = KeyErrLockedOut;
         state_d = StZeroLocked;
       end else if (tamper_i) begin
-        err_d   = ErrTamper;
+        err_d   = KeyErrPageTampered;
         state_d = StZeroLocked;
       end
     end
@@ -565,7 +562,7 @@ module lk_key_block #(
     if (!rst_ni) begin
       state_q       <= StIdle;
       enter_q       <= 1'b0;
-      err_q         <= ErrNone;
+      err_q         <= KeyErrNone;
       addr_q        <= '0;
       fresh_q       <= 1'b0;
       walk_q        <= '0;
@@ -764,19 +761,21 @@ module lk_key_block #(
 
   always_comb begin
     unique case (state_q)
-      StIdle:    state_o = PubIdle;
-      StStarted: state_o = PubStarted;
-      StLoaded:  state_o = PubLoaded;
-      StFailed:  state_o = PubFailed;
-      StLocked:  state_o = PubLocked;
-      default:   state_o = PubBusy;
+      StIdle:    state_o = KeyStateIdle;
+      StStarted: state_o = KeyStateStarted;
+      StLoaded:  state_o = KeyStateKeyLoaded;
+      StFailed:  state_o = KeyStateFailed;
+      StLocked:  state_o = KeyStateLocked;
+      default:   state_o = KeyStateBusy;
     endcase
   end
 
 `ifdef VERILATOR
+  // verilator lint_off SYNCASYNCNET
   assert property (@(posedge clk_i) disable iff (!rst_ni) !key_valid_o |-> key_o == '0)
     else $error("%m: a key without key_valid_o");
   assert property (@(posedge clk_i) disable iff (!rst_ni) wipe_o |-> !key_valid_o)
     else $error("%m: a key is presented during a wipe");
+  // verilator lint_on SYNCASYNCNET
 `endif
 endmodule

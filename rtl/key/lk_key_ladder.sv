@@ -7,9 +7,10 @@
 //   LadderHash     digest  = SHA-256(message)
 //
 // info is 32 bytes: label zero-padded to 16 | slot | 0 0 0 | epoch (little-endian) | 8 zero bytes.
-// `start_i` takes `op_i`; a message, where there is one, goes in as in `lk_sha256`; `done_o` pulses.
-// `digest_o` is valid with LadderKek, LadderMac and LadderHash from `done_o` to the next start; PRK
-// and MAC key never leave this module, and `digest_o` stays zero for the operations that make them.
+// `start_i` takes `op_i`; a message, where there is one, goes in as in `lk_sha256`; `done_o`
+// pulses. `digest_o` is valid with LadderKek, LadderMac and LadderHash from `done_o` to the next
+// start; PRK and MAC key never leave this module, and `digest_o` stays zero for the operations that
+// make them.
 module lk_key_ladder (
   input  logic         clk_i,
   input  logic         rst_ni,

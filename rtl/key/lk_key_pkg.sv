@@ -1,40 +1,11 @@
-// Key block: codes, formats and tables shared by its modules.
+// Key block: layouts, labels, FSM codes and tables shared by its modules. Commands, public states,
+// reasons and the manifest's layout are in lk_pkg.
 //
 // Byte order: byte b of a bus is bits [8*b+7:8*b]. 32-bit words of the helper data, the manifest
 // and the wrapped key are little-endian words of the byte stream, word w holding bytes 4w..4w+3.
 // Not every top uses every code.
 // verilator lint_off UNUSEDPARAM
 package lk_key_pkg;
-  // Commands (the low three codes are shared by the operate and the enrol build).
-  localparam logic [3:0] CmdStart   = 4'd1;  // operate: reconstruct the device secret
-  localparam logic [3:0] CmdUnwrap  = 4'd2;  // operate: open a wrapped model key
-  localparam logic [3:0] CmdZeroise = 4'd3;  // both: forget every secret
-  localparam logic [3:0] CmdEnrol   = 4'd1;  // enrol: enrol this device, once
-
-  // Public state.
-  localparam logic [3:0] PubIdle    = 4'd0;
-  localparam logic [3:0] PubBusy    = 4'd1;
-  localparam logic [3:0] PubStarted = 4'd2;  // enrol build: enrolled, owner key waits for export
-  localparam logic [3:0] PubLoaded  = 4'd3;
-  localparam logic [3:0] PubFailed  = 4'd4;
-  localparam logic [3:0] PubLocked  = 4'd5;
-
-  // Reasons. Everything that depends on a secret is ErrKey and nothing else.
-  localparam logic [7:0] ErrNone      = 8'd0;
-  localparam logic [7:0] ErrIllegal   = 8'd1;   // command illegal in this state
-  localparam logic [7:0] ErrHelper    = 8'd2;   // helper data malformed
-  localparam logic [7:0] ErrKey       = 8'd3;   // generic key failure
-  localparam logic [7:0] ErrManifest  = 8'd4;   // manifest, or wrapped key's length, malformed
-  localparam logic [7:0] ErrConfig    = 8'd5;   // made for another build configuration
-  localparam logic [7:0] ErrVersion   = 8'd6;   // version below the minimum
-  localparam logic [7:0] ErrLifeCycle = 8'd7;   // forbidden in this life-cycle state
-  localparam logic [7:0] ErrLockout   = 8'd8;   // too many failed starts, or a fault was seen
-  localparam logic [7:0] ErrDevice    = 8'd9;   // manifest names another device
-  localparam logic [7:0] ErrHealth    = 8'd10;  // PUF or TRNG failed its health test or hung
-  localparam logic [7:0] ErrTamper    = 8'd11;  // a page failed authentication
-  localparam logic [7:0] ErrEnrolled  = 8'd12;  // enrol: already enrolled
-  localparam logic [7:0] ErrMargin    = 8'd13;  // enrol: too few reliable responses
-
   // Sizes.
   localparam int unsigned NumRows       = 64;    // challenges
   localparam int unsigned NumChains     = 96;    // response bits a challenge
@@ -42,9 +13,6 @@ package lk_key_pkg;
   localparam int unsigned BlockBits     = 255;
   localparam int unsigned MessageBits   = 131;
   localparam int unsigned NumBlocks     = 8;
-  localparam int unsigned HelperWords   = 272;
-  localparam int unsigned ManifestWords = 32;
-  localparam int unsigned BlobWords     = 14;
 
   // Helper data, as word addresses.
   localparam logic [8:0] HelperIdWord     = 9'd2;
@@ -57,7 +25,6 @@ package lk_key_pkg;
   localparam logic [31:0] HelperMagic   = 32'h4448_4b4c;  // "LKHD"
   localparam logic [31:0] HelperFormat  = 32'd1;
   localparam logic [31:0] ManifestMagic = 32'h464d_4b4c;  // "LKMF"
-  localparam logic [31:0] ManifestFormat = 32'd1;
   localparam logic [31:0] LockAes128Gcm = 32'd1;
 
   // Key ladder labels, zero-padded to 16 bytes.
@@ -106,7 +73,7 @@ package lk_key_pkg;
     StUnwrapCompare  = 10'h1d4,
     StUnwrapVerdict  = 10'h1e0,
     StPresent        = 10'h1e7
-  } key_state_e;
+  } key_fsm_e;
 
   // SEC_CM: ENROL.FSM.SPARSE
   typedef enum logic [9:0] {
@@ -133,21 +100,25 @@ package lk_key_pkg;
     EnBurnBit     = 10'h1ac,
     EnBurnState   = 10'h1b2,
     EnZeroDone    = 10'h1b5
-  } enrol_state_e;
+  } enrol_fsm_e;
 
   // SHA-256 (FIPS 180-4): round constants and initial hash value.
   localparam logic [31:0] Sha256K [64] = '{
-    32'h428a2f98, 32'h71374491, 32'hb5c0fbcf, 32'he9b5dba5, 32'h3956c25b, 32'h59f111f1, 32'h923f82a4, 32'hab1c5ed5,
-    32'hd807aa98, 32'h12835b01, 32'h243185be, 32'h550c7dc3, 32'h72be5d74, 32'h80deb1fe, 32'h9bdc06a7, 32'hc19bf174,
-    32'he49b69c1, 32'hefbe4786, 32'h0fc19dc6, 32'h240ca1cc, 32'h2de92c6f, 32'h4a7484aa, 32'h5cb0a9dc, 32'h76f988da,
-    32'h983e5152, 32'ha831c66d, 32'hb00327c8, 32'hbf597fc7, 32'hc6e00bf3, 32'hd5a79147, 32'h06ca6351, 32'h14292967,
-    32'h27b70a85, 32'h2e1b2138, 32'h4d2c6dfc, 32'h53380d13, 32'h650a7354, 32'h766a0abb, 32'h81c2c92e, 32'h92722c85,
-    32'ha2bfe8a1, 32'ha81a664b, 32'hc24b8b70, 32'hc76c51a3, 32'hd192e819, 32'hd6990624, 32'hf40e3585, 32'h106aa070,
-    32'h19a4c116, 32'h1e376c08, 32'h2748774c, 32'h34b0bcb5, 32'h391c0cb3, 32'h4ed8aa4a, 32'h5b9cca4f, 32'h682e6ff3,
-    32'h748f82ee, 32'h78a5636f, 32'h84c87814, 32'h8cc70208, 32'h90befffa, 32'ha4506ceb, 32'hbef9a3f7, 32'hc67178f2
+    32'h428a2f98, 32'h71374491, 32'hb5c0fbcf, 32'he9b5dba5, 32'h3956c25b, 32'h59f111f1,
+    32'h923f82a4, 32'hab1c5ed5, 32'hd807aa98, 32'h12835b01, 32'h243185be, 32'h550c7dc3,
+    32'h72be5d74, 32'h80deb1fe, 32'h9bdc06a7, 32'hc19bf174, 32'he49b69c1, 32'hefbe4786,
+    32'h0fc19dc6, 32'h240ca1cc, 32'h2de92c6f, 32'h4a7484aa, 32'h5cb0a9dc, 32'h76f988da,
+    32'h983e5152, 32'ha831c66d, 32'hb00327c8, 32'hbf597fc7, 32'hc6e00bf3, 32'hd5a79147,
+    32'h06ca6351, 32'h14292967, 32'h27b70a85, 32'h2e1b2138, 32'h4d2c6dfc, 32'h53380d13,
+    32'h650a7354, 32'h766a0abb, 32'h81c2c92e, 32'h92722c85, 32'ha2bfe8a1, 32'ha81a664b,
+    32'hc24b8b70, 32'hc76c51a3, 32'hd192e819, 32'hd6990624, 32'hf40e3585, 32'h106aa070,
+    32'h19a4c116, 32'h1e376c08, 32'h2748774c, 32'h34b0bcb5, 32'h391c0cb3, 32'h4ed8aa4a,
+    32'h5b9cca4f, 32'h682e6ff3, 32'h748f82ee, 32'h78a5636f, 32'h84c87814, 32'h8cc70208,
+    32'h90befffa, 32'ha4506ceb, 32'hbef9a3f7, 32'hc67178f2
   };
   localparam logic [31:0] Sha256Init [8] = '{
-    32'h6a09e667, 32'hbb67ae85, 32'h3c6ef372, 32'ha54ff53a, 32'h510e527f, 32'h9b05688c, 32'h1f83d9ab, 32'h5be0cd19
+    32'h6a09e667, 32'hbb67ae85, 32'h3c6ef372, 32'ha54ff53a, 32'h510e527f, 32'h9b05688c,
+    32'h1f83d9ab, 32'h5be0cd19
   };
 
   // AES substitution table and its inverse (FIPS 197).

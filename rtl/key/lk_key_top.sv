@@ -1,7 +1,7 @@
 // Key block of the operate build with its PUF and fuses: see lk_key_block for the interface.
 //
-// The fabric has no fuses of its own; a bitstream of the operate build wakes up as an enrolled device
-// (prim_fuse's Reset* parameters). In simulation the card's modelled fuses count instead.
+// The fabric has no fuses of its own; a bitstream of the operate build wakes up as an enrolled
+// device (prim_fuse's Reset* parameters). In simulation the card's modelled fuses count instead.
 module lk_key_top #(
   parameter logic [31:0] ConfigId   = 32'd0,
   parameter logic [31:0] MinVersion = 32'd0  // what the fuses of a fabric build say

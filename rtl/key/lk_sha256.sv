@@ -4,8 +4,8 @@
 // first byte of the message is bits [7:0] of the first word). Every word holds four bytes but the
 // last, which is marked by `in_last_i` and holds `in_bytes_i` of them (0..4; 0 for an empty rest).
 // The first sixteen rounds of a block run as its words arrive, so a block costs 65 cycles when the
-// words do. `done_o` pulses with the digest, byte b of it at [8*b+7:8*b], which stays until the next
-// start or wipe. The working variables and the schedule are cleared with it.
+// words do. `done_o` pulses with the digest, byte b of it at [8*b+7:8*b], which stays until the
+// next start or wipe. The working variables and the schedule are cleared with it.
 //
 // Limits: messages below 2^32 bytes; a start while busy restarts.
 module lk_sha256 (
@@ -157,8 +157,10 @@ module lk_sha256 (
   end
 
 `ifdef VERILATOR
+  // verilator lint_off SYNCASYNCNET
   assert property (@(posedge clk_i) disable iff (!rst_ni)
       in_valid_i && in_ready_o |-> (in_last_i ? in_bytes_i <= 3'd4 : in_bytes_i == 3'd4))
     else $error("%m: a word before the last must hold four bytes");
+  // verilator lint_on SYNCASYNCNET
 `endif
 endmodule

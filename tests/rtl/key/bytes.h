@@ -1,4 +1,5 @@
-// Bytes, hex, random numbers and the vector files' "name = value" records, for the key block's tests.
+// Bytes, hex, random numbers and the vector files' "name = value" records, for the key block's
+// tests.
 #pragma once
 
 #include <cctype>
@@ -52,12 +53,14 @@ void to_wide(Wide& port, const bytes& b, std::size_t words) {
 template <typename Wide>
 bytes from_wide(const Wide& port, std::size_t n) {
   bytes out(n);
-  for (std::size_t i = 0; i < n; ++i) out[i] = static_cast<std::uint8_t>(port[i / 4] >> (8 * (i % 4)));
+  for (std::size_t i = 0; i < n; ++i) {
+    out[i] = static_cast<std::uint8_t>(port[i / 4] >> (8 * (i % 4)));
+  }
   return out;
 }
 
 /// One record of a vector file: the "name = value" lines of a paragraph that starts with `first`.
-/// Bare words ("FAIL") are kept with an empty value; "[NAME = value]" headers apply to what follows.
+/// Bare words ("FAIL") have an empty value; "section" is the last "[NAME = value]" line.
 using record = std::map<std::string, std::string>;
 
 inline std::vector<record> read_records(const std::string& path, const std::string& first) {

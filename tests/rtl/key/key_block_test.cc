@@ -1,5 +1,6 @@
-// The key block of the operate build against its software twin, with the PUF and the fuses played by the
-// test: right keys, every class of wrong input, the order of commands, lock-out, wiping, timing.
+// The key block of the operate build against its software twin, with the PUF and the fuses played
+// by the test: right keys, every class of wrong input, the order of commands, lock-out, wiping,
+// timing.
 #include <gtest/gtest.h>
 
 #include <deque>
@@ -168,8 +169,8 @@ class KeyBlock : public ::testing::Test {
     return out;
   }
 
-  /// True if four consecutive bytes of `secret`, at a word boundary, stand anywhere in the state of the
-  /// simulated block, in either byte order.
+  /// True if eight consecutive bytes of `secret`, at a word boundary, stand anywhere in the state
+  /// of the simulated block, in either byte order.
   bool state_holds(const bytes& secret) {
     const auto* mem = reinterpret_cast<const std::uint8_t*>(dut_->rootp);
     const std::size_t size = sizeof(*dut_->rootp);
@@ -382,7 +383,8 @@ TEST_F(KeyBlock, EveryWordOfTheManifest) {
       start(d);
       package p = make_package(d);
       // The low bits of the counts stay plausible; the slot stays a slot.
-      const int bit = w == 16 ? static_cast<int>(rng_() % 8) : w == 13 ? 0 : static_cast<int>(rng_() % 32);
+      const int any = static_cast<int>(rng_() % 32);
+      const int bit = w == 16 ? any % 8 : w == 13 ? 0 : any;
       if ((w == 12 || w == 14) && bit < 6) continue;
       p.manifest[4 * w + bit / 8] ^= static_cast<std::uint8_t>(1u << (bit % 8));
       unwrap(p.manifest, p.blob);
@@ -743,7 +745,8 @@ TEST_F(KeyBlock, WhereSecretsAreAndAreNot) {
   unwrap(p.manifest, p.blob);
   EXPECT_TRUE(state_holds(p.dek));
   for (const auto& [name, secret] : secrets(d, p)) {
-    if (name != "PRK" && name != "model key") EXPECT_FALSE(state_holds(secret)) << name << " loaded";
+    if (name == "PRK" || name == "model key") continue;
+    EXPECT_FALSE(state_holds(secret)) << name << " with a key loaded";
   }
   run(kZeroise);
   expect_forgotten(d, p, "after ZEROISE");
@@ -796,8 +799,8 @@ TEST_F(KeyBlock, ChangeOfModelKeyWaitsForTheWipe) {
   EXPECT_EQ(dut_->state_o, kIdle);
 }
 
-// Every output except the sideload, every cycle: no four bytes of any secret, neither side by side in a
-// port nor one after the other.
+// Every output except the sideload, every cycle: no four bytes of any secret, neither side by side
+// in a port nor one after the other.
 TEST_F(KeyBlock, NoSecretOnAnyPublicOutput) {
   const device d = make_device(rng_);
   const package p = make_package(d);
@@ -853,7 +856,8 @@ TEST_F(KeyBlock, NoSecretOnAnyPublicOutput) {
 
 // ---- faults ------------------------------------------------------------------------------------
 
-// One and two flipped bits of the state register, in every state the walk comes by, end in the trap.
+// One and two flipped bits of the state register, in every state the walk comes by, end in the
+// trap.
 TEST_F(KeyBlock, FlippedStateBitsLock) {
   const device d = make_device(rng_);
   const package p = make_package(d);

@@ -1,7 +1,7 @@
 // Bench: the hash, MAC, cipher and unwrapping cores of the key block side by side.
 //
-// The unwrapper stands here in five sizes, those for which NIST publishes vectors, and in the size the
-// key block uses. `kwp_sel_i` names the one that starts; the ciphertext lies in a memory that
+// The unwrapper stands here in five sizes, those for which NIST publishes vectors, and in the size
+// the key block uses. `kwp_sel_i` names the one that starts; the ciphertext lies in a memory that
 // the test writes word by word.
 module key_prims_bench (
   input  logic          clk_i,

@@ -1,7 +1,8 @@
-// Software twin of the key block, on OpenSSL: what enrolment makes and what a package for the device holds.
+// Software twin of the key block, on OpenSSL: what enrolment makes and what a package for the
+// device holds.
 //
-// It follows the published formats and shares nothing with the hardware: BCH by long division with a
-// generator computed from the field, HMAC and key wrap by OpenSSL.
+// It follows the published formats and shares nothing with the hardware: BCH by long division with
+// a generator computed from the field, HMAC and key wrap by OpenSSL.
 #pragma once
 
 #include <openssl/evp.h>
@@ -55,8 +56,8 @@ inline bytes kwp_wrap(const bytes& kek, const bytes& plain) {
   return out;
 }
 
-/// Generator of BCH(255, 131, 18) over GF(2^8)/0x11D: the polynomial with the roots alpha^1..alpha^36 and
-/// their conjugates. Index = power of x.
+/// Generator of BCH(255, 131, 18) over GF(2^8)/0x11D: the polynomial with the roots alpha^1 to
+/// alpha^36 and their conjugates. Index = power of x.
 inline const std::vector<int>& bch_generator() {
   static const std::vector<int> generator = [] {
     std::vector<unsigned> power(255), log(256);
