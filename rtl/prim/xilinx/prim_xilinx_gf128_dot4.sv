@@ -76,14 +76,17 @@ module prim_xilinx_gf128_dot4 (
   logic [254:0]            prod_q;
   logic                    v1_q, v2_q;
 
-  always_comb begin
-    leaf_d = '0;
-    for (int unsigned l = 0; l < 4; l++) begin
-      logic [Leaves-1:0][15:0] ea, eb;
-      ea = split(a_i[l]);
-      eb = split(b_i[l]);
-      for (int unsigned i = 0; i < Leaves; i++) leaf_d[i] = leaf_d[i] ^ clmul16(ea[i], eb[i]);
-    end
+  // One signal per lane and one always block per leaf: easy on simulators and synthesis alike.
+  logic [Leaves-1:0][15:0] ea [4];
+  logic [Leaves-1:0][15:0] eb [4];
+
+  for (genvar l = 0; l < 4; l++) begin : gen_split
+    assign ea[l] = split(a_i[l]);
+    assign eb[l] = split(b_i[l]);
+  end
+  for (genvar i = 0; i < Leaves; i++) begin : gen_leaf
+    assign leaf_d[i] = clmul16(ea[0][i], eb[0][i]) ^ clmul16(ea[1][i], eb[1][i])
+                       ^ clmul16(ea[2][i], eb[2][i]) ^ clmul16(ea[3][i], eb[3][i]);
   end
 
   always_ff @(posedge clk_i) begin

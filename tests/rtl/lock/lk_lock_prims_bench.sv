@@ -20,6 +20,7 @@ module lk_lock_prims_bench (
   input  logic              key_load_i,
   input  logic [127:0]      key_i,
   output logic              keys_valid_o,
+  output logic [lk_gcm_pkg::AesRounds:0][127:0] round_keys_o,
   input  logic              req_valid_i,
   output logic              req_ready_o,
   input  logic [127:0]      req_data_i,
@@ -45,7 +46,7 @@ module lk_lock_prims_bench (
   );
 
   lk_aes_iter u_iter (
-    .clk_i, .rst_ni, .wipe_i(clear_i), .key_load_i, .key_i, .keys_valid_o, .round_keys_o(),
+    .clk_i, .rst_ni, .wipe_i(clear_i), .key_load_i, .key_i, .keys_valid_o, .round_keys_o,
     .req_valid_i, .req_ready_o, .req_data_i, .rsp_valid_o, .rsp_data_o
   );
 endmodule
