@@ -13,11 +13,11 @@
 // and LEN*H add up to the value that GHASH over the ciphertext must reach; it waits, with the IV, in
 // a queue of two. Beats are accepted once their header is through. Each beat enters the four
 // counter-mode lanes and GHASH at once. Latencies are constants in lk_gcm_pkg: plaintext PtLatency
-// cycles after the beat, the verdict one cycle after the last plaintext beat. A header takes 13
-// cycles, so messages of 16 beats or more run without a gap if headers come early enough.
+// cycles after the beat, the verdict one cycle after the last plaintext beat. A header takes 12
+// cycles, so messages of 20 beats or more run without a gap if headers come early enough.
 //
 // Keys: a rising key_valid_i or key_load_i takes key_i and drops every message under way; key_ready_o
-// comes KeySetupCycles (81) later. wipe_i or a falling key_valid_i zeroises all key-dependent state at
+// comes 79 cycles later. wipe_i or a falling key_valid_i zeroises all key-dependent state at
 // the next clock edge: round keys, H and its powers, LEN*H, expected hashes, cipher and multiplier
 // pipelines, plaintext register. Afterwards nothing is accepted until a key is loaded again. Reset
 // does the same at the first clock edge after it.

@@ -95,7 +95,7 @@ TEST(GcmPages, OneBeatACycleAcrossPagesAndExactLatencies) {
     ASSERT_EQ(b.read[kBeats * p].cycle - b.verdicts[p].cycle, 3u);
   }
   EXPECT_EQ(b.accepted.front() - b.headers.front(), 12u);
-  EXPECT_EQ(setup, 81);
+  EXPECT_EQ(setup, 79);
   std::printf("%zu pages, %zu beats in %llu cycles; key setup %d cycles; header to beat 12, beat to "
               "plaintext 12, last beat to verdict 13, verdict to first readable beat 3\n",
               kPages, b.accepted.size(),
@@ -204,7 +204,7 @@ TEST(GcmPages, RisingKeyValidLoadsAndFallingForgets) {
     b.step();
     ++n;
   }
-  EXPECT_EQ(n, 81);
+  EXPECT_EQ(n, 79);
   const std::vector<GcmMessage> pages{make_page(rng, key, random_bytes(rng, 12))};
   b.run(pages, {1, 1, 1});
   expect_all_good(b, pages);

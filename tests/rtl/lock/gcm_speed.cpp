@@ -6,7 +6,9 @@
 
 namespace {
 
+using latchkey::test::make_page;
 using latchkey::test::PageBench;
+using latchkey::test::to_wide;
 
 template <class Body>
 void measure(const char* what, int cycles, Body body) {

@@ -199,6 +199,30 @@ TEST_F(GcmVectors, RandomFormsAgainstOpenssl) {
   }
 }
 
+// Header rate: endless messages of n beats run without an idle cycle from 20 beats up.
+TEST_F(GcmVectors, MessagesOfTwentyBeatsNeedNoGap) {
+  std::mt19937_64 rng(test_seed(15));
+  const auto idle_cycles = [&](uint16_t beats) {
+    dut.cfg_beats_i = beats;
+    load_key(random_bytes(rng, 16));
+    dut.hdr_valid_i = 1;
+    dut.ct_valid_i = 1;
+    int idle = 0;
+    for (int i = 0; i < 2000; ++i) {
+      dut.clk_i = 0;
+      dut.eval();
+      if (i >= 200 && !dut.ct_ready_o) ++idle;
+      step();
+    }
+    dut.hdr_valid_i = 0;
+    dut.ct_valid_i = 0;
+    return idle;
+  };
+  EXPECT_EQ(idle_cycles(20), 0);
+  EXPECT_EQ(idle_cycles(64), 0);
+  EXPECT_GT(idle_cycles(8), 0);
+}
+
 // ---- zeroise ------------------------------------------------------------------------------------
 
 template <class T>
