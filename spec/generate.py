@@ -111,7 +111,14 @@ def cpp():
     out += ["", "/// Byte offsets of the registers on AXI-Lite.", "namespace reg {"]
     out += [f"inline constexpr std::uint32_t {r['name'].lower()} = 0x{r['offset']:x};  // {r['doc']}"
             for r in SPEC["registers"]]
-    out += ["}  // namespace reg", "",
+    out += ["}  // namespace reg", ""]
+    for k in SPEC["kernel_args"]:
+        out += [f"/// Register offsets of the arguments of {k['kernel']}.",
+                f"namespace {k['kernel'].removeprefix('latchkey_')}_arg {{"]
+        out += [f"inline constexpr std::uint32_t {a['name']} = 0x{a['offset']:x};  // {a['doc']}"
+                for a in k["args"]]
+        out += [f"}}  // namespace {k['kernel'].removeprefix('latchkey_')}_arg", ""]
+    out += [
             "/// Counters of a run, 64 bits each, from reg::counters on.",
             "enum class counter : std::uint32_t {"]
     out += [f"  {snake(c['name'])},  ///< {c['doc']}" for c in SPEC["counters"]]
@@ -150,6 +157,9 @@ def markdown():
            "Everything is little-endian. `spec/latchkey.json` is the source; the RTL, the host and this page are generated from it.",
            "", "## Registers", "", "| offset | name | access | meaning |", "|---|---|---|---|"]
     out += [f"| 0x{r['offset']:04x} | {r['name']} | {r['access']} | {r['doc']} |" for r in SPEC["registers"]]
+    for k in SPEC["kernel_args"]:
+        out += ["", f"## Arguments of {k['kernel']}", "", "| offset | name | type | meaning |", "|---|---|---|---|"]
+        out += [f"| 0x{a['offset']:04x} | {a['name']} | {a['type']} | {a['doc']} |" for a in k["args"]]
     out += ["", "## Counters", "", "| address | name | counts |", "|---|---|---|"]
     base = next(r["offset"] for r in SPEC["registers"] if r["name"] == "COUNTERS")
     out += [f"| 0x{base + 8 * i:04x} | {snake(c['name'])} | {c['doc']} |" for i, c in enumerate(SPEC["counters"])]

@@ -194,6 +194,48 @@ inline constexpr std::uint32_t helper_out = 0x800;  // Enrol build: 272 words of
 inline constexpr std::uint32_t kek_out = 0x1000;  // Enrol build: 8 words of the owner key, until KekTaken
 }  // namespace reg
 
+/// Register offsets of the arguments of latchkey_core.
+namespace core_arg {
+inline constexpr std::uint32_t pages = 0x10;  // Sealed pages
+inline constexpr std::uint32_t tags = 0x1c;  // Tag table
+inline constexpr std::uint32_t batch = 0x28;  // Images of the run
+}  // namespace core_arg
+
+/// Register offsets of the arguments of latchkey_input.
+namespace input_arg {
+inline constexpr std::uint32_t images = 0x10;  // Images, each on a 64-byte boundary
+inline constexpr std::uint32_t batch = 0x1c;  // Images of the run
+inline constexpr std::uint32_t channels = 0x24;  // Channels of an image
+inline constexpr std::uint32_t height = 0x2c;  // Rows of an image
+inline constexpr std::uint32_t width = 0x34;  // Columns of an image
+inline constexpr std::uint32_t type = 0x3c;  // 0 u8, 1 float32
+inline constexpr std::uint32_t order = 0x44;  // 0 NCHW, 1 NHWC
+inline constexpr std::uint32_t cp_log2 = 0x4c;  // log2 of the bytes of a channel block
+inline constexpr std::uint32_t words = 0x54;  // Stream words per image
+inline constexpr std::uint32_t image_words = 0x5c;  // Memory words per image
+inline constexpr std::uint32_t scale = 0x64;  // Scale of the input tensor
+inline constexpr std::uint32_t zero_point = 0x6c;  // Zero point of the input tensor
+inline constexpr std::uint32_t mul = 0x74;  // u8: real value is pixel * mul + add
+inline constexpr std::uint32_t add = 0x7c;  // u8: real value is pixel * mul + add
+inline constexpr std::uint32_t status = 0x84;  // 0 ok, 1 image too large, 2 aborted, 3 wrong stream length
+}  // namespace input_arg
+
+/// Register offsets of the arguments of latchkey_output.
+namespace output_arg {
+inline constexpr std::uint32_t records = 0x10;  // Results, each on a 64-byte boundary
+inline constexpr std::uint32_t batch = 0x1c;  // Images of the run
+inline constexpr std::uint32_t channels = 0x24;  // Channels of a result
+inline constexpr std::uint32_t pixels = 0x2c;  // Pixels of a result
+inline constexpr std::uint32_t cp_log2 = 0x34;  // log2 of the bytes of a channel block
+inline constexpr std::uint32_t words = 0x3c;  // Stream words per image
+inline constexpr std::uint32_t record_words = 0x44;  // Memory words per record
+inline constexpr std::uint32_t mode = 0x4c;  // 0 raw, 1 dequantised, 2 softmax, 3 top-k
+inline constexpr std::uint32_t k = 0x54;  // Entries of top-k
+inline constexpr std::uint32_t scale = 0x5c;  // Scale of the output tensor
+inline constexpr std::uint32_t zero_point = 0x64;  // Zero point of the output tensor
+inline constexpr std::uint32_t status = 0x6c;  // 0 ok, 1 record too large, 2 aborted by the core, 3 wrong stream length
+}  // namespace output_arg
+
 /// Counters of a run, 64 bits each, from reg::counters on.
 enum class counter : std::uint32_t {
   cycles,  ///< Cycles from start to done
