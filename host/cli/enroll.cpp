@@ -5,6 +5,7 @@
 #include <fstream>
 
 #include "commands.hpp"
+#include "compiler/file_io.hpp"
 #include "console.hpp"
 #include "latchkey/device.hpp"
 #include "lock/record.hpp"
