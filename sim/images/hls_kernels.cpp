@@ -1,6 +1,7 @@
 // The HLS adapters as modules of the simulated card: the same templates that Vitis would compile,
 // with memory and streams that go through the card's models.
 #include <cstring>
+#include <memory>
 
 #include "latchkey/sim/hls_kernel.h"
 #include "latchkey_spec.hpp"
@@ -65,8 +66,10 @@ void run_input(const lk_hls_env* env) {
                         r.u32(arg::words), r.u32(arg::image_words), r.f32(arg::scale),
                         r.u32(arg::zero_point), r.f32(arg::mul), r.f32(arg::add)};
   card_stream stream{env};
+  // On the heap and per run: kernels of several cards are coroutines of one thread.
+  const auto ram = std::make_unique<input_ram>();
   const adapter_status status =
-      input_adapter(card_memory{env, hls_arg64(env, arg::images)}, stream, args);
+      input_adapter(card_memory{env, hls_arg64(env, arg::images)}, stream, args, *ram);
   env->reg_write(env->ctx, arg::status, static_cast<std::uint32_t>(status));
 }
 
@@ -78,8 +81,9 @@ void run_output(const lk_hls_env* env) {
                          static_cast<output_mode>(r.u32(arg::mode)), r.u32(arg::k),
                          r.f32(arg::scale), r.u32(arg::zero_point)};
   card_stream stream{env};
+  const auto ram = std::make_unique<output_ram>();
   const adapter_status status =
-      output_adapter(card_memory{env, hls_arg64(env, arg::records)}, stream, args);
+      output_adapter(card_memory{env, hls_arg64(env, arg::records)}, stream, args, *ram);
   env->reg_write(env->ctx, arg::status, static_cast<std::uint32_t>(status));
 }
 
