@@ -1,15 +1,15 @@
-// Decrypts and authenticates pages: AES-128-GCM messages of BeatsPerPage 512-bit beats, 96-bit IV, no
-// associated data, 128-bit tag. One beat a cycle, sustained across page boundaries.
+// Decrypts and authenticates pages: AES-128-GCM messages of BeatsPerPage 512-bit beats, 96-bit IV,
+// no associated data, 128-bit tag. One beat a cycle, sustained across page boundaries.
 //
-// One header (IV, tag) per page, in order, may arrive ahead of the page's beats; beats of a page are
-// accepted once its header has been through the block cipher (12 cycles). Plaintext leaves
-// 12 cycles after its beat and cannot be held back: reserve space before asking for a page.
+// One header (IV, tag) per page, in order, may arrive ahead of the page's beats; beats of a page
+// are accepted once its header has been through the block cipher (12 cycles). Plaintext leaves 12
+// cycles after its beat and cannot be held back: reserve space before asking for a page.
 // **Plaintext is not yet verified when it leaves**; the verdict comes 1 cycle after the page's last
 // plaintext beat, in page order: keep the page in lk_tile_ring until then.
 //
-// Key: key_i is taken when key_valid_i rises or on key_load_i (key_valid_i high); key_ready_o rises when
-// round keys and powers of H are there. Loading drops every page under way. wipe_i, or key_valid_i
-// falling, zeroises at one clock edge; see lk_gcm_engine for what that covers.
+// Key: key_i is taken when key_valid_i rises or on key_load_i (key_valid_i high); key_ready_o rises
+// when round keys and powers of H are there. Loading drops every page under way. wipe_i, or
+// key_valid_i falling, zeroises at one clock edge; see lk_gcm_engine for what that covers.
 // Byte order: byte b of every bus is bits [8*b+7:8*b] (IV byte 0 is the first one of the IV).
 // Limits: BeatsPerPage 1..65,535; below 20 the header rate, not the beat rate, is the bound.
 module lk_gcm #(

@@ -9,18 +9,18 @@
 // run by aligning its blocks to the end of its beats and starting the counter that much lower. The
 // published vectors are run that way.
 //
-// Order of events: a header (IV, tag) first passes the iterative AES, which yields E(J0). Tag, E(J0)
-// and LEN*H add up to the value that GHASH over the ciphertext must reach; it waits, with the IV, in
-// a queue of two. Beats are accepted once their header is through. Each beat enters the four
+// Order of events: a header (IV, tag) first passes the iterative AES, which yields E(J0). Tag,
+// E(J0) and LEN*H add up to the value that GHASH over the ciphertext must reach; it waits, with the
+// IV, in a queue of two. Beats are accepted once their header is through. Each beat enters the four
 // counter-mode lanes and GHASH at once. Latencies are constants in lk_gcm_pkg: plaintext PtLatency
 // cycles after the beat, the verdict one cycle after the last plaintext beat. A header takes 12
 // cycles, so messages of 20 beats or more run without a gap if headers come early enough.
 //
-// Keys: a rising key_valid_i or key_load_i takes key_i and drops every message under way; key_ready_o
-// comes 79 cycles later. wipe_i or a falling key_valid_i zeroises all key-dependent state at
-// the next clock edge: round keys, H and its powers, LEN*H, expected hashes, cipher and multiplier
-// pipelines, plaintext register. Afterwards nothing is accepted until a key is loaded again. Reset
-// does the same at the first clock edge after it.
+// Keys: a rising key_valid_i or key_load_i takes key_i and drops every message under way;
+// key_ready_o comes 79 cycles later. wipe_i or a falling key_valid_i zeroises all key-dependent
+// state at the next clock edge: round keys, H and its powers, LEN*H, expected hashes, cipher and
+// multiplier pipelines, plaintext register. Afterwards nothing is accepted until a key is loaded
+// again. Reset does the same at the first clock edge after it.
 // Byte order: byte b of every bus is bits [8*b+7:8*b].
 module lk_gcm_engine (
   input  logic         clk_i,
@@ -49,7 +49,7 @@ module lk_gcm_engine (
   localparam int unsigned CmpLatency = 7;  // last beat to compared hash
   localparam int unsigned OkStages   = lk_gcm_pkg::VerdictLatency - CmpLatency;
 
-  // ---- key state machine -------------------------------------------------------------------------
+  // ---- key state machine ------------------------------------------------------------------------
   // Hamming distance 3 between the codes; anything else is a fault and ends in StTrap.
   typedef enum logic [6:0] {
     StReset  = 7'b0000000,
@@ -120,7 +120,7 @@ module lk_gcm_engine (
 
   assign key_ready_o = (state_q == StReady);
 
-  // ---- headers -----------------------------------------------------------------------------------
+  // ---- headers ----------------------------------------------------------------------------------
   logic [1:0][95:0]  iv_q;
   logic [1:0][127:0] exp_q;   // what GHASH of the ciphertext must be
   logic [1:0]        iv_level_q, exp_level_q;
@@ -172,7 +172,7 @@ module lk_gcm_engine (
     end
   end
 
-  // ---- beats -------------------------------------------------------------------------------------
+  // ---- beats ------------------------------------------------------------------------------------
   logic        take, first_q, last_beat;
   logic [15:0] left_q;  // beats left in the message when first_q is low
   logic [15:0] left;
@@ -201,7 +201,7 @@ module lk_gcm_engine (
     end
   end
 
-  // ---- ciphers -----------------------------------------------------------------------------------
+  // ---- ciphers ----------------------------------------------------------------------------------
   logic [lk_gcm_pkg::AesRounds:0][127:0] round_keys;
   logic         ks_valid;
   logic [511:0] ks;
@@ -250,7 +250,7 @@ module lk_gcm_engine (
     .hash_o         (hash)
   );
 
-  // ---- plaintext ---------------------------------------------------------------------------------
+  // ---- plaintext --------------------------------------------------------------------------------
   // Ciphertext waits in a small LUT RAM while its keystream is computed. It is public: no wipe.
   logic [511:0] ct_mem [16];
   logic [3:0]   ct_wr_q, ct_rd_q;
@@ -287,7 +287,7 @@ module lk_gcm_engine (
     end
   end
 
-  // ---- verdict -----------------------------------------------------------------------------------
+  // ---- verdict ----------------------------------------------------------------------------------
   // Two comparators on separate registers, one in true and one in complement form, and two result
   // pipelines joined at the output: a single stuck or flipped bit can only turn a pass into a fail.
   // All 128 bits are compared at once, so the time tells nothing about where tags differ.
@@ -322,8 +322,9 @@ module lk_gcm_engine (
         diff_b_q <= ~hash ^ exp_q[exp_rd_q];
       end
       ok_valid_q <= {ok_valid_q[OkStages-1:0], diff_valid_q};
-      ok_a_q     <= {ok_a_q[OkStages-1:0], diff_valid_q && (diff_a_q == '0)};  // SEC_CM: TAG.CMP_DUP
-      ok_b_q     <= {ok_b_q[OkStages-1:0], diff_valid_q && (&diff_b_q)};       // SEC_CM: TAG.CMP_DUP
+      // SEC_CM: TAG.CMP_DUP
+      ok_a_q     <= {ok_a_q[OkStages-1:0], diff_valid_q && (diff_a_q == '0)};
+      ok_b_q     <= {ok_b_q[OkStages-1:0], diff_valid_q && (&diff_b_q)};
     end
   end
 
@@ -332,7 +333,7 @@ module lk_gcm_engine (
 
 `ifdef VERILATOR
   always_ff @(posedge clk_i) begin
-    if (rst_ni && !clear) begin
+    if (state_q != StReset && !clear) begin
       assert (!hash_valid || exp_level_q != 2'd0) else $error("%m: hash without a header");
       assert (!(hdr_done && exp_level_q == 2'd2)) else $error("%m: header queue overflows");
       assert (cfg_beats_i != 16'd0) else $error("%m: a message has at least one beat");

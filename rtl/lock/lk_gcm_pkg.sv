@@ -1,5 +1,7 @@
 // Constants and bit-order helpers shared by the AES-GCM engine.
 package lk_gcm_pkg;
+  // A build without the lock chain uses none of these.
+  // verilator lint_off UNUSEDPARAM
   localparam int unsigned Lanes = 4;        // 128-bit blocks in one 512-bit beat
   localparam int unsigned AesRounds = 10;   // AES-128
   localparam int unsigned GhashDepth = 3;   // multiplier stages = GHASH accumulators (d)
@@ -9,6 +11,7 @@ package lk_gcm_pkg;
   // until the verdict are on the outputs.
   localparam int unsigned PtLatency = AesRounds + 2;
   localparam int unsigned VerdictLatency = PtLatency + 1;
+  // verilator lint_on UNUSEDPARAM
 
   // GCM numbers the bits of a block from the most significant bit of byte 0. Mirroring every byte
   // of a block that lies in memory order makes bit i the coefficient of x^i, and back.

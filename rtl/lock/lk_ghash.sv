@@ -1,9 +1,10 @@
 // GHASH at four blocks a cycle.
 //
-// The multiplier is d = 3 stages deep, so three accumulators take turns: beat j (blocks C1..C4) does
+// The multiplier is d = 3 stages deep, so three accumulators take turns: beat j (blocks C1..C4)
+// does
 //   Y[j mod d] <- (Y[j mod d] ^ C1)*H^(4d) ^ C2*H^(4d-1) ^ C3*H^(4d-2) ^ C4*H^(4d-3)
-// and in the last d beats of a message 4d is replaced by 4*(beats left) + 1 (1 left = the last one).
-// The sum of the last d results is then the hash of all blocks except the length block, whose
+// and in the last d beats of a message 4d is replaced by 4*(beats left) + 1 (1 left = the last
+// one). The sum of the last d results is then the hash of all blocks except the length block, whose
 // product LEN*H is a constant of the key and the message length and is offered in len_h_o.
 //
 // Messages follow each other without a gap, and any pattern of idle cycles between beats is fine:
@@ -31,7 +32,7 @@ module lk_ghash (
   localparam int unsigned D = lk_gcm_pkg::GhashDepth;
   localparam int unsigned N = lk_gcm_pkg::Powers;
 
-  // ---- powers of H -------------------------------------------------------------------------------
+  // ---- powers of H ------------------------------------------------------------------------------
   logic [N:1][127:0] pow_q;
   logic [127:0]      len_h_q;
   logic [3:0]        step_q;   // the power being computed; N + 1 stands for LEN*H
@@ -87,7 +88,7 @@ module lk_ghash (
   assign powers_valid_o = ready_q;
   assign len_h_o        = lk_gcm_pkg::mirror_bytes(len_h_q);
 
-  // ---- operand stage -----------------------------------------------------------------------------
+  // ---- operand stage ----------------------------------------------------------------------------
   logic [3:0][127:0]        a_q, b_q;
   logic                     v0_q, v1_q, v2_q, v3_q;        // beats in operand stage .. in y
   logic [1:0]               i0_q, i1_q, i2_q, i3_q;        // accumulator of each
@@ -175,7 +176,7 @@ module lk_ghash (
     end
   end
 
-  // ---- multiplier --------------------------------------------------------------------------------
+  // ---- multiplier -------------------------------------------------------------------------------
   logic              mul_valid_q;  // a power product is in the operand stage
   logic [3:0][127:0] mul_a;
 
@@ -198,7 +199,7 @@ module lk_ghash (
     .y_o     (y)
   );
 
-  // ---- hash of the message -----------------------------------------------------------------------
+  // ---- hash of the message ----------------------------------------------------------------------
   logic [127:0] sum_q;
   logic         sum_valid_q;
 

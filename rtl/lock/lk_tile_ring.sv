@@ -1,21 +1,23 @@
 // Verify-before-use buffer: a ring of pages between lk_gcm and everything that uses plaintext.
 //
 // A page is written beat by beat, waits for its verdict, and is readable only after a verdict that
-// passed. After a verdict that failed, neither that page nor any later one is ever readable, no slot
-// is free any more and fail_o stays up, until clear_i or wipe_i; pages verified before it stay readable.
+// passed. After a verdict that failed, neither that page nor any later one is ever readable, no
+// slot is free any more and fail_o stays up, until clear_i or wipe_i; pages verified before it stay
+// readable.
 //
 // Use: take a slot (slot_take_i while slot_free_o) before asking for a page, because the decryption
-// pipeline cannot be held back. Beats arrive in order, wr_last_i on the last one; a verdict comes after
-// its page's last beat. Broken order (no slot taken, wr_last_i on the wrong beat, verdict without a page) counts
-// as a failed page. A slot is free again when the last beat of its page has been read.
-// Read side: ready/valid, one beat a cycle without a gap across page boundaries. A page's first beat
-// is on rd_data_o three cycles after its verdict.
+// pipeline cannot be held back. Beats arrive in order, wr_last_i on the last one; a verdict comes
+// after its page's last beat. Broken order (no slot taken, wr_last_i on the wrong beat, verdict
+// without a page) counts as a failed page. A slot is free again when the last beat of its page has
+// been read.
+// Read side: ready/valid, one beat a cycle without a gap across page boundaries. A page's first
+// beat is on rd_data_o three cycles after its verdict.
 //
-// clear_i drops all pages in one cycle and leaves the RAM's content (unreadable). wipe_i also clears,
-// then a walker overwrites the RAM and its output latch with zeros, NumSlots*BeatsPerPage + 2 cycles
-// with wipe_busy_o; meanwhile no slot is free and writes and verdicts are ignored. Reset starts a wipe
-// too, since block RAM keeps its content through reset. The source of beats must be stopped by whoever
-// clears or wipes, or leftovers count as broken order.
+// clear_i drops all pages in one cycle and leaves the RAM's content (unreadable). wipe_i also
+// clears, then a walker overwrites the RAM and its output latch with zeros, NumSlots*BeatsPerPage +
+// 1 cycles with wipe_busy_o; meanwhile no slot is free and writes and verdicts are ignored. Reset
+// starts a wipe too, since block RAM keeps its content through reset. The source of beats must be
+// stopped by whoever clears or wipes, or leftovers count as broken order.
 //
 // fail_page_o: ordinal of the failed page, counted from 0 since the last clear or wipe.
 // Storage: one simple dual-port RAM of 512 bits, 8 RAMB36 for the default 8 x 64 beats.
@@ -55,7 +57,7 @@ module lk_tile_ring #(
     $fatal(1, "%m: BeatsPerPage must be a power of two and at least 2, got %0d", BeatsPerPage);
   end
 
-  // ---- wipe walker -------------------------------------------------------------------------------
+  // ---- wipe walker ------------------------------------------------------------------------------
   logic          busy_q;
   logic [Aw:0]   walk_q;  // Depth: the RAM is zero, read one word into the output latch
   logic          walk_write, walk_read;
@@ -80,7 +82,7 @@ module lk_tile_ring #(
   logic drop;  // all pages are forgotten at this edge
   assign drop = clear_i || wipe_i || busy_q;
 
-  // ---- page accounting ---------------------------------------------------------------------------
+  // ---- page accounting --------------------------------------------------------------------------
   logic [Cw-1:0]  taken_q;     // slots reserved or filled
   logic [Cw-1:0]  filled_q;    // of those, pages whose first beat has been written
   logic [Cw-1:0]  waiting_q;   // complete pages without a verdict
@@ -149,7 +151,7 @@ module lk_tile_ring #(
     end
   end
 
-  // ---- memory and read pipeline ------------------------------------------------------------------
+  // ---- memory and read pipeline -----------------------------------------------------------------
   // The RAM's output latch is the first of two stages and keeps its word until the second takes it.
   logic [511:0] mem [Depth];
   logic [511:0] ram_q;
@@ -205,7 +207,7 @@ module lk_tile_ring #(
 
 `ifdef VERILATOR
   always_ff @(posedge clk_i) begin
-    if (rst_ni && !drop) begin
+    if (!drop) begin
       assert (!slot_take_i || slot_free_o) else $error("%m: slot taken but none is free");
       assert (filled_q <= taken_q && waiting_q <= filled_q) else $error("%m: page counts disagree");
       assert (!rd_valid_o || filled_q != '0) else $error("%m: beat without a page");

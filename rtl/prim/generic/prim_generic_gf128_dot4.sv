@@ -3,8 +3,8 @@
 //
 // Bit order: bit i of an operand is the coefficient of x^i (GCM's wire order mirrors the bits of
 // every byte; the caller does that).
-// Timing: operands with valid_i at one edge are in y_o after the third edge (counting that one); y_o
-// holds its value until the next valid result arrives. clear_i zeroes every register.
+// Timing: operands with valid_i at one edge are in y_o after the third edge (counting that one);
+// y_o holds its value until the next valid result arrives. clear_i zeroes every register.
 //
 // The carry-less 32 x 32 products are done by integer multiplication "with holes": each operand is
 // split into four words that keep every fourth bit, so that the sums of a column (at most 8) never

@@ -1,7 +1,7 @@
 // AES encryption round, xilinx twin: the same function and timing as prim_generic_aes_round.
 //
-// The S-box is a plain `case`, which maps to 32 LUT6 (four per output bit joined by F7/F8 muxes, one
-// logic level); tower-field forms are deeper and not smaller on six-input LUTs. MixColumns and
+// The S-box is a plain `case`, which maps to 32 LUT6 (four per output bit joined by F7/F8 muxes,
+// one logic level); tower-field forms are deeper and not smaller on six-input LUTs. MixColumns and
 // AddRoundKey add two levels, so a whole round fits one 300 MHz cycle.
 //
 // Byte order and Kind as in the generic twin.

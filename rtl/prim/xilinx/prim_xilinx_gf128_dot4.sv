@@ -1,8 +1,8 @@
 // Sum of four products in GF(2^128), xilinx twin: same function and timing as
 // prim_generic_gf128_dot4, which tells bit order and timing.
 //
-// Three levels of Karatsuba down to 27 leaves of 16 x 16 bits. Everything after the leaves is linear,
-// so the four products are added leaf by leaf and recombined and reduced once.
+// Three levels of Karatsuba down to 27 leaves of 16 x 16 bits. Everything after the leaves is
+// linear, so the four products are added leaf by leaf and recombined and reduced once.
 //   stage 1: Karatsuba pre-additions (2 levels of LUT6) and the leaves, summed over the four
 //            products (64 AND terms a bit, 3 levels)
 //   stage 2: recombination to 255 bits

@@ -1,5 +1,5 @@
-// Whole pages through lk_gcm into lk_tile_ring against OpenSSL: every block, every verdict, rate and
-// latency in cycles, damaged pages, key changes.
+// Whole pages through lk_gcm into lk_tile_ring against OpenSSL: every block, every verdict, rate
+// and latency in cycles, damaged pages, key changes.
 #include <gtest/gtest.h>
 
 #include <cstdio>
@@ -96,10 +96,11 @@ TEST(GcmPages, OneBeatACycleAcrossPagesAndExactLatencies) {
   }
   EXPECT_EQ(b.accepted.front() - b.headers.front(), 12u);
   EXPECT_EQ(setup, 79);
-  std::printf("%zu pages, %zu beats in %llu cycles; key setup %d cycles; header to beat 12, beat to "
-              "plaintext 12, last beat to verdict 13, verdict to first readable beat 3\n",
-              kPages, b.accepted.size(),
-              static_cast<unsigned long long>(b.accepted.back() - b.accepted.front() + 1), setup);
+  std::printf(
+      "%zu pages, %zu beats in %llu cycles; key setup %d cycles; header to beat 12, beat to "
+      "plaintext 12, last beat to verdict 13, verdict to first readable beat 3\n",
+      kPages, b.accepted.size(),
+      static_cast<unsigned long long>(b.accepted.back() - b.accepted.front() + 1), setup);
 }
 
 // Three pages, the middle one damaged.
@@ -149,9 +150,10 @@ TEST(GcmPages, DamagedPageIsRefusedAndNothingOfItIsReadable) {
   }
   for (int beat = 0; beat < kBeats; ++beat) {
     const unsigned bit = rng() % 512;
-    damaged("ciphertext beat " + std::to_string(beat) + " bit " + std::to_string(bit), [&](auto& p) {
-      p[1].ciphertext[64 * beat + bit / 8] ^= static_cast<uint8_t>(1u << (bit % 8));
-    });
+    damaged("ciphertext beat " + std::to_string(beat) + " bit " + std::to_string(bit),
+            [&](auto& p) {
+              p[1].ciphertext[64 * beat + bit / 8] ^= static_cast<uint8_t>(1u << (bit % 8));
+            });
   }
   damaged("blocks swapped", [&](auto& p) {
     std::swap_ranges(p[1].ciphertext.begin(), p[1].ciphertext.begin() + 16,

@@ -60,7 +60,7 @@ int main() {
       at = (at + 1) % latchkey::test::kBeats;
     }
   });
-  std::printf("  %ld beats accepted, %ld verified beats read in %d cycles%s\n", beats, reads, kCycles,
-              dut.fail_o ? ", FAILED" : "");
+  std::printf("  %ld beats accepted, %ld verified beats read in %d cycles%s\n", beats, reads,
+              kCycles, dut.fail_o ? ", FAILED" : "");
   return dut.fail_o ? 1 : 0;
 }

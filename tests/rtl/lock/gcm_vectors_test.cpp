@@ -1,8 +1,8 @@
 // The GCM engine against NIST's vectors, and what zeroising leaves behind.
 //
 // A NIST message is shorter than a beat and may carry associated data. It runs on the same hardware
-// as a page: its blocks (data, then ciphertext, each padded with zeros) stand at the end of its beats,
-// zero blocks in front (they do not change GHASH), and the counter starts that much lower.
+// as a page: its blocks (data, then ciphertext, each padded with zeros) stand at the end of its
+// beats, zero blocks in front (they do not change GHASH), and the counter starts that much lower.
 #include <gtest/gtest.h>
 
 #include <cstdio>
@@ -147,10 +147,15 @@ class GcmVectors : public ::testing::Test {
   uint64_t cycle = 0;
 };
 
-TEST_F(GcmVectors, NistGcmDecrypt) { run_file("gcmDecrypt128.rsp"); }
-TEST_F(GcmVectors, NistGcmEncrypt) { run_file("gcmEncryptExtIV128.rsp"); }
+TEST_F(GcmVectors, NistGcmDecrypt) {
+  run_file("gcmDecrypt128.rsp");
+}
+TEST_F(GcmVectors, NistGcmEncrypt) {
+  run_file("gcmEncryptExtIV128.rsp");
+}
 
-// A lane computes AES(IV | counter), so with IV and counter chosen freely any block goes through it.
+// A lane computes AES(IV | counter), so with IV and counter chosen freely any block goes through
+// it.
 TEST_F(GcmVectors, NistEcbThroughTheCounterLanes) {
   int run = 0;
   for (const char* name : {"ECBGFSbox128", "ECBKeySbox128", "ECBVarKey128", "ECBVarTxt128"}) {
@@ -158,7 +163,8 @@ TEST_F(GcmVectors, NistEcbThroughTheCounterLanes) {
          read_rsp(std::string(LATCHKEY_NIST_VECTORS "/ciphers/AES/ECB/") + name + ".rsp")) {
       const Bytes key = from_hex(r.at("KEY")), pt = from_hex(r.at("PLAINTEXT")),
                   ct = from_hex(r.at("CIPHERTEXT"));
-      const uint32_t ctr = static_cast<uint32_t>(pt[12]) << 24 | pt[13] << 16 | pt[14] << 8 | pt[15];
+      const uint32_t ctr =
+          static_cast<uint32_t>(pt[12]) << 24 | pt[13] << 16 | pt[14] << 8 | pt[15];
       for (uint32_t lane = 0; lane < 4; ++lane) {
         dut.cfg_beats_i = 1;
         dut.cfg_ctr_i = ctr - lane;
@@ -254,7 +260,8 @@ std::map<std::string, bool> secret_registers_zero(const Vlk_gcm_engine& dut) {
   LATCHKEY_REG(exp_q);
   LATCHKEY_REG(diff_b_q);
 #define LATCHKEY_STAGE(l, s) \
-  LATCHKEY_REG(u_ctr__DOT__gen_lane__BRA__##l##__KET____DOT__gen_round__BRA__##s##__KET____DOT__state)
+  LATCHKEY_REG(              \
+      u_ctr__DOT__gen_lane__BRA__##l##__KET____DOT__gen_round__BRA__##s##__KET____DOT__state)
 #define LATCHKEY_LANE(l) \
   LATCHKEY_STAGE(l, 0);  \
   LATCHKEY_STAGE(l, 1);  \
@@ -297,8 +304,8 @@ TEST_P(GcmZeroise, LeavesNothingAtTheNextEdge) {
     to_wide(dut.hdr_tag_i, random_bytes(rng, 16).data(), 16);
     step();
   }
-  // Control: the list is of live registers. Four beats in the lanes at a time leave some stages with
-  // an old state, but none with zero.
+  // Control: the list is of live registers. Four beats in the lanes at a time leave some stages
+  // with an old state, but none with zero.
   for (const auto& [name, zero] : secret_registers_zero(dut)) EXPECT_FALSE(zero) << name;
 
   const std::string how = GetParam();
@@ -417,7 +424,8 @@ TEST_F(GcmVectors, SingleFaultInVerdictDoesNotPass) {
         seen = true;
         EXPECT_FALSE(dut.verdict_ok_o) << "fault " << fault;
         // the fault did reach one of the two rails
-        const uint32_t a = r.lk_gcm_engine__DOT__ok_a_q >> 6 & 1, b = r.lk_gcm_engine__DOT__ok_b_q >> 6 & 1;
+        const uint32_t a = r.lk_gcm_engine__DOT__ok_a_q >> 6 & 1,
+                       b = r.lk_gcm_engine__DOT__ok_b_q >> 6 & 1;
         EXPECT_EQ(a + b, 1u) << "fault " << fault;
       }
     }

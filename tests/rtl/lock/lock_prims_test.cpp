@@ -147,8 +147,8 @@ TEST_F(LockPrims, FieldSumTwinsAgreeWithBitSerialProduct) {
 
 TEST_F(LockPrims, IterativeAesMatchesNistEcb) {
   int run = 0;
-  for (const char* name : {"ECBGFSbox128", "ECBKeySbox128", "ECBVarKey128", "ECBVarTxt128",
-                           "ECBMMT128"}) {
+  for (const char* name :
+       {"ECBGFSbox128", "ECBKeySbox128", "ECBVarKey128", "ECBVarTxt128", "ECBMMT128"}) {
     for (const auto& r :
          read_rsp(std::string(LATCHKEY_NIST_VECTORS "/ciphers/AES/ECB/") + name + ".rsp")) {
       // encryption both ways: the decrypt records hold the same pairs

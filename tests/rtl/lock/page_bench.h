@@ -93,9 +93,10 @@ class PageBench {
   }
 
   /// Streams pages until all are read and `settle` more cycles have passed, or nothing moves for
-  /// 3,000 cycles. With a failed page the ring stops giving slots, so the pages that had not got one
-  /// are sent without: what may still come out of the engine then meets a failed ring.
-  void run(const std::vector<GcmMessage>& pages, Traffic t, int settle = 0, bool may_stall = false) {
+  /// 3,000 cycles. With a failed page the ring stops giving slots, so the pages that had not got
+  /// one are sent without: what may still come out of the engine then meets a failed ring.
+  void run(const std::vector<GcmMessage>& pages, Traffic t, int settle = 0,
+           bool may_stall = false) {
     stream(pages, pages.size() * kBeats, t);
     const size_t want = pages.size() * kBeats;
     int quiet = 0;

@@ -144,7 +144,8 @@ TEST_F(TileRing, RandomTrafficKeepsOrderAndLosesNothing) {
         dut.slot_take_i = dut.slot_free_o && taken < 40 && rng() % 3 == 0;
         taken += dut.slot_take_i;
         const int at = static_cast<int>(sent.size());
-        dut.wr_valid_i = at < taken * kBeats && at / kBeats < taken - dut.slot_take_i && rng() % wr == 0;
+        dut.wr_valid_i =
+            at < taken * kBeats && at / kBeats < taken - dut.slot_take_i && rng() % wr == 0;
         dut.wr_last_i = at % kBeats == kBeats - 1;
         if (dut.wr_valid_i) {
           sent.push_back(random_bytes(rng, 64));
