@@ -70,8 +70,7 @@ module latchkey_enrol #(
   logic [31:0] helper_word, kek_word;
   logic [8:0]  helper_addr;
 
-  // The helper data's RAM answers a cycle late: it is addressed when the read address arrives.
-  assign helper_addr = s_axi_control_arvalid ? s_axi_control_araddr[10:2] : reg_raddr[10:2];
+  assign helper_addr = reg_raddr[10:2];
 
   lk_enrol_top u_enrol (
     .clk_i(ap_clk), .rst_ni(ap_rst_n),

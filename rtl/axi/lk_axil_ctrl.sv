@@ -10,10 +10,11 @@
 // A start given before the continue of the last run is kept and shown to the kernel after it.
 //
 // Register bus: a write is one cycle of reg_we_o with address, data and byte strobes. A read is one
-// cycle of reg_re_o with reg_raddr_o; reg_rdata_i is taken in the same cycle (combinational).
+// cycle of reg_re_o; reg_raddr_o stands for two cycles from then on and reg_rdata_i is taken in the
+// second, so that a synchronous RAM may answer.
 // Addresses are byte addresses with bits 1:0 cleared. Every access is answered with OKAY, whatever
 // the kernel does: a register that does not answer would stop the whole card.
-// Throughput: one write every two cycles, one read every two cycles; both directions independent.
+// Throughput: one write every two cycles, one read every four; both directions independent.
 module lk_axil_ctrl (
   input  logic        clk_i,
   input  logic        rst_ni,
@@ -103,24 +104,33 @@ module lk_axil_ctrl (
   logic [31:0] rdata_q, ctrl_rdata;
   logic        rd_fire, rd_ctrl;
 
-  assign s_axi_arready_o = !rvalid_q;
+  logic [15:0] raddr_q;
+  logic [1:0]  rd_stage_q;  // bit 0: address registered; bit 1: data is taken at this edge
+
+  assign s_axi_arready_o = !rvalid_q && rd_stage_q == '0;
   assign s_axi_rvalid_o  = rvalid_q;
   assign s_axi_rdata_o   = rdata_q;
   assign s_axi_rresp_o   = RespOkay;
-  assign rd_fire     = s_axi_arvalid_i && s_axi_arready_o;
-  assign rd_ctrl     = rd_fire && s_axi_araddr_i[15:4] == '0;
-  assign reg_re_o    = rd_fire && !rd_ctrl;
-  assign reg_raddr_o = {s_axi_araddr_i[15:2], 2'b00};
+  assign rd_fire     = rd_stage_q[1];
+  assign rd_ctrl     = rd_fire && raddr_q[15:4] == '0;
+  assign reg_re_o    = rd_stage_q[0] && raddr_q[15:4] != '0;
+  assign reg_raddr_o = {raddr_q[15:2], 2'b00};
 
   always_ff @(posedge clk_i or negedge rst_ni) begin
     if (!rst_ni) begin
-      rvalid_q <= 1'b0;
-      rdata_q  <= '0;
-    end else if (rd_fire) begin
-      rvalid_q <= 1'b1;
-      rdata_q  <= rd_ctrl ? ctrl_rdata : reg_rdata_i;
-    end else if (s_axi_rready_i) begin
-      rvalid_q <= 1'b0;
+      rvalid_q   <= 1'b0;
+      rdata_q    <= '0;
+      raddr_q    <= '0;
+      rd_stage_q <= '0;
+    end else begin
+      rd_stage_q <= {rd_stage_q[0], s_axi_arvalid_i && s_axi_arready_o};
+      if (s_axi_arvalid_i && s_axi_arready_o) raddr_q <= s_axi_araddr_i;
+      if (rd_fire) begin
+        rvalid_q <= 1'b1;
+        rdata_q  <= rd_ctrl ? ctrl_rdata : reg_rdata_i;
+      end else if (s_axi_rready_i) begin
+        rvalid_q <= 1'b0;
+      end
     end
   end
 
@@ -152,7 +162,7 @@ module lk_axil_ctrl (
       if (ap_done_i) done_q <= 1'b1;
       else if (set_continue) done_q <= 1'b0;
       if (ap_ready_i) ready_q <= 1'b1;
-      else if (rd_ctrl && s_axi_araddr_i[3:2] == 2'd0) ready_q <= 1'b0;
+      else if (rd_ctrl && raddr_q[3:2] == 2'd0) ready_q <= 1'b0;
       if (wr_ctrl && wstrb_q[0] && awaddr_q[3:2] == 2'd1) gie_q <= wdata_q[0];
       if (wr_ctrl && wstrb_q[0] && awaddr_q[3:2] == 2'd2) ier_q <= wdata_q[1:0];
       // An event in the cycle of a clearing write is kept.

@@ -194,6 +194,12 @@ inline constexpr std::uint32_t helper_out = 0x800;  // Enrol build: 272 words of
 inline constexpr std::uint32_t kek_out = 0x1000;  // Enrol build: 8 words of the owner key, until KekTaken
 }  // namespace reg
 
+/// Register offsets of the arguments of latchkey_enrol.
+namespace enrol_arg {
+inline constexpr std::uint32_t slot = 0x74;  // Owner slot of the exported key
+inline constexpr std::uint32_t epoch = 0x78;  // Epoch of the exported key
+}  // namespace enrol_arg
+
 /// Register offsets of the arguments of latchkey_core.
 namespace core_arg {
 inline constexpr std::uint32_t pages = 0x10;  // Sealed pages
