@@ -80,6 +80,17 @@ module lk_aes_iter (
 
   assign rsp_data_o = core_out;
 
+  always_ff @(posedge clk_i) begin
+    if (clear) begin
+      blk_q <= '0;
+      rk_q  <= '0;  // SEC_CM: KEY.ZEROISE
+      if (key_load_i) rk_q[0] <= key_i;
+    end else begin
+      if (req_valid_i && req_ready_o) blk_q <= req_data_i;
+      if (state_q == StExpand && round_q != 4'd1) rk_q[done_round] <= core_out;
+    end
+  end
+
   always_ff @(posedge clk_i or negedge rst_ni) begin
     if (!rst_ni) begin
       state_q      <= StIdle;
@@ -87,28 +98,19 @@ module lk_aes_iter (
       rcon_q       <= 8'h01;
       keys_valid_q <= 1'b0;
       rsp_valid_q  <= 1'b0;
-      blk_q        <= '0;
-      rk_q         <= '0;
     end else if (clear) begin
       state_q      <= key_load_i ? StExpand : StIdle;
       round_q      <= 4'd1;
       rcon_q       <= 8'h01;
       keys_valid_q <= 1'b0;
       rsp_valid_q  <= 1'b0;
-      blk_q        <= '0;
-      rk_q         <= '0;  // SEC_CM: KEY.ZEROISE
-      if (key_load_i) rk_q[0] <= key_i;
     end else begin
       rsp_valid_q <= 1'b0;
       unique case (state_q)
         StIdle: begin
-          if (req_valid_i && req_ready_o) begin
-            blk_q   <= req_data_i;
-            state_q <= StEncrypt;
-          end
+          if (req_valid_i && req_ready_o) state_q <= StEncrypt;
         end
         StExpand: begin
-          if (round_q != 4'd1) rk_q[done_round] <= core_out;
           rcon_q  <= {rcon_q[6:0], 1'b0} ^ (8'h1b & {8{rcon_q[7]}});
           round_q <= round_q + 4'd1;
           if (round_q > LastRound) begin

@@ -21,6 +21,8 @@
 // state at the next clock edge: round keys, H and its powers, LEN*H, expected hashes, cipher and
 // multiplier pipelines, plaintext register. Afterwards nothing is accepted until a key is loaded
 // again. Reset does the same at the first clock edge after it.
+// Wide data registers have a synchronous clear and no asynchronous reset: a flip-flop of the target
+// has only one of the two, and the first clock edge after reset clears them anyway.
 // Byte order: byte b of every bus is bits [8*b+7:8*b].
 module lk_gcm_engine (
   input  logic         clk_i,
@@ -141,34 +143,35 @@ module lk_gcm_engine (
       {pend_q, iv_wr_q, iv_rd_q, exp_rd_q} <= '0;
       iv_level_q  <= '0;
       exp_level_q <= '0;
-      pend_iv_q   <= '0;
-      pend_tag_q  <= '0;
-      iv_q        <= '0;
-      exp_q       <= '0;
     end else if (clear) begin
       {pend_q, iv_wr_q, iv_rd_q, exp_rd_q} <= '0;
       iv_level_q  <= '0;
       exp_level_q <= '0;
-      pend_iv_q   <= '0;
-      pend_tag_q  <= '0;
-      iv_q        <= '0;
-      exp_q       <= '0;  // SEC_CM: KEY.ZEROISE (with the ciphertext it would give H away)
     end else begin
-      if (hdr_take) begin
-        pend_q     <= 1'b1;
-        pend_iv_q  <= hdr_iv_i;
-        pend_tag_q <= hdr_tag_i;
-      end
+      if (hdr_take) pend_q <= 1'b1;
       if (hdr_done) begin
-        pend_q         <= 1'b0;
-        iv_q[iv_wr_q]  <= pend_iv_q;
-        exp_q[iv_wr_q] <= pend_tag_q ^ aes_out ^ len_h;
-        iv_wr_q        <= !iv_wr_q;
+        pend_q  <= 1'b0;
+        iv_wr_q <= !iv_wr_q;
       end
       if (iv_pop) iv_rd_q <= !iv_rd_q;
       if (exp_pop) exp_rd_q <= !exp_rd_q;
       iv_level_q  <= iv_level_q + {1'b0, hdr_done} - {1'b0, iv_pop};
       exp_level_q <= exp_level_q + {1'b0, hdr_done} - {1'b0, exp_pop};
+    end
+  end
+
+  always_ff @(posedge clk_i) begin
+    if (clear) begin
+      exp_q <= '0;  // SEC_CM: KEY.ZEROISE (with the ciphertext it would give H away)
+    end else begin
+      if (hdr_take) begin
+        pend_iv_q  <= hdr_iv_i;
+        pend_tag_q <= hdr_tag_i;
+      end
+      if (hdr_done) begin
+        iv_q[iv_wr_q]  <= pend_iv_q;
+        exp_q[iv_wr_q] <= pend_tag_q ^ aes_out ^ len_h;
+      end
     end
   end
 
@@ -267,24 +270,24 @@ module lk_gcm_engine (
       last_q     <= '0;
       pt_valid_o <= 1'b0;
       pt_last_o  <= 1'b0;
-      pt_data_o  <= '0;
     end else if (clear) begin
       ct_wr_q    <= '0;
       ct_rd_q    <= '0;
       last_q     <= '0;
       pt_valid_o <= 1'b0;
       pt_last_o  <= 1'b0;
-      pt_data_o  <= '0;  // SEC_CM: KEY.ZEROISE
     end else begin
       if (take) ct_wr_q <= ct_wr_q + 4'd1;
       last_q     <= {last_q[lk_gcm_pkg::AesRounds-1:0], take && last_beat};
       pt_valid_o <= ks_valid;
       pt_last_o  <= last_q[lk_gcm_pkg::AesRounds];
-      if (ks_valid) begin
-        pt_data_o <= ct_mem[ct_rd_q] ^ ks;
-        ct_rd_q   <= ct_rd_q + 4'd1;
-      end
+      if (ks_valid) ct_rd_q <= ct_rd_q + 4'd1;
     end
+  end
+
+  always_ff @(posedge clk_i) begin
+    if (clear) pt_data_o <= '0;  // SEC_CM: KEY.ZEROISE
+    else if (ks_valid) pt_data_o <= ct_mem[ct_rd_q] ^ ks;
   end
 
   // ---- verdict ----------------------------------------------------------------------------------
@@ -303,28 +306,30 @@ module lk_gcm_engine (
   always_ff @(posedge clk_i or negedge rst_ni) begin
     if (!rst_ni) begin
       diff_valid_q <= 1'b0;
-      diff_a_q     <= '1;
-      diff_b_q     <= '0;
       ok_valid_q   <= '0;
       ok_a_q       <= '0;
       ok_b_q       <= '0;
     end else if (clear) begin
       diff_valid_q <= 1'b0;
-      diff_a_q     <= '1;  // SEC_CM: KEY.ZEROISE
-      diff_b_q     <= '0;
       ok_valid_q   <= '0;
       ok_a_q       <= '0;
       ok_b_q       <= '0;
     end else begin
       diff_valid_q <= hash_valid;
-      if (hash_valid) begin
-        diff_a_q <= hash ^ exp_q[exp_rd_q];
-        diff_b_q <= ~hash ^ exp_q[exp_rd_q];
-      end
       ok_valid_q <= {ok_valid_q[OkStages-1:0], diff_valid_q};
       // SEC_CM: TAG.CMP_DUP
       ok_a_q     <= {ok_a_q[OkStages-1:0], diff_valid_q && (diff_a_q == '0)};
       ok_b_q     <= {ok_b_q[OkStages-1:0], diff_valid_q && (&diff_b_q)};
+    end
+  end
+
+  always_ff @(posedge clk_i) begin
+    if (clear) begin
+      diff_a_q <= '1;  // SEC_CM: KEY.ZEROISE
+      diff_b_q <= '0;
+    end else if (hash_valid) begin
+      diff_a_q <= hash ^ exp_q[exp_rd_q];
+      diff_b_q <= ~hash ^ exp_q[exp_rd_q];
     end
   end
 

@@ -43,45 +43,48 @@ module lk_ghash (
 
   always_ff @(posedge clk_i or negedge rst_ni) begin
     if (!rst_ni) begin
-      pow_q   <= '0;
-      len_h_q <= '0;
       step_q  <= '0;
       wait_q  <= '0;
       busy_q  <= 1'b0;
       ready_q <= 1'b0;
       issue_q <= 1'b0;
     end else if (wipe_i) begin
-      pow_q   <= '0;  // SEC_CM: KEY.ZEROISE
-      len_h_q <= '0;
       step_q  <= '0;
       wait_q  <= '0;
       busy_q  <= 1'b0;
       ready_q <= 1'b0;
       issue_q <= 1'b0;
     end else if (key_start_i) begin
-      pow_q[1] <= lk_gcm_pkg::mirror_bytes(h_i);
-      step_q   <= 4'd2;
-      busy_q   <= 1'b1;
-      ready_q  <= 1'b0;
-      issue_q  <= 1'b1;
-      wait_q   <= '0;
+      step_q  <= 4'd2;
+      busy_q  <= 1'b1;
+      ready_q <= 1'b0;
+      issue_q <= 1'b1;
+      wait_q  <= '0;
     end else if (busy_q) begin
       issue_q <= wait_q[2];  // the product is in y in the next cycle
       wait_q  <= {wait_q[1:0], issue_q};
       if (wait_q[2]) step_q <= step_q + 4'd1;
-      if (issue_q) begin
-        // y holds the product of the step before this one
-        for (int unsigned i = 2; i <= N; i++) begin
-          if (step_q == 4'(i + 1)) pow_q[i] <= y;
-        end
-        if (step_q == 4'(N + 2)) begin
-          len_h_q <= y;
-          busy_q  <= 1'b0;
-          issue_q <= 1'b0;
-          wait_q  <= '0;
-          ready_q <= 1'b1;
-        end
+      if (issue_q && step_q == 4'(N + 2)) begin
+        busy_q  <= 1'b0;
+        issue_q <= 1'b0;
+        wait_q  <= '0;
+        ready_q <= 1'b1;
       end
+    end
+  end
+
+  always_ff @(posedge clk_i) begin
+    if (wipe_i) begin
+      pow_q   <= '0;  // SEC_CM: KEY.ZEROISE
+      len_h_q <= '0;
+    end else if (key_start_i) begin
+      pow_q[1] <= lk_gcm_pkg::mirror_bytes(h_i);
+    end else if (busy_q && issue_q) begin
+      // y holds the product of the step before this one
+      for (int unsigned i = 2; i <= N; i++) begin
+        if (step_q == 4'(i + 1)) pow_q[i] <= y;
+      end
+      if (step_q == 4'(N + 2)) len_h_q <= y;
     end
   end
 
@@ -145,7 +148,6 @@ module lk_ghash (
       from_y_q <= 1'b0;
       idx_q    <= '0;
       seen_q   <= '0;
-      hold_q   <= '0;
     end else if (wipe_i) begin
       {v0_q, v1_q, v2_q, v3_q} <= '0;
       {i0_q, i1_q, i2_q, i3_q} <= '0;
@@ -155,7 +157,6 @@ module lk_ghash (
       from_y_q <= 1'b0;
       idx_q    <= '0;
       seen_q   <= '0;
-      hold_q   <= '0;  // SEC_CM: KEY.ZEROISE
     end else begin
       v0_q     <= valid_i;
       from_y_q <= valid_i && take_y;
@@ -172,8 +173,12 @@ module lk_ghash (
       {fin1_q, fin2_q, fin3_q} <= {fin0_q, fin1_q, fin2_q};
       {ff1_q, ff2_q, ff3_q}    <= {ff0_q, ff1_q, ff2_q};
       {lst1_q, lst2_q, lst3_q} <= {lst0_q, lst1_q, lst2_q};
-      if (v3_q) hold_q[i3_q] <= y;
     end
+  end
+
+  always_ff @(posedge clk_i) begin
+    if (wipe_i) hold_q <= '0;  // SEC_CM: KEY.ZEROISE
+    else if (v3_q) hold_q[i3_q] <= y;
   end
 
   // ---- multiplier -------------------------------------------------------------------------------
@@ -204,16 +209,13 @@ module lk_ghash (
   logic         sum_valid_q;
 
   always_ff @(posedge clk_i or negedge rst_ni) begin
-    if (!rst_ni) begin
-      sum_q       <= '0;
-      sum_valid_q <= 1'b0;
-    end else if (wipe_i) begin
-      sum_q       <= '0;  // SEC_CM: KEY.ZEROISE
-      sum_valid_q <= 1'b0;
-    end else begin
-      sum_valid_q <= v3_q && lst3_q;
-      if (v3_q && fin3_q) sum_q <= (ff3_q ? 128'b0 : sum_q) ^ y;
-    end
+    if (!rst_ni) sum_valid_q <= 1'b0;
+    else sum_valid_q <= v3_q && lst3_q && !wipe_i;
+  end
+
+  always_ff @(posedge clk_i) begin
+    if (wipe_i) sum_q <= '0;  // SEC_CM: KEY.ZEROISE
+    else if (v3_q && fin3_q) sum_q <= (ff3_q ? 128'b0 : sum_q) ^ y;
   end
 
   assign hash_valid_o = sum_valid_q;

@@ -177,7 +177,6 @@ module lk_tile_ring #(
       rd_valid_o  <= 1'b0;
       rd_first_o  <= 1'b0;
       rd_last_o   <= 1'b0;
-      rd_data_o   <= '0;
     end else if (drop) begin
       ram_valid_q <= 1'b0;
       ram_first_q <= 1'b0;
@@ -185,7 +184,6 @@ module lk_tile_ring #(
       rd_valid_o  <= 1'b0;
       rd_first_o  <= 1'b0;
       rd_last_o   <= 1'b0;
-      rd_data_o   <= '0;  // SEC_CM: RING.WIPE
     end else begin
       if (fetch) begin
         ram_valid_q <= 1'b1;
@@ -196,13 +194,17 @@ module lk_tile_ring #(
       end
       if (shift) begin
         rd_valid_o <= 1'b1;
-        rd_data_o  <= ram_q;
         rd_first_o <= ram_first_q;
         rd_last_o  <= ram_last_q;
       end else if (rd_ready_i) begin
         rd_valid_o <= 1'b0;
       end
     end
+  end
+
+  always_ff @(posedge clk_i) begin
+    if (drop) rd_data_o <= '0;  // SEC_CM: RING.WIPE
+    else if (shift) rd_data_o <= ram_q;
   end
 
 `ifdef VERILATOR
