@@ -1,0 +1,140 @@
+// The quantised graph: what the importer and the quantiser produce, what the reference executor
+// runs and what the compiler turns into descriptors and pages.
+//
+// A graph is a list of tensors and a list of nodes in execution order. Activations are unsigned
+// bytes with one scale and one zero point per tensor: real = scale * (byte - zero_point). The batch
+// is not part of a shape. Every value of a tensor is in CHW order here: byte (c, y, x) is at
+// (c * h + y) * w + x. There is no Relu, Clip, Flatten, Reshape, BatchNormalization, Quantize or
+// Dequantize node: they are folded into the clamp, the weights, the shapes and the quantisation of
+// their neighbours.
+#ifndef LATCHKEY_MODEL_QGRAPH_HPP
+#define LATCHKEY_MODEL_QGRAPH_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <iosfwd>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "model/arith.hpp"
+
+namespace latchkey::model {
+
+/// Activations between two nodes.
+struct qtensor {
+  std::string name;             ///< Name in the ONNX file, for messages and dumps.
+  int c = 1, h = 1, w = 1;      ///< Channels, rows, columns of one image; the batch is separate.
+  float scale = 1.0F;           ///< Positive and finite.
+  std::uint8_t zero_point = 0;  ///< Byte that stands for 0.0.
+
+  [[nodiscard]] std::size_t size() const noexcept {
+    return static_cast<std::size_t>(c) * static_cast<std::size_t>(h) * static_cast<std::size_t>(w);
+  }
+};
+
+/// A convolution or a fully connected layer, one group, no dilation.
+///
+///   acc = bias[o] + sum over i, ky, kx of (x - zx) * weights[o][i][ky][kx]     (int32, no
+///   overflow) y   = clamp(apply(scale[o], acc) + zy, clamp_lo, clamp_hi)
+///
+/// Pixels outside the input count as the zero point. A fully connected layer is the same thing with
+/// kernel_h = input.h, kernel_w = input.w, strides 1 and no padding: its weights, [o][k] with k
+/// over the CHW-flattened input, are already in this order, and its output is out_channels x 1 x 1.
+struct qconv {
+  bool fully_connected = false;  ///< For names and listings; it changes nothing in the arithmetic.
+  int out_channels = 0, in_channels = 0;
+  int kernel_h = 1, kernel_w = 1;
+  int stride_y = 1, stride_x = 1;
+  int pad_top = 0, pad_left = 0, pad_bottom = 0, pad_right = 0;
+  std::vector<std::int8_t> weights;  ///< [o][i][ky][kx], each in [-127, 127].
+  std::vector<float> weight_scale;   ///< One per output channel.
+  std::vector<std::int32_t> bias;    ///< One per output channel, in units of sx * weight_scale[o];
+                                     ///< without any zero-point correction.
+  std::vector<requant> scale;        ///< One per output channel, derived from the three scales.
+  std::uint8_t clamp_lo = 0, clamp_hi = 255;  ///< Unsigned bounds; Relu raises clamp_lo.
+};
+
+/// The largest byte of a window; taps outside the input are ignored. Input and output share scale
+/// and zero point. Every window holds at least one tap that is inside.
+struct qmaxpool {
+  int kernel_h = 1, kernel_w = 1;
+  int stride_y = 1, stride_x = 1;
+  int pad_top = 0, pad_left = 0, pad_bottom = 0, pad_right = 0;
+};
+
+/// Elementwise sum of two tensors of one shape. With x' = byte - 128 (the card's stored form):
+///
+///   t  = a' * mult_a + b' * mult_b + offset                                    (int32, no
+///   overflow) y' = clamp(rne_shift(t, shift), clamp_lo - 128, clamp_hi - 128)
+///
+/// offset holds all three zero points.
+struct qadd {
+  std::uint16_t mult_a = 0, mult_b = 0;
+  std::int32_t offset = 0;
+  std::uint8_t shift = 0;  ///< 0..22.
+  std::uint8_t clamp_lo = 0, clamp_hi = 255;
+};
+
+/// One operation. inputs has two entries for qadd and one otherwise.
+struct qnode {
+  std::string name;
+  std::vector<int> inputs;  ///< Indices into qgraph::tensors.
+  int output = -1;          ///< Index into qgraph::tensors; each tensor has at most one writer.
+  std::variant<qconv, qmaxpool, qadd> op;
+};
+
+/// Element type at the edge of the graph, in the file it came from.
+enum class io_type { f32, u8, i8 };
+
+/// How the user's values become the first tensor's bytes, or the last tensor's bytes values.
+///
+/// f32: byte = clamp(rne(x / scale) + zero_point, 0, 255) and back. u8: the bytes themselves.
+/// i8: byte = value + 128 (and the tensor's zero point is the file's plus 128).
+struct io_spec {
+  std::string name;  ///< Name of the graph's input or output.
+  int tensor = -1;   ///< Index into qgraph::tensors.
+  io_type type = io_type::f32;
+  std::vector<int> dims;  ///< Shape in the file without the batch, e.g. {1, 28, 28} or {10}.
+};
+
+struct qgraph {
+  std::string name;
+  std::vector<qtensor> tensors;
+  std::vector<qnode> nodes;  ///< In execution order: a node's inputs were written before it.
+  io_spec input;             ///< Values come in CHW order.
+  io_spec output;            ///< Values leave in CHW order.
+
+  [[nodiscard]] const qtensor& input_tensor() const {
+    return tensors.at(static_cast<std::size_t>(input.tensor));
+  }
+  [[nodiscard]] const qtensor& output_tensor() const {
+    return tensors.at(static_cast<std::size_t>(output.tensor));
+  }
+
+  /// Multiply-accumulates of one image (padding taps count), the accelerator's Macs counter.
+  [[nodiscard]] std::uint64_t macs() const;
+
+  /// Weights and biases.
+  [[nodiscard]] std::uint64_t parameters() const;
+};
+
+/// Output rows (or columns) of a window: floor((in + pad_before + pad_after - kernel) / stride)
+/// + 1. 0 when the kernel is larger than the padded input.
+constexpr int window_output(int in, int kernel, int stride, int pad_before,
+                            int pad_after) noexcept {
+  const int span = in + pad_before + pad_after - kernel;
+  return span < 0 ? 0 : span / stride + 1;
+}
+
+/// Checks every statement above (shapes, orders, ranges, overflow of the accumulator). Throws
+/// latchkey::error (unsupported_model) that names the node and says what is wrong.
+void validate(const qgraph& graph);
+
+/// Writes the graph as JSON (weights as arrays of integers, scales as exact hexadecimal floats),
+/// for tools outside this project. The schema is in host/model/README.md.
+void write_json(const qgraph& graph, std::ostream& out);
+
+}  // namespace latchkey::model
+
+#endif  // LATCHKEY_MODEL_QGRAPH_HPP

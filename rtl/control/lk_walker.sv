@@ -1,0 +1,160 @@
+// Page walker: runs ahead of the sequencer over the descriptors and asks for every page of the run
+// in the order in which the engine will consume it, so that the next layer's weights are fetched and
+// verified while this layer computes.
+//
+//   descriptor pages: region 0, index 0..desc_pages-1
+//   each MatMul:      parameter pages once, then all tiles once per block of AccRows rows
+module lk_walker (
+  input  logic          clk_i,
+  input  logic          rst_ni,
+  input  logic          clear_i,         // stop and forget
+  input  logic          boot_i,          // pulse: ask for the descriptor pages
+  input  logic          run_i,           // pulse: the descriptors stand; walk them
+  input  logic [31:0]   desc_pages_i,
+  input  logic [31:0]   num_descs_i,
+  input  logic [31:0]   num_pages_i,
+  input  logic [15:0]   batch_i,
+  output logic          finished_o,      // every page of the run was asked for
+  output logic          bad_o,           // pulse: a page number lies outside the package
+  output logic          desc_req_o,
+  output logic [5:0]    desc_idx_o,
+  input  logic          desc_valid_i,
+  input  lk_pkg::desc_t desc_i,
+  output logic          req_valid_o,
+  input  logic          req_ready_i,
+  output logic [31:0]   req_page_o,
+  output logic [15:0]   req_region_o,
+  output logic [31:0]   req_index_o
+);
+  typedef enum logic [2:0] {StIdle, StBoot, StRead, StSize, StBlocks, StParams, StTiles} state_e;
+
+  state_e      state_q;
+  logic [5:0]  idx_q;
+  logic [31:0] index_q, page_q;           // next page: within the region, global
+  logic [31:0] first_tile_q, tiles_q, tile_q, base_q;
+  logic [15:0] region_q, param_pages_q;
+  logic [31:0] rows_q, blocks_q;
+  logic        last_desc;
+
+  assign last_desc    = 32'(idx_q) + 32'd1 == num_descs_i;
+  assign desc_req_o   = state_q == StRead;
+  assign desc_idx_o   = idx_q;
+  assign req_valid_o  = (state_q == StBoot || state_q == StParams || state_q == StTiles)
+                        && page_q < num_pages_i && !clear_i;
+  assign req_page_o   = page_q;
+  assign req_region_o = region_q;
+  assign req_index_o  = index_q;
+  assign bad_o        = (state_q == StBoot || state_q == StParams || state_q == StTiles)
+                        && page_q >= num_pages_i;
+
+  // Sizes of the layer under the walker; the products are registered once each.
+  logic [31:0] tiles_d;
+  logic [15:0] out_h_q, out_w_q, n_tiles_q, k_tiles_q;
+  assign tiles_d = n_tiles_q * k_tiles_q;
+
+  task automatic next_descriptor();
+    if (last_desc) begin
+      state_q    <= StIdle;
+      finished_o <= 1'b1;
+    end else begin
+      idx_q   <= idx_q + 1'b1;
+      state_q <= StRead;
+    end
+  endtask
+
+  always_ff @(posedge clk_i or negedge rst_ni) begin
+    if (!rst_ni) begin
+      state_q       <= StIdle;
+      finished_o    <= 1'b0;
+      idx_q         <= '0;
+      index_q       <= '0;
+      page_q        <= '0;
+      first_tile_q  <= '0;
+      tiles_q       <= '0;
+      tile_q        <= '0;
+      base_q        <= '0;
+      region_q      <= '0;
+      param_pages_q <= '0;
+      rows_q        <= '0;
+      blocks_q      <= '0;
+      out_h_q       <= '0;
+      out_w_q       <= '0;
+      n_tiles_q     <= '0;
+      k_tiles_q     <= '0;
+    end else if (clear_i) begin
+      state_q    <= StIdle;
+      finished_o <= 1'b0;
+    end else begin
+      unique case (state_q)
+        StIdle: begin
+          if (boot_i) begin
+            finished_o <= 1'b0;
+            region_q   <= '0;
+            index_q    <= '0;
+            page_q     <= '0;
+            state_q    <= StBoot;
+          end else if (run_i) begin
+            idx_q   <= '0;
+            state_q <= StRead;
+          end
+        end
+
+        StBoot: if (req_valid_o && req_ready_i) begin
+          index_q <= index_q + 1'b1;
+          page_q  <= page_q + 1'b1;
+          if (index_q + 1'b1 == desc_pages_i) state_q <= StIdle;
+        end
+
+        StRead: if (desc_valid_i) begin
+          region_q      <= desc_i.region;
+          base_q        <= desc_i.page_base;
+          page_q        <= desc_i.page_base;
+          index_q       <= '0;
+          param_pages_q <= desc_i.param_pages;
+          out_h_q       <= desc_i.out_h;
+          out_w_q       <= desc_i.out_w;
+          n_tiles_q     <= desc_i.n_tiles;
+          k_tiles_q     <= desc_i.k_tiles;
+          if (desc_i.op == lk_pkg::OpMatMul) state_q <= StSize;
+          else next_descriptor();
+        end
+
+        StSize: begin
+          rows_q  <= out_h_q * out_w_q;
+          tiles_q <= tiles_d;
+          state_q <= StBlocks;
+        end
+
+        StBlocks: begin
+          // Blocks of AccRows rows, rounded up.
+          blocks_q     <= (rows_q * 32'(batch_i) + lk_pkg::AccRows - 1) / lk_pkg::AccRows;
+          first_tile_q <= 32'(param_pages_q);
+          tile_q       <= '0;
+          state_q      <= (param_pages_q == '0) ? StTiles : StParams;
+        end
+
+        StParams: if (req_valid_o && req_ready_i) begin
+          index_q <= index_q + 1'b1;
+          page_q  <= page_q + 1'b1;
+          if (index_q + 1'b1 == first_tile_q) state_q <= StTiles;
+        end
+
+        StTiles: if (req_valid_o && req_ready_i) begin
+          if (tile_q + 1'b1 == tiles_q) begin
+            tile_q   <= '0;
+            index_q  <= first_tile_q;
+            page_q   <= base_q + first_tile_q;
+            blocks_q <= blocks_q - 1'b1;
+            if (blocks_q == 32'd1) next_descriptor();
+          end else begin
+            tile_q  <= tile_q + 1'b1;
+            index_q <= index_q + 1'b1;
+            page_q  <= page_q + 1'b1;
+          end
+        end
+
+        default: state_q <= StIdle;
+      endcase
+    end
+  end
+endmodule

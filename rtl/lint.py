@@ -1,0 +1,61 @@
+#!/usr/bin/env python3
+"""The RTL gates that need no build:
+
+1. verilator --lint-only -Wall over every configuration that ships, without one warning;
+2. every counter-measure that docs/security.md lists stands at a line of the RTL (// SEC_CM: ID), and
+   every ID in the RTL is listed.
+"""
+import pathlib
+import re
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+RTL = ROOT / "rtl"
+ROOMS = ["common", "prim", "prim/generic", "prim/xilinx", "axi", "puf", "key", "lock", "matmul",
+         "activation", "control", "."]
+PACKAGES = ["lk_pkg.sv"]
+TOPS = [("latchkey_core", ["-GLocked=1", "-GArrayN=16"]), ("latchkey_core", ["-GLocked=1", "-GArrayN=64"]),
+        ("latchkey_core", ["-GLocked=0", "-GArrayN=16"]), ("latchkey_enrol", [])]
+
+
+def packages():
+    """lk_pkg first, then the other packages of the rooms."""
+    rest = sorted(p for p in RTL.rglob("*_pkg.sv") if p.name not in PACKAGES)
+    return [str(RTL / p) for p in PACKAGES] + [str(p) for p in rest]
+
+
+def lint(top, parameters):
+    search = [a for room in ROOMS for a in ("-y", str(RTL / room))]
+    command = ["verilator", "--lint-only", "-Wall", "--assert", "--unroll-count", "1000",
+               "--unroll-stmts", "100000000", "--top-module", top,
+               *parameters, *search, str(RTL / "lint.vlt"), *packages(), str(RTL / f"{top}.sv")]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    print(f"verilator -Wall {top} {' '.join(parameters)}: {'clean' if run.returncode == 0 else 'NOT CLEAN'}")
+    if run.returncode:
+        sys.stdout.write(run.stderr[:6000])
+    return run.returncode == 0
+
+
+def countermeasures():
+    listed = set(re.findall(r"^\| `([A-Z0-9_.]+)` \|", (ROOT / "docs/security.md").read_text(), re.M))
+    placed = {}
+    for path in RTL.rglob("*.sv"):
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            for name in re.findall(r"SEC_CM: ([A-Z0-9_.]*[A-Z0-9_])", line):
+                placed.setdefault(name, f"{path.relative_to(ROOT)}:{number}")
+    for name in sorted(listed - placed.keys()):
+        print(f"counter-measure {name}: listed in docs/security.md, at no line of the RTL")
+    for name in sorted(placed.keys() - listed):
+        print(f"counter-measure {name}: at {placed[name]}, not listed in docs/security.md")
+    print(f"counter-measures: {len(listed & placed.keys())} listed and placed")
+    return listed == placed.keys()
+
+
+def main():
+    clean = [lint(top, parameters) for top, parameters in TOPS]
+    return 0 if all(clean) and countermeasures() else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,164 @@
+// Page fetcher: turns page requests into AXI4 bursts and brings each page's tag with it.
+//
+//   request {page, region, index} --> [tag line burst, 4 beats = 16 tags] [page burst, 64 beats]
+//
+// A page is one maximal burst on a 4 KiB boundary. Tags lie beside the pages, 16 bytes each, and come
+// in lines of 16; a line is asked for before the first page that needs it, and all bursts share one
+// AXI ID, so a page's tag is always here before its data. The header of a page (IV and tag) is
+// offered once its tag line has arrived.
+//
+//   IV bytes 0..3 version, 4..5 region, 6..11 index, each big-endian; formed here from the
+//   authenticated manifest and descriptor, never read from memory.
+//
+// The requester reserves a ring slot before it asks, so read data is always taken. With flush_i the
+// data of bursts that are under way is dropped; idle_o tells when the last beat has come.
+module lk_page_fetch #(
+  parameter bit WithTags = 1'b1  // without the lock chain no tags are fetched
+) (
+  input  logic         clk_i,
+  input  logic         rst_ni,
+  input  logic         flush_i,
+  output logic         idle_o,
+  input  logic [63:0]  pages_addr_i,
+  input  logic [63:0]  tags_addr_i,
+  input  logic [31:0]  version_i,
+  // requests
+  input  logic         req_valid_i,
+  output logic         req_ready_o,
+  input  logic [31:0]  req_page_i,    // global page number
+  input  logic [15:0]  req_region_i,
+  input  logic [31:0]  req_index_i,   // page number within the region
+  // AXI4 read
+  output logic         m_arvalid_o,
+  input  logic         m_arready_i,
+  output logic [63:0]  m_araddr_o,
+  output logic [7:0]   m_arlen_o,
+  input  logic         m_rvalid_i,
+  output logic         m_rready_o,
+  input  logic [511:0] m_rdata_i,
+  input  logic [1:0]   m_rresp_i,
+  input  logic         m_rlast_i,
+  // page headers, then page data, in request order
+  output logic         hdr_valid_o,
+  input  logic         hdr_ready_i,
+  output logic [95:0]  hdr_iv_o,
+  output logic [127:0] hdr_tag_o,
+  output logic         data_valid_o,
+  input  logic         data_ready_i,
+  output logic [511:0] data_o,
+  output logic         data_last_o,
+  output logic         bus_error_o,   // pulse: a beat came with an error response
+  output logic         beat_o         // pulse: a beat was taken from the bus
+);
+  localparam int unsigned LineSlots = 16;  // tag lines; more than the pages that can be under way
+  localparam int unsigned LineBeats = 4;
+  localparam int unsigned SlotW = $clog2(LineSlots);
+
+  // --- Requests to bursts ----------------------------------------------------------------------
+  logic        line_known_q;      // the line of line_q was asked for
+  logic [27:0] line_q;            // page number / 16
+  logic [SlotW-1:0] line_slot_q;  // where that line goes
+  logic        need_line;
+  logic        order_ready, hdr_q_ready;
+  logic        issue_line, issue_page;
+
+  assign need_line  = WithTags && (!line_known_q || line_q != req_page_i[31:4]);
+  assign issue_line = req_valid_i && need_line && order_ready && !flush_i;
+  assign issue_page = req_valid_i && !need_line && order_ready && hdr_q_ready && !flush_i;
+
+  assign m_arvalid_o = issue_line || issue_page;
+  assign m_araddr_o  = need_line ? tags_addr_i + {28'd0, req_page_i[31:4], 8'd0}
+                                 : pages_addr_i + {20'd0, req_page_i, 12'd0};
+  assign m_arlen_o   = need_line ? 8'(LineBeats - 1) : 8'(lk_pkg::PageBeats - 1);
+  assign req_ready_o = issue_page && m_arready_i;
+
+  always_ff @(posedge clk_i or negedge rst_ni) begin
+    if (!rst_ni) begin
+      line_known_q <= 1'b0;
+      line_q       <= '0;
+      line_slot_q  <= '0;
+    end else if (flush_i) begin
+      line_known_q <= 1'b0;
+    end else if (issue_line && m_arready_i) begin
+      line_known_q <= 1'b1;
+      line_q       <= req_page_i[31:4];
+      line_slot_q  <= line_slot_q + 1'b1;
+    end
+  end
+
+  // --- Order of the bursts under way -----------------------------------------------------------
+  logic order_valid, order_is_line, order_pop;
+  logic [5:0] order_level;
+  lk_fifo #(.Width(1), .Depth(32)) u_order (
+    .clk_i, .rst_ni, .clear_i(1'b0),
+    .valid_i(m_arvalid_o && m_arready_i), .ready_o(order_ready), .data_i(issue_line),
+    .valid_o(order_valid), .ready_i(order_pop), .data_o(order_is_line), .level_o(order_level)
+  );
+
+  assign m_rready_o   = order_valid && (order_is_line || data_ready_i || flush_i);
+  assign order_pop    = m_rvalid_i && m_rready_o && m_rlast_i;
+  assign data_valid_o = m_rvalid_i && order_valid && !order_is_line && !flush_i;
+  assign data_o       = m_rdata_i;
+  assign data_last_o  = m_rlast_i;
+  assign beat_o       = m_rvalid_i && m_rready_o;
+  assign bus_error_o  = beat_o && m_rresp_i[1];
+  assign idle_o       = order_level == '0;
+
+  // --- Headers ---------------------------------------------------------------------------------
+  // A line's fourth beat raises lines_q; a header waits until its line is counted in.
+  logic [511:0]     line_mem [LineSlots * LineBeats];
+  logic [SlotW-1:0] fill_slot_q;
+  logic [1:0]       fill_beat_q;
+  logic [31:0]      lines_asked_q, lines_here_q;
+
+  logic         hq_valid, hq_ready;
+  logic [31:0]  hq_index, hq_line_no;
+  logic [15:0]  hq_region;
+  logic [SlotW-1:0] hq_slot;
+  logic [3:0]   hq_tag;
+  logic [5:0]   unused_level;
+  lk_fifo #(.Width(32 + 16 + SlotW + 4 + 32), .Depth(32)) u_headers (
+    .clk_i, .rst_ni, .clear_i(flush_i),
+    .valid_i(issue_page && m_arready_i), .ready_o(hdr_q_ready),
+    .data_i({req_index_i, req_region_i, line_slot_q, req_page_i[3:0], lines_asked_q}),
+    .valid_o(hq_valid), .ready_i(hq_ready),
+    .data_o({hq_index, hq_region, hq_slot, hq_tag, hq_line_no}), .level_o(unused_level)
+  );
+
+  always_ff @(posedge clk_i or negedge rst_ni) begin
+    if (!rst_ni) begin
+      fill_slot_q   <= SlotW'(1);
+      fill_beat_q   <= '0;
+      lines_asked_q <= '0;
+      lines_here_q  <= '0;
+    end else begin
+      if (issue_line && m_arready_i) lines_asked_q <= lines_asked_q + 1'b1;
+      if (m_rvalid_i && m_rready_o && order_is_line) begin
+        fill_beat_q <= fill_beat_q + 1'b1;
+        if (m_rlast_i) begin
+          fill_beat_q  <= '0;
+          fill_slot_q  <= fill_slot_q + 1'b1;
+          lines_here_q <= lines_here_q + 1'b1;
+        end
+      end
+    end
+  end
+
+  always_ff @(posedge clk_i) begin
+    if (m_rvalid_i && m_rready_o && order_is_line) line_mem[{fill_slot_q, fill_beat_q}] <= m_rdata_i;
+  end
+
+  logic [511:0] tag_beat;
+  assign tag_beat    = line_mem[{hq_slot, hq_tag[3:2]}];
+  assign hdr_valid_o = hq_valid && (!WithTags || lines_here_q == hq_line_no
+                                    || 32'(lines_here_q - hq_line_no) < 32'h8000_0000);
+  assign hdr_tag_o   = tag_beat[128*hq_tag[1:0] +: 128];
+  assign hq_ready    = hdr_ready_i && hdr_valid_o;
+
+  // Big-endian numbers: the first IV byte is bits 7:0 of hdr_iv_o.
+  always_comb begin
+    logic [95:0] be;
+    be = {version_i, hq_region, 16'd0, hq_index};
+    for (int unsigned i = 0; i < 12; i++) hdr_iv_o[8*i +: 8] = be[8*(11-i) +: 8];
+  end
+endmodule

@@ -1,0 +1,430 @@
+// Generated from spec/latchkey.json by spec/generate.py; do not edit.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string_view>
+
+namespace latchkey::spec {
+
+inline constexpr std::uint32_t page_bytes = 4096;  // Bytes of a page: the unit of fetching, encryption and authentication, one maximal AXI4 burst
+inline constexpr std::uint32_t beat_bytes = 64;  // Bytes of a memory beat, of an AXI-Stream beat and of a scratchpad word
+inline constexpr std::uint32_t page_beats = 64;  // Beats of a page
+inline constexpr std::uint32_t tile_dim = 64;  // Rows (K) and columns (output channels) of a weight tile; a page holds one tile
+inline constexpr std::uint32_t tag_bytes = 16;  // Bytes of a page's tag in the tag table
+inline constexpr std::uint32_t desc_bytes = 128;  // Bytes of a descriptor
+inline constexpr std::uint32_t max_descs = 64;  // Descriptors that the descriptor RAM holds
+inline constexpr std::uint32_t param_bytes = 16;  // Bytes of one output channel's parameters in a parameter page
+inline constexpr std::uint32_t params_per_page = 256;  // Output channels of a parameter page
+inline constexpr std::uint32_t max_channels = 4096;  // Output channels of a layer that the parameter RAM holds
+inline constexpr std::uint32_t acc_rows = 512;  // Rows of one of the two accumulator banks: the longest sweep over one weight tile
+inline constexpr std::uint32_t post_lanes = 16;  // Results that the post unit requantises per cycle
+inline constexpr std::uint32_t spad_words = 65536;  // 64-byte words of the activation scratchpad (default: 4 MiB)
+inline constexpr std::uint32_t ring_slots = 8;  // Pages that the verify-before-use ring holds
+inline constexpr std::uint32_t helper_words = 272;  // 32-bit words of the helper data
+inline constexpr std::uint32_t manifest_words = 32;  // 32-bit words of a manifest
+inline constexpr std::uint32_t blob_words = 14;  // 32-bit words of a wrapped model key
+inline constexpr std::uint32_t format_version = 1;  // Version of the descriptor, page, manifest and helper formats
+inline constexpr std::uint32_t build_version = 0x100;  // Version of the project: major << 16 | minor << 8 | patch
+
+/// Operation of a descriptor.
+enum class op : std::uint32_t {
+  input = 1,  ///< Take batch images of out_stride words each from the input stream into out_base
+  mat_mul = 2,  ///< Convolution or fully connected layer on the array, then requantisation
+  max_pool = 3,  ///< Maximum over a kh x kw window; padding is ignored
+  add = 4,  ///< Elementwise addition of two tensors of the output's shape, with requantisation
+  output = 5,  ///< Send batch images of in_stride words each from in_base to the output stream; only after every tag of the run has verified
+  end = 15,  ///< Last descriptor
+};
+/// The documented meaning of a op value; empty when unknown.
+constexpr std::string_view describe(op value) {
+  switch (value) {
+    case op::input: return "Take batch images of out_stride words each from the input stream into out_base";
+    case op::mat_mul: return "Convolution or fully connected layer on the array, then requantisation";
+    case op::max_pool: return "Maximum over a kh x kw window; padding is ignored";
+    case op::add: return "Elementwise addition of two tensors of the output's shape, with requantisation";
+    case op::output: return "Send batch images of in_stride words each from in_base to the output stream; only after every tag of the run has verified";
+    case op::end: return "Last descriptor";
+  }
+  return {};
+}
+
+/// Commands of CMD.
+enum class cmd : std::uint32_t {
+  start = 1,  ///< Sample the PUF, correct the response with the helper data, derive the root key
+  unwrap = 2,  ///< Check the manifest and unwrap the model key
+  zeroise = 3,  ///< Wipe every key and every plaintext weight and activation
+  enrol = 4,  ///< Enrol build only: select responses, make helper data, export the owner key once
+  kek_taken = 5,  ///< Enrol build only: the owner key was read; wipe it
+};
+/// The documented meaning of a cmd value; empty when unknown.
+constexpr std::string_view describe(cmd value) {
+  switch (value) {
+    case cmd::start: return "Sample the PUF, correct the response with the helper data, derive the root key";
+    case cmd::unwrap: return "Check the manifest and unwrap the model key";
+    case cmd::zeroise: return "Wipe every key and every plaintext weight and activation";
+    case cmd::enrol: return "Enrol build only: select responses, make helper data, export the owner key once";
+    case cmd::kek_taken: return "Enrol build only: the owner key was read; wipe it";
+  }
+  return {};
+}
+
+/// Public state of the key block (KEY_STATE).
+enum class key_state : std::uint32_t {
+  idle = 0,  ///< Nothing started
+  busy = 1,  ///< A command is running
+  started = 2,  ///< The root key stands
+  key_loaded = 3,  ///< A model key is loaded
+  failed = 4,  ///< The last command failed; see KEY_ERR
+  locked = 5,  ///< Locked out until reset
+};
+/// The documented meaning of a key_state value; empty when unknown.
+constexpr std::string_view describe(key_state value) {
+  switch (value) {
+    case key_state::idle: return "Nothing started";
+    case key_state::busy: return "A command is running";
+    case key_state::started: return "The root key stands";
+    case key_state::key_loaded: return "A model key is loaded";
+    case key_state::failed: return "The last command failed; see KEY_ERR";
+    case key_state::locked: return "Locked out until reset";
+  }
+  return {};
+}
+
+/// Reason of the key block (KEY_ERR).
+enum class key_err : std::uint32_t {
+  none = 0,  ///< No error
+  illegal_command = 1,  ///< Command not allowed in this state
+  helper_malformed = 2,  ///< Helper data: wrong length, magic, format or mask weight
+  key_failure = 3,  ///< The secret side of the key refused: wrong device, changed helper data, changed wrapped key or changed manifest look alike
+  manifest_malformed = 4,  ///< Manifest: wrong length, magic or format
+  config_mismatch = 5,  ///< The package is for another build configuration
+  version_too_old = 6,  ///< The package's version is below the chip's minimum version
+  life_cycle = 7,  ///< The life cycle forbids the command
+  locked_out = 8,  ///< Too many failed starts; reset the card
+  device_mismatch = 9,  ///< The manifest names another device than the helper data
+  puf_health = 10,  ///< The PUF failed its start-up health test
+  page_tampered = 11,  ///< A page failed authentication; keys are wiped and the session is locked
+  already_enrolled = 12,  ///< Enrol build: this chip was enrolled before
+  too_few_reliable = 13,  ///< Enrol build: too few reliable responses
+};
+/// The documented meaning of a key_err value; empty when unknown.
+constexpr std::string_view describe(key_err value) {
+  switch (value) {
+    case key_err::none: return "No error";
+    case key_err::illegal_command: return "Command not allowed in this state";
+    case key_err::helper_malformed: return "Helper data: wrong length, magic, format or mask weight";
+    case key_err::key_failure: return "The secret side of the key refused: wrong device, changed helper data, changed wrapped key or changed manifest look alike";
+    case key_err::manifest_malformed: return "Manifest: wrong length, magic or format";
+    case key_err::config_mismatch: return "The package is for another build configuration";
+    case key_err::version_too_old: return "The package's version is below the chip's minimum version";
+    case key_err::life_cycle: return "The life cycle forbids the command";
+    case key_err::locked_out: return "Too many failed starts; reset the card";
+    case key_err::device_mismatch: return "The manifest names another device than the helper data";
+    case key_err::puf_health: return "The PUF failed its start-up health test";
+    case key_err::page_tampered: return "A page failed authentication; keys are wiped and the session is locked";
+    case key_err::already_enrolled: return "Enrol build: this chip was enrolled before";
+    case key_err::too_few_reliable: return "Enrol build: too few reliable responses";
+  }
+  return {};
+}
+
+/// Result of the last run (RUN_STATUS).
+enum class run_status : std::uint32_t {
+  ok = 0,  ///< Finished; outputs were released
+  no_key = 1,  ///< No model key and manifest are loaded
+  page_tampered = 2,  ///< A page failed authentication; FAIL_PAGE names it; no output was released
+  bad_descriptor = 3,  ///< A descriptor is not legal for this build
+  bus_error = 4,  ///< The memory answered a read with an error
+  bad_batch = 5,  ///< The batch is zero or larger than the program allows
+  bad_input = 6,  ///< The input stream ended early or late
+  wiped = 7,  ///< The run was stopped by a wipe
+};
+/// The documented meaning of a run_status value; empty when unknown.
+constexpr std::string_view describe(run_status value) {
+  switch (value) {
+    case run_status::ok: return "Finished; outputs were released";
+    case run_status::no_key: return "No model key and manifest are loaded";
+    case run_status::page_tampered: return "A page failed authentication; FAIL_PAGE names it; no output was released";
+    case run_status::bad_descriptor: return "A descriptor is not legal for this build";
+    case run_status::bus_error: return "The memory answered a read with an error";
+    case run_status::bad_batch: return "The batch is zero or larger than the program allows";
+    case run_status::bad_input: return "The input stream ended early or late";
+    case run_status::wiped: return "The run was stopped by a wipe";
+  }
+  return {};
+}
+
+/// Byte offsets of the registers on AXI-Lite.
+namespace reg {
+inline constexpr std::uint32_t ap_ctrl = 0x0;  // ap_ctrl_chain: bit 0 start, 1 done, 2 idle, 3 ready, 4 continue
+inline constexpr std::uint32_t gier = 0x4;  // Global interrupt enable (bit 0)
+inline constexpr std::uint32_t ip_ier = 0x8;  // Interrupt enable: bit 0 done, 1 ready
+inline constexpr std::uint32_t ip_isr = 0xc;  // Interrupt status, toggle on write
+inline constexpr std::uint32_t pages_addr_lo = 0x10;  // Address of page 0, low half; 4 KiB aligned
+inline constexpr std::uint32_t pages_addr_hi = 0x14;  // Address of page 0, high half
+inline constexpr std::uint32_t tags_addr_lo = 0x1c;  // Address of the tag table, low half; 4 KiB aligned
+inline constexpr std::uint32_t tags_addr_hi = 0x20;  // Address of the tag table, high half
+inline constexpr std::uint32_t batch = 0x28;  // Images of the run
+inline constexpr std::uint32_t cmd = 0x40;  // Command of the key block (cmd)
+inline constexpr std::uint32_t key_state = 0x44;  // State of the key block (key_state)
+inline constexpr std::uint32_t key_err = 0x48;  // Reason of the last failure of the key block (key_err)
+inline constexpr std::uint32_t run_status = 0x4c;  // Result of the last run (run_status)
+inline constexpr std::uint32_t fail_page = 0x50;  // Page that failed authentication in the last run (global page number)
+inline constexpr std::uint32_t min_version = 0x54;  // Lowest package version that the chip accepts
+inline constexpr std::uint32_t lc_state = 0x58;  // Life-cycle code (16 bit, sparse)
+inline constexpr std::uint32_t start_cycles = 0x5c;  // Cycles of the last START command
+inline constexpr std::uint32_t helper_in = 0x60;  // Next word of the helper data
+inline constexpr std::uint32_t manifest_in = 0x64;  // Next word of the manifest
+inline constexpr std::uint32_t blob_in = 0x68;  // Next word of the wrapped model key
+inline constexpr std::uint32_t fill_clear = 0x6c;  // Any write rewinds the three input windows
+inline constexpr std::uint32_t unstable = 0x70;  // Votes of the last START that were not unanimous
+inline constexpr std::uint32_t slot = 0x74;  // Enrol build: owner slot of the exported key
+inline constexpr std::uint32_t epoch = 0x78;  // Enrol build: epoch of the exported key
+inline constexpr std::uint32_t margin = 0x7c;  // Enrol build: margin at which enough responses survived
+inline constexpr std::uint32_t build_magic = 0x80;  // 0x48434B4C, 'LKCH'
+inline constexpr std::uint32_t build_flags = 0x84;  // Bit 0 locked, bit 1 enrol build, bit 2 vendor primitives, bit 3 waveforms compiled in
+inline constexpr std::uint32_t config_id = 0x88;  // Hash of what a package must agree with: formats, array, scratchpad
+inline constexpr std::uint32_t array_n = 0x8c;  // Rows and columns of the array
+inline constexpr std::uint32_t spad_words = 0x90;  // Words of the scratchpad
+inline constexpr std::uint32_t build_version = 0x94;  // Version: major << 16 | minor << 8 | patch
+inline constexpr std::uint32_t build_hash = 0x98;  // First 32 bits of the source revision; 0 when unknown
+inline constexpr std::uint32_t counters = 0x100;  // 64-bit counters of the last run, low word first, in the order of the table below
+inline constexpr std::uint32_t helper_out = 0x800;  // Enrol build: 272 words of helper data
+inline constexpr std::uint32_t kek_out = 0x1000;  // Enrol build: 8 words of the owner key, until KekTaken
+}  // namespace reg
+
+/// Register offsets of the arguments of latchkey_core.
+namespace core_arg {
+inline constexpr std::uint32_t pages = 0x10;  // Sealed pages
+inline constexpr std::uint32_t tags = 0x1c;  // Tag table
+inline constexpr std::uint32_t batch = 0x28;  // Images of the run
+}  // namespace core_arg
+
+/// Register offsets of the arguments of latchkey_input.
+namespace input_arg {
+inline constexpr std::uint32_t images = 0x10;  // Images, each on a 64-byte boundary
+inline constexpr std::uint32_t batch = 0x1c;  // Images of the run
+inline constexpr std::uint32_t channels = 0x24;  // Channels of an image
+inline constexpr std::uint32_t height = 0x2c;  // Rows of an image
+inline constexpr std::uint32_t width = 0x34;  // Columns of an image
+inline constexpr std::uint32_t type = 0x3c;  // 0 u8, 1 float32
+inline constexpr std::uint32_t order = 0x44;  // 0 NCHW, 1 NHWC
+inline constexpr std::uint32_t cp_log2 = 0x4c;  // log2 of the bytes of a channel block
+inline constexpr std::uint32_t words = 0x54;  // Stream words per image
+inline constexpr std::uint32_t image_words = 0x5c;  // Memory words per image
+inline constexpr std::uint32_t scale = 0x64;  // Scale of the input tensor
+inline constexpr std::uint32_t zero_point = 0x6c;  // Zero point of the input tensor
+inline constexpr std::uint32_t mul = 0x74;  // u8: real value is pixel * mul + add
+inline constexpr std::uint32_t add = 0x7c;  // u8: real value is pixel * mul + add
+inline constexpr std::uint32_t status = 0x84;  // 0 ok, 1 image too large, 2 aborted, 3 wrong stream length
+}  // namespace input_arg
+
+/// Register offsets of the arguments of latchkey_output.
+namespace output_arg {
+inline constexpr std::uint32_t records = 0x10;  // Results, each on a 64-byte boundary
+inline constexpr std::uint32_t batch = 0x1c;  // Images of the run
+inline constexpr std::uint32_t channels = 0x24;  // Channels of a result
+inline constexpr std::uint32_t pixels = 0x2c;  // Pixels of a result
+inline constexpr std::uint32_t cp_log2 = 0x34;  // log2 of the bytes of a channel block
+inline constexpr std::uint32_t words = 0x3c;  // Stream words per image
+inline constexpr std::uint32_t record_words = 0x44;  // Memory words per record
+inline constexpr std::uint32_t mode = 0x4c;  // 0 raw, 1 dequantised, 2 softmax, 3 top-k
+inline constexpr std::uint32_t k = 0x54;  // Entries of top-k
+inline constexpr std::uint32_t scale = 0x5c;  // Scale of the output tensor
+inline constexpr std::uint32_t zero_point = 0x64;  // Zero point of the output tensor
+inline constexpr std::uint32_t status = 0x6c;  // 0 ok, 1 record too large, 2 aborted by the core, 3 wrong stream length
+}  // namespace output_arg
+
+/// Counters of a run, 64 bits each, from reg::counters on.
+enum class counter : std::uint32_t {
+  cycles,  ///< Cycles from start to done
+  array_busy,  ///< The array took a row of activations
+  wait_memory,  ///< The array could work, but its weights have not arrived from memory
+  wait_decrypt,  ///< The weights have arrived and are being decrypted or verified
+  wait_load,  ///< Verified weights are being shifted into the array
+  wait_activations,  ///< Weights stand, the feed is still gathering activations
+  wait_post,  ///< No accumulator bank is free, or the post unit is still writing results
+  vector,  ///< Max-pool or addition
+  input,  ///< Taking images from the input stream
+  output,  ///< Sending results to the output stream
+  control,  ///< Everything else: fetching descriptors, starting and ending layers
+  macs,  ///< Useful multiply-accumulates (not part of the sum)
+  pages,  ///< Pages that entered the array, the parameter RAM or the descriptor RAM (not part of the sum)
+  beats,  ///< Data beats read over the weight port, tags included (not part of the sum)
+};
+inline constexpr std::uint32_t num_counters = 14;
+inline constexpr std::array<std::string_view, num_counters> counter_names = {
+    "cycles",
+    "array_busy",
+    "wait_memory",
+    "wait_decrypt",
+    "wait_load",
+    "wait_activations",
+    "wait_post",
+    "vector",
+    "input",
+    "output",
+    "control",
+    "macs",
+    "pages",
+    "beats",
+};
+
+/// A descriptor's fields, unpacked.
+struct descriptor {
+  std::uint32_t op = 0;  ///< Operation
+  std::uint32_t page_base = 0;  ///< Global page number of the layer's first page
+  std::uint32_t region = 0;  ///< Region in the IV of the layer's pages: descriptor index + 1
+  std::uint32_t param_pages = 0;  ///< Parameter pages; they come before the tiles
+  std::uint32_t n_tiles = 0;  ///< Tiles along the output channels
+  std::uint32_t k_tiles = 0;  ///< Tiles along K; tile (n, k) is page param_pages + n * k_tiles + k of the region
+  std::uint32_t in_base = 0;  ///< First word of the input tensor
+  std::uint32_t in_stride = 0;  ///< Words from one image to the next
+  std::uint32_t in_h = 0;  ///< Input rows
+  std::uint32_t in_w = 0;  ///< Input columns
+  std::uint32_t in_cb = 0;  ///< Channel blocks of a pixel
+  std::uint32_t in_cp_log2 = 0;  ///< log2 of the bytes of a channel block, 0..6; below 6 there is one block
+  std::uint32_t in_c_last = 0;  ///< Real channels of the last block, 1..64
+  std::uint32_t out_base = 0;  ///< First word of the output tensor
+  std::uint32_t out_stride = 0;  ///< Words from one image to the next
+  std::uint32_t out_h = 0;  ///< Output rows
+  std::uint32_t out_w = 0;  ///< Output columns
+  std::uint32_t out_cb = 0;  ///< Channel blocks of an output pixel
+  std::uint32_t out_cp_log2 = 0;  ///< log2 of the bytes of an output channel block
+  std::uint32_t out_c_last = 0;  ///< Real channels of the last output block, 1..64
+  std::uint32_t kernel_h = 0;  ///< Window rows
+  std::uint32_t kernel_w = 0;  ///< Window columns
+  std::uint32_t stride_y = 0;  ///< Window step down
+  std::uint32_t stride_x = 0;  ///< Window step across
+  std::uint32_t pad_top = 0;  ///< Rows of padding above
+  std::uint32_t pad_left = 0;  ///< Columns of padding on the left
+  std::uint32_t pad_value = 0;  ///< Padding byte: input zero point xor 0x80
+  std::uint32_t taps = 0;  ///< kernel_h * kernel_w * in_cb
+  std::uint32_t clamp_lo = 0;  ///< Lower bound of a result, int8 (unsigned bound xor 0x80)
+  std::uint32_t clamp_hi = 0;  ///< Upper bound of a result, int8
+  std::uint32_t out_zero = 0;  ///< Output zero point xor 0x80, int8
+  std::uint32_t in2_base = 0;  ///< Add: first word of the second tensor
+  std::uint32_t in2_stride = 0;  ///< Add: words from one image of the second tensor to the next
+  std::uint32_t add_mult_a = 0;  ///< Add: multiplier of the first tensor, unsigned
+  std::uint32_t add_mult_b = 0;  ///< Add: multiplier of the second tensor, unsigned
+  std::uint32_t add_offset = 0;  ///< Add: int32 offset before the shift; holds all three zero points
+  std::uint32_t add_shift = 0;  ///< Add: right shift, round half to even, 0..22
+
+  /// The 32 words as they lie in memory.
+  std::array<std::uint32_t, desc_bytes / 4> pack() const {
+    std::array<std::uint32_t, desc_bytes / 4> w{};
+    w[0] |= (op & 0xfu) << 0;
+    w[1] |= (page_base & 0xffffffffu) << 0;
+    w[2] |= (region & 0xffffu) << 0;
+    w[2] |= (param_pages & 0xffffu) << 16;
+    w[3] |= (n_tiles & 0xffffu) << 0;
+    w[3] |= (k_tiles & 0xffffu) << 16;
+    w[4] |= (in_base & 0xffffffffu) << 0;
+    w[5] |= (in_stride & 0xffffffffu) << 0;
+    w[6] |= (in_h & 0xffffu) << 0;
+    w[6] |= (in_w & 0xffffu) << 16;
+    w[7] |= (in_cb & 0xffffu) << 0;
+    w[7] |= (in_cp_log2 & 0x7u) << 16;
+    w[7] |= (in_c_last & 0x7fu) << 24;
+    w[8] |= (out_base & 0xffffffffu) << 0;
+    w[9] |= (out_stride & 0xffffffffu) << 0;
+    w[10] |= (out_h & 0xffffu) << 0;
+    w[10] |= (out_w & 0xffffu) << 16;
+    w[11] |= (out_cb & 0xffffu) << 0;
+    w[11] |= (out_cp_log2 & 0x7u) << 16;
+    w[11] |= (out_c_last & 0x7fu) << 24;
+    w[12] |= (kernel_h & 0xffu) << 0;
+    w[12] |= (kernel_w & 0xffu) << 8;
+    w[12] |= (stride_y & 0xffu) << 16;
+    w[12] |= (stride_x & 0xffu) << 24;
+    w[13] |= (pad_top & 0xffu) << 0;
+    w[13] |= (pad_left & 0xffu) << 8;
+    w[13] |= (pad_value & 0xffu) << 16;
+    w[14] |= (taps & 0xffffffffu) << 0;
+    w[15] |= (clamp_lo & 0xffu) << 0;
+    w[15] |= (clamp_hi & 0xffu) << 8;
+    w[15] |= (out_zero & 0xffu) << 16;
+    w[16] |= (in2_base & 0xffffffffu) << 0;
+    w[17] |= (in2_stride & 0xffffffffu) << 0;
+    w[18] |= (add_mult_a & 0xffffu) << 0;
+    w[18] |= (add_mult_b & 0xffffu) << 16;
+    w[19] |= (add_offset & 0xffffffffu) << 0;
+    w[20] |= (add_shift & 0x1fu) << 0;
+    return w;
+  }
+  static descriptor unpack(const std::array<std::uint32_t, desc_bytes / 4>& w) {
+    descriptor d;
+    d.op = (w[0] >> 0) & 0xfu;
+    d.page_base = (w[1] >> 0) & 0xffffffffu;
+    d.region = (w[2] >> 0) & 0xffffu;
+    d.param_pages = (w[2] >> 16) & 0xffffu;
+    d.n_tiles = (w[3] >> 0) & 0xffffu;
+    d.k_tiles = (w[3] >> 16) & 0xffffu;
+    d.in_base = (w[4] >> 0) & 0xffffffffu;
+    d.in_stride = (w[5] >> 0) & 0xffffffffu;
+    d.in_h = (w[6] >> 0) & 0xffffu;
+    d.in_w = (w[6] >> 16) & 0xffffu;
+    d.in_cb = (w[7] >> 0) & 0xffffu;
+    d.in_cp_log2 = (w[7] >> 16) & 0x7u;
+    d.in_c_last = (w[7] >> 24) & 0x7fu;
+    d.out_base = (w[8] >> 0) & 0xffffffffu;
+    d.out_stride = (w[9] >> 0) & 0xffffffffu;
+    d.out_h = (w[10] >> 0) & 0xffffu;
+    d.out_w = (w[10] >> 16) & 0xffffu;
+    d.out_cb = (w[11] >> 0) & 0xffffu;
+    d.out_cp_log2 = (w[11] >> 16) & 0x7u;
+    d.out_c_last = (w[11] >> 24) & 0x7fu;
+    d.kernel_h = (w[12] >> 0) & 0xffu;
+    d.kernel_w = (w[12] >> 8) & 0xffu;
+    d.stride_y = (w[12] >> 16) & 0xffu;
+    d.stride_x = (w[12] >> 24) & 0xffu;
+    d.pad_top = (w[13] >> 0) & 0xffu;
+    d.pad_left = (w[13] >> 8) & 0xffu;
+    d.pad_value = (w[13] >> 16) & 0xffu;
+    d.taps = (w[14] >> 0) & 0xffffffffu;
+    d.clamp_lo = (w[15] >> 0) & 0xffu;
+    d.clamp_hi = (w[15] >> 8) & 0xffu;
+    d.out_zero = (w[15] >> 16) & 0xffu;
+    d.in2_base = (w[16] >> 0) & 0xffffffffu;
+    d.in2_stride = (w[17] >> 0) & 0xffffffffu;
+    d.add_mult_a = (w[18] >> 0) & 0xffffu;
+    d.add_mult_b = (w[18] >> 16) & 0xffffu;
+    d.add_offset = (w[19] >> 0) & 0xffffffffu;
+    d.add_shift = (w[20] >> 0) & 0x1fu;
+    return d;
+  }
+};
+
+/// A manifest's fields in memory order; a trivially copyable image of its 128 bytes.
+struct manifest {
+  std::uint32_t magic{};  ///< 'LKMF', 0x464D4B4C
+  std::uint32_t format{};  ///< FormatVersion
+  std::array<std::uint32_t, 4> model_id{};  ///< First 16 bytes of the SHA-256 of the program
+  std::uint32_t version{};  ///< Version of the model, part of every IV
+  std::uint32_t config_id{};  ///< CONFIG_ID of the builds that may run it
+  std::array<std::uint32_t, 4> device_id{};  ///< Device that the key is wrapped for
+  std::uint32_t num_pages{};  ///< Pages in all
+  std::uint32_t desc_pages{};  ///< Descriptor pages, region 0
+  std::uint32_t num_descs{};  ///< Descriptors, End included
+  std::uint32_t lock_kinds{};  ///< Bit 0: AES-128-GCM
+  std::uint32_t slot{};  ///< Owner slot of the wrapping key
+  std::uint32_t epoch{};  ///< Epoch of the wrapping key
+  std::uint32_t max_batch{};  ///< Most images of one run
+  std::uint32_t licence_flags{};  ///< None defined: zero
+  std::array<std::uint32_t, 2> expiry{};  ///< None defined: zero
+  std::uint32_t input_words{};  ///< Input words per image
+  std::uint32_t output_words{};  ///< Output words per image
+  std::array<std::uint32_t, 8> reserved{};  ///< Zero
+};
+static_assert(sizeof(manifest) == 4 * manifest_words);
+
+/// CONFIG_ID: FNV-1a over format, array size and scratchpad words, each as one 32-bit step.
+constexpr std::uint32_t config_id(std::uint32_t array_n, std::uint32_t scratchpad_words) {
+  std::uint32_t h = 0x811c9dc5u;
+  for (std::uint32_t v : {std::uint32_t{format_version}, array_n, scratchpad_words})
+    h = (h ^ v) * 0x01000193u;
+  return h;
+}
+
+}  // namespace latchkey::spec
