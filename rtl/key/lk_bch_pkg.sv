@@ -5,6 +5,8 @@
 // alpha^1 .. alpha^36, that is, of (x - alpha^e) over the 124 exponents in the cyclotomic cosets of
 // 1..36. 255 - 124 = 131 message bits. tests/rtl/bch recomputes Generator from this definition.
 package lk_bch_pkg;
+  // The operate build has no encoder, the enrol build no decoder: each leaves some of these unused.
+  // verilator lint_off UNUSEDPARAM
   parameter int unsigned BchN = 255;
   parameter int unsigned BchK = 131;
   parameter int unsigned BchT = 18;
@@ -12,6 +14,7 @@ package lk_bch_pkg;
 
   // Bit i is the coefficient of x^i; the leading x^124 is left out.
   parameter logic [BchParity-1:0] BchGenerator = 124'h1bcb6cce6906958aa17f2231050eb39;
+  // verilator lint_on UNUSEDPARAM
 
   // Product in GF(2^8).
   function automatic logic [7:0] gf_mul(logic [7:0] a, logic [7:0] b);
