@@ -91,29 +91,24 @@ module lk_puf #(
   logic        [63:0]                challenge_q;
   logic                              launch_q;
   logic        [NumChains-1:0]       response;
-  logic        [NumChains-1:0]       done;
+  logic                              done;
   logic [Planes-1:0][NumChains-1:0]  votes_q;
   logic [6:0][NumChains-1:0]         ones_q;
 
   assign busy_o = state_q != StIdle;
 
-  for (genvar i = 0; i < NumChains; i++) begin : gen_chain
-    prim_puf_chain #(
-      .ChainIndex(i),
-      .EvalCycles(EvalCycles)
-    ) u_chain (
-      .clk_i,
-      .rst_ni,
-      .launch_i   (launch_q),
-      .challenge_i(challenge_q),
-      .offset_i   (offset_q),
-      .response_o (response[i]),
-      .done_o     (done[i])
-    );
-  end
-  // All chains finish in the same cycle by construction; the first one speaks for them.
-  logic unused_done;
-  assign unused_done = ^done;
+  prim_puf_bank #(
+    .NumChains (NumChains),
+    .EvalCycles(EvalCycles)
+  ) u_bank (
+    .clk_i,
+    .rst_ni,
+    .launch_i   (launch_q),
+    .challenge_i(challenge_q),
+    .offset_i   (offset_q),
+    .response_o (response),
+    .done_o     (done)
+  );
 
   always_ff @(posedge clk_i or negedge rst_ni) begin
     if (!rst_ni) begin
@@ -154,7 +149,7 @@ module lk_puf #(
         end
 
         StRace: begin
-          if (done[0]) begin
+          if (done) begin
             logic [NumChains-1:0] carry;
             carry = response;
             for (int unsigned p = 0; p < Planes; p++) begin

@@ -1,4 +1,4 @@
-// PUF chain on AMD UltraScale+ fabric. Interface and timing: prim_puf_chain.
+// One PUF chain on AMD UltraScale+ fabric. Interface and timing: prim_puf_bank, with one response.
 //
 //   launch -> 64 swap stages -> tuning section -> arbiter
 //
@@ -25,7 +25,6 @@
 //
 // The attributes keep synthesis from merging the two paths, which are logically the same signal.
 module prim_xilinx_puf_chain #(
-  parameter int unsigned ChainIndex = 0,
   parameter int unsigned EvalCycles = 32
 ) (
   input  logic              clk_i,
@@ -45,9 +44,6 @@ module prim_xilinx_puf_chain #(
 
   if (EvalCycles < 16) begin : gen_bad_cycles
     $fatal(1, "%m: EvalCycles must be at least 16, got %0d", EvalCycles);
-  end
-  if (ChainIndex > 1023) begin : gen_bad_index
-    $fatal(1, "%m: ChainIndex must be below 1024, got %0d", ChainIndex);
   end
 
   // O = I2 ? I1 : I0, and O = I0, for all values of the other inputs.

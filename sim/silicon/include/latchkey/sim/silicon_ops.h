@@ -1,6 +1,6 @@
 // The C ABI between a Verilated chip and the die it runs on.
 //
-// The generic primitives (`prim_generic_puf_chain`, `prim_generic_trng`, `prim_generic_fuse`) call
+// The generic primitives (`prim_generic_puf_bank`, `prim_generic_trng`, `prim_generic_fuse`) call
 // the DPI functions of dpi.cpp; those forward to the table selected for the calling thread. dpi.cpp
 // is compiled into every Verilated model, the model of the silicon is not: a chip image carries
 // no die, and the platform gives it one at run time.
