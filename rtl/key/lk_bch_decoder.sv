@@ -163,7 +163,7 @@ module lk_bch_decoder
         StUpdate: begin
           // Coefficient i = 18 - count_q, at the top of the rotating registers; below index 0 is
           // zero.
-          logic [7:0] b_prev, b_new;
+          automatic logic [7:0] b_prev, b_new;
           b_prev = (count_q == 9'(T)) ? 8'h00 : b_q[T-1];
           if (swap) b_new = (count_q == 9'(T)) ? 8'h00 : lam_q[T-1];
           else      b_new = (count_q >= 9'(T - 1)) ? 8'h00 : b_q[T-2];
@@ -192,7 +192,7 @@ module lk_bch_decoder
 
         // Cycle 0 makes the terms of alpha^1, cycle i sums those of alpha^i, cycle i + 1 answers.
         StSearch: begin
-          logic [7:0] sum;
+          automatic logic [7:0] sum;
           sum = '0;
           for (int unsigned j = 0; j <= T; j++) begin
             sum      ^= lam_q[j];

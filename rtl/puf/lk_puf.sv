@@ -150,7 +150,7 @@ module lk_puf #(
 
         StRace: begin
           if (done) begin
-            logic [NumChains-1:0] carry;
+            automatic logic [NumChains-1:0] carry;
             carry = response;
             for (int unsigned p = 0; p < Planes; p++) begin
               votes_q[p] <= votes_q[p] ^ carry;
@@ -168,7 +168,7 @@ module lk_puf #(
         end
 
         StWord: begin
-          logic [NumChains-1:0] all, any, carry;
+          automatic logic [NumChains-1:0] all, any, carry;
           all = '1;
           any = '0;
           for (int unsigned p = 0; p < Planes; p++) begin

@@ -25,9 +25,9 @@ enum Domain : std::uint32_t {
 
 constexpr double kReferenceTemperature = 25.0;
 constexpr double kReferenceVoltage = 0.85;
-constexpr double kCornerTemperature = 60.0;                    // K from the reference
-constexpr double kCornerVoltage = 0.05 * kReferenceVoltage;    // V from the reference
-constexpr double kCornerAge = 10.0;                            // years
+constexpr double kCornerTemperature = 60.0;                  // K from the reference
+constexpr double kCornerVoltage = 0.05 * kReferenceVoltage;  // V from the reference
+constexpr double kCornerAge = 10.0;                          // years
 // Shares of the variance of the corner drift.
 constexpr double kTemperatureShare = 0.64;
 constexpr double kVoltageShare = 0.25;
@@ -76,7 +76,9 @@ void require(bool condition, const std::string& message) {
   if (!condition) throw std::invalid_argument("modelled silicon: " + message);
 }
 
-bool non_negative(double x) { return std::isfinite(x) && x >= 0.0; }
+bool non_negative(double x) {
+  return std::isfinite(x) && x >= 0.0;
+}
 
 }  // namespace
 
@@ -98,16 +100,31 @@ double normal_quantile(double p) {
   const double q = p - 0.5;
   if (std::fabs(q) <= 0.425) {
     const double r = 0.180625 - q * q;
-    const double num =
-        (((((((2.5090809287301226727e+3 * r + 3.3430575583588128105e+4) * r +
-              6.7265770927008700853e+4) * r + 4.5921953931549871457e+4) * r +
-            1.3731693765509461125e+4) * r + 1.9715909503065514427e+3) * r +
-          1.3314166789178437745e+2) * r + 3.3871328727963666080e+0) * q;
-    const double den =
-        (((((((5.2264952788528545610e+3 * r + 2.8729085735721942674e+4) * r +
-              3.9307895800092710610e+4) * r + 2.1213794301586595867e+4) * r +
-            5.3941960214247511077e+3) * r + 6.8718700749205790830e+2) * r +
-          4.2313330701600911252e+1) * r + 1.0);
+    const double num = (((((((2.5090809287301226727e+3 * r + 3.3430575583588128105e+4) * r +
+                             6.7265770927008700853e+4) *
+                                r +
+                            4.5921953931549871457e+4) *
+                               r +
+                           1.3731693765509461125e+4) *
+                              r +
+                          1.9715909503065514427e+3) *
+                             r +
+                         1.3314166789178437745e+2) *
+                            r +
+                        3.3871328727963666080e+0) *
+                       q;
+    const double den = (((((((5.2264952788528545610e+3 * r + 2.8729085735721942674e+4) * r +
+                             3.9307895800092710610e+4) *
+                                r +
+                            2.1213794301586595867e+4) *
+                               r +
+                           5.3941960214247511077e+3) *
+                              r +
+                          6.8718700749205790830e+2) *
+                             r +
+                         4.2313330701600911252e+1) *
+                            r +
+                        1.0);
     return num / den;
   }
   double r = std::sqrt(-std::log(std::min(p, 1.0 - p)));
@@ -116,31 +133,63 @@ double normal_quantile(double p) {
   if (r <= 5.0) {
     r -= 1.6;
     num = (((((((7.74545014278341407640e-4 * r + 2.27238449892691845833e-2) * r +
-                2.41780725177450611770e-1) * r + 1.27045825245236838258e+0) * r +
-              3.64784832476320460504e+0) * r + 5.76949722146069140550e+0) * r +
-            4.63033784615654529590e+0) * r + 1.42343711074968357734e+0);
+                2.41780725177450611770e-1) *
+                   r +
+               1.27045825245236838258e+0) *
+                  r +
+              3.64784832476320460504e+0) *
+                 r +
+             5.76949722146069140550e+0) *
+                r +
+            4.63033784615654529590e+0) *
+               r +
+           1.42343711074968357734e+0);
     den = (((((((1.05075007164441684324e-9 * r + 5.47593808499534494600e-4) * r +
-                1.51986665636164571966e-2) * r + 1.48103976427480074590e-1) * r +
-              6.89767334985100004550e-1) * r + 1.67638483018380384940e+0) * r +
-            2.05319162663775882187e+0) * r + 1.0);
+                1.51986665636164571966e-2) *
+                   r +
+               1.48103976427480074590e-1) *
+                  r +
+              6.89767334985100004550e-1) *
+                 r +
+             1.67638483018380384940e+0) *
+                r +
+            2.05319162663775882187e+0) *
+               r +
+           1.0);
   } else {
     r -= 5.0;
     num = (((((((2.01033439929228813265e-7 * r + 2.71155556874348757815e-5) * r +
-                1.24266094738807843860e-3) * r + 2.65321895265761230930e-2) * r +
-              2.96560571828504891230e-1) * r + 1.78482653991729133580e+0) * r +
-            5.46378491116411436990e+0) * r + 6.65790464350110377720e+0);
+                1.24266094738807843860e-3) *
+                   r +
+               2.65321895265761230930e-2) *
+                  r +
+              2.96560571828504891230e-1) *
+                 r +
+             1.78482653991729133580e+0) *
+                r +
+            5.46378491116411436990e+0) *
+               r +
+           6.65790464350110377720e+0);
     den = (((((((2.04426310338993978564e-15 * r + 1.42151175831644588870e-7) * r +
-                1.84631831751005468180e-5) * r + 7.86869131145613259100e-4) * r +
-              1.48753612908506148525e-2) * r + 1.36929880922735805310e-1) * r +
-            5.99832206555887937690e-1) * r + 1.0);
+                1.84631831751005468180e-5) *
+                   r +
+               7.86869131145613259100e-4) *
+                  r +
+              1.48753612908506148525e-2) *
+                 r +
+             1.36929880922735805310e-1) *
+                r +
+            5.99832206555887937690e-1) *
+               r +
+           1.0);
   }
   const double x = num / den;
   return q < 0.0 ? -x : x;
 }
 
 Silicon::Silicon(const SiliconConfig& config, std::uint64_t power_on_nonce) : config_(config) {
-  require(config.chains >= 1 && config.chains <= 65536, "needs 1 to 65,536 chains, got " +
-                                                            std::to_string(config.chains));
+  require(config.chains >= 1 && config.chains <= 65536,
+          "needs 1 to 65,536 chains, got " + std::to_string(config.chains));
   require(non_negative(config.noise), "noise must be finite and not negative");
   require(non_negative(config.corner_drift), "corner_drift must be finite and not negative");
   require(non_negative(config.population_skew), "population_skew must be finite and not negative");
@@ -195,9 +244,9 @@ void Silicon::set_environment(const Environment& e) {
 }
 
 void Silicon::power_on(std::uint64_t nonce) {
-  const auto r = philox({static_cast<std::uint32_t>(nonce), static_cast<std::uint32_t>(nonce >> 32),
-                         0, kPowerOn},
-                        config_.die_seed);
+  const auto r = philox(
+      {static_cast<std::uint32_t>(nonce), static_cast<std::uint32_t>(nonce >> 32), 0, kPowerOn},
+      config_.die_seed);
   noise_key_ = join(r[1], r[0]);
   trng_count_ = 0;
   races_ = 0;
@@ -209,8 +258,8 @@ void Silicon::power_on(std::uint64_t nonce) {
 
 int Silicon::evaluate(unsigned index, std::uint64_t challenge, int pdl_offset) {
   if (index >= chains_.size()) {
-    throw std::out_of_range("modelled silicon: chain " + std::to_string(index) +
-                            " of a die with " + std::to_string(chains_.size()));
+    throw std::out_of_range("modelled silicon: chain " + std::to_string(index) + " of a die with " +
+                            std::to_string(chains_.size()));
   }
   if (pdl_offset < -128 || pdl_offset > 127) {
     throw std::out_of_range("modelled silicon: delay-line offset " + std::to_string(pdl_offset) +
@@ -228,9 +277,9 @@ int Silicon::evaluate(unsigned index, std::uint64_t challenge, int pdl_offset) {
   double delta = chain.last_delta + chain.step * pdl_offset;
   const double sn = config_.noise * environment_.noise_scale;
   if (sn > 0.0) {
-    const auto r = philox(
-        {static_cast<std::uint32_t>(n), static_cast<std::uint32_t>(n >> 32), index, kNoise},
-        noise_key_);
+    const auto r =
+        philox({static_cast<std::uint32_t>(n), static_cast<std::uint32_t>(n >> 32), index, kNoise},
+               noise_key_);
     delta += sn * normal(join(r[1], r[0]));
   }
   return delta > 0.0 ? 1 : 0;
@@ -243,9 +292,9 @@ double Silicon::delay(unsigned index, std::uint64_t challenge) const {
 std::uint32_t Silicon::trng_word() {
   const std::uint64_t block = trng_count_ / 4;
   if (trng_count_ % 4 == 0) {
-    trng_block_ = philox({static_cast<std::uint32_t>(block),
-                          static_cast<std::uint32_t>(block >> 32), 0, kTrng},
-                         noise_key_);
+    trng_block_ = philox(
+        {static_cast<std::uint32_t>(block), static_cast<std::uint32_t>(block >> 32), 0, kTrng},
+        noise_key_);
   }
   return trng_block_[trng_count_++ % 4];
 }

@@ -52,8 +52,9 @@ module prim_xilinx_puf_chain #(
 
   // ---- sequencing
   logic [Cw-1:0] count_q;  // cycles until done_o; 0 when idle
-  logic          edge_q;   // what runs through the chain
-  logic          armed_q;  // arbiter not held in clear
+  // What runs through the chain, and the arbiter not held in clear: own ones in every chain.
+  (* keep = "true", dont_touch = "true" *) logic edge_q;
+  (* keep = "true", dont_touch = "true" *) logic armed_q;
 
   assign done_o = count_q == Cw'(1);
 
@@ -108,19 +109,19 @@ module prim_xilinx_puf_chain #(
   end
 
   // ---- the race
-  (* DONT_TOUCH = "TRUE", KEEP = "TRUE" *) wire [Stages+Tune:0] upper;
-  (* DONT_TOUCH = "TRUE", KEEP = "TRUE" *) wire [Stages+Tune:0] lower;
+  (* keep = "true", dont_touch = "true" *) wire [Stages+Tune:0] upper;
+  (* keep = "true", dont_touch = "true" *) wire [Stages+Tune:0] lower;
 
   assign upper[0] = edge_q;
   assign lower[0] = edge_q;
 
   for (genvar i = 0; i < Stages; i++) begin : gen_stage
-    (* DONT_TOUCH = "TRUE", LOCK_PINS = "ALL" *)
+    (* keep = "true", dont_touch = "true", lock_pins = "all" *)
     LUT6 #(.INIT(SwapInit)) u_upper (
       .O(upper[i+1]), .I0(upper[i]), .I1(lower[i]), .I2(challenge_i[i]),
       .I3(1'b0), .I4(1'b0), .I5(1'b0)
     );
-    (* DONT_TOUCH = "TRUE", LOCK_PINS = "ALL" *)
+    (* keep = "true", dont_touch = "true", lock_pins = "all" *)
     LUT6 #(.INIT(SwapInit)) u_lower (
       .O(lower[i+1]), .I0(lower[i]), .I1(upper[i]), .I2(challenge_i[i]),
       .I3(1'b0), .I4(1'b0), .I5(1'b0)
@@ -136,12 +137,12 @@ module prim_xilinx_puf_chain #(
       assign upper_sel = {5{coarse_up_q[i-Fine]}};
       assign lower_sel = {5{coarse_lo_q[i-Fine]}};
     end
-    (* DONT_TOUCH = "TRUE", LOCK_PINS = "ALL" *)
+    (* keep = "true", dont_touch = "true", lock_pins = "all" *)
     LUT6 #(.INIT(BufferInit)) u_upper (
       .O(upper[Stages+i+1]), .I0(upper[Stages+i]), .I1(upper_sel[0]), .I2(upper_sel[1]),
       .I3(upper_sel[2]), .I4(upper_sel[3]), .I5(upper_sel[4])
     );
-    (* DONT_TOUCH = "TRUE", LOCK_PINS = "ALL" *)
+    (* keep = "true", dont_touch = "true", lock_pins = "all" *)
     LUT6 #(.INIT(BufferInit)) u_lower (
       .O(lower[Stages+i+1]), .I0(lower[Stages+i]), .I1(lower_sel[0]), .I2(lower_sel[1]),
       .I3(lower_sel[2]), .I4(lower_sel[3]), .I5(lower_sel[4])
@@ -149,14 +150,14 @@ module prim_xilinx_puf_chain #(
   end
 
   wire winner;
-  (* DONT_TOUCH = "TRUE" *)
+  (* keep = "true", dont_touch = "true" *)
   FDCE #(.INIT(1'b0)) u_arbiter (
     .Q(winner), .C(lower[Stages+Tune]), .CE(1'b1), .CLR(~armed_q), .D(upper[Stages+Tune])
   );
 
   // ---- into the clock domain; taken in the cycle that ends the race: the synchroniser
   // still holds the answer of the arbiter, which is cleared from the next cycle on
-  (* ASYNC_REG = "TRUE" *) logic [1:0] sync_q;
+  (* async_reg = "true" *) logic [1:0] sync_q;
   always_ff @(posedge clk_i or negedge rst_ni) begin
     if (!rst_ni) begin
       sync_q     <= '0;

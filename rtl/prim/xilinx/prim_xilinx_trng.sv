@@ -35,13 +35,16 @@ module prim_xilinx_trng #(
   // ---- rings
   logic [Rings-1:0] sample;
   for (genvar r = 0; r < Rings; r++) begin : gen_ring
-    (* DONT_TOUCH = "TRUE", ALLOW_COMBINATORIAL_LOOPS = "TRUE" *) wire [2:0] ring;
+    (* keep = "true", dont_touch = "true", allow_combinatorial_loops = "true" *) wire [2:0] ring;
     // O = I0 & ~I1: the enable and the inversion.
-    (* DONT_TOUCH = "TRUE" *) LUT2 #(.INIT(4'b0010)) u_gate (.O(ring[0]), .I0(run_q), .I1(ring[2]));
-    (* DONT_TOUCH = "TRUE" *) LUT1 #(.INIT(2'b10)) u_buf0 (.O(ring[1]), .I0(ring[0]));
-    (* DONT_TOUCH = "TRUE" *) LUT1 #(.INIT(2'b10)) u_buf1 (.O(ring[2]), .I0(ring[1]));
+    (* keep = "true", dont_touch = "true" *)
+    LUT2 #(.INIT(4'b0010)) u_gate (.O(ring[0]), .I0(run_q), .I1(ring[2]));
+    (* keep = "true", dont_touch = "true" *)
+    LUT1 #(.INIT(2'b10)) u_buf0 (.O(ring[1]), .I0(ring[0]));
+    (* keep = "true", dont_touch = "true" *)
+    LUT1 #(.INIT(2'b10)) u_buf1 (.O(ring[2]), .I0(ring[1]));
 
-    (* ASYNC_REG = "TRUE" *) logic [1:0] sync_q;
+    (* async_reg = "true" *) logic [1:0] sync_q;
     always_ff @(posedge clk_i or negedge rst_ni) begin
       if (!rst_ni) sync_q <= '0;
       else         sync_q <= {sync_q[0], ring[2]};

@@ -369,8 +369,8 @@ TEST_F(Bch, BurstsAreCorrected) {
   // 18 errors spread over a burst of 36 and over a cyclic burst around the ends.
   for (int trial = 0; trial < 30; ++trial) {
     const int start = static_cast<int>(rng_() % (kN - 36));
-    expect_corrected(reference_encode(random_message()),
-                     random_positions(kT, start, start + 36), false);
+    expect_corrected(reference_encode(random_message()), random_positions(kT, start, start + 36),
+                     false);
     if (HasFatalFailure()) return;
     std::vector<int> ends;
     for (int i = 0; i < kT; ++i) ends.push_back(i < trial % kT ? i : kN - 1 - i);

@@ -34,7 +34,9 @@ constexpr int kRunCycles = 31745;
 using Word = std::bitset<kChains>;
 using Response = std::array<Word, kWords>;
 
-bool bit(const Response& r, int i) { return r[i / kChains][i % kChains]; }
+bool bit(const Response& r, int i) {
+  return r[i / kChains][i % kChains];
+}
 
 // From the definition: the transformed vector is a row of the Hadamard matrix.
 std::uint64_t hadamard_challenge(unsigned k) {
@@ -379,6 +381,8 @@ TEST(PufSelect, ChoosesExactlyByTheRule) {
     const Chip::Enrolment got = chip.enrol();
     ASSERT_FALSE(got.fail);
     EXPECT_EQ(got.margin, want.margin);
+    RecordProperty("margin_" + std::to_string(seed), got.margin);
+    RecordProperty("cycles_" + std::to_string(seed), std::to_string(got.cycles));
     EXPECT_EQ(got.positions, want.positions);
     const Response exact = expected(die.silicon);
     for (int i = 0; i < kBits; ++i) {
@@ -498,11 +502,12 @@ Sweep sweep(const SiliconConfig& config, const std::vector<double>& temperatures
 }
 
 void report(const std::string& name, const Sweep& s) {
-  std::printf("%s: %d reads, %.2f %% raw at worst, %llu of %llu masked bits wrong (%.1e), "
-              "worst block %d of 255\n",
-              name.c_str(), s.reads, 100 * s.worst_raw, static_cast<unsigned long long>(s.wrong),
-              static_cast<unsigned long long>(s.bits),
-              static_cast<double>(s.wrong) / static_cast<double>(s.bits), s.worst_block);
+  std::printf(
+      "%s: %d reads, %.2f %% raw at worst, %llu of %llu masked bits wrong (%.1e), "
+      "worst block %d of 255\n",
+      name.c_str(), s.reads, 100 * s.worst_raw, static_cast<unsigned long long>(s.wrong),
+      static_cast<unsigned long long>(s.bits),
+      static_cast<double>(s.wrong) / static_cast<double>(s.bits), s.worst_block);
   ::testing::Test::RecordProperty("wrong", std::to_string(s.wrong));
   ::testing::Test::RecordProperty("bits", std::to_string(s.bits));
   ::testing::Test::RecordProperty("worst_block", s.worst_block);
@@ -512,8 +517,8 @@ TEST(PufSelect, MaskedBitsSurviveTypicalDrift) {
   Sweep total;
   for (std::uint64_t seed = 1; seed <= 4; ++seed) {
     SCOPED_TRACE("die " + std::to_string(seed));
-    const Sweep s = sweep(config_of(seed), {-20, 0, 25, 55, 85}, {0.8075, 0.85, 0.8925},
-                          {0, 2, 10});
+    const Sweep s =
+        sweep(config_of(seed), {-20, 0, 25, 55, 85}, {0.8075, 0.85, 0.8925}, {0, 2, 10});
     total.reads += s.reads;
     total.bits += s.bits;
     total.wrong += s.wrong;

@@ -1,7 +1,5 @@
 // Statistics of the modelled die, its fuses and the C ABI. Expected figures come from closed forms
 // of the Gaussian model (two Gaussians of correlation r differ in sign with acos(r) / pi).
-#include "latchkey/sim/silicon.h"
-
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -10,6 +8,8 @@
 #include <random>
 #include <stdexcept>
 #include <vector>
+
+#include "latchkey/sim/silicon.h"
 
 // The DPI functions as Verilated code calls them.
 extern "C" {

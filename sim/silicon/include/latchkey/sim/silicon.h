@@ -60,13 +60,13 @@ struct SiliconConfig {
   std::uint64_t die_seed = 1;
   std::uint64_t lot_seed = 1;
   unsigned chains = 96;
-  double noise = 0.158;                         // sn, in sigma
-  double corner_drift = typical_corner_drift;   // in sigma, see above
+  double noise = 0.158;                        // sn, in sigma
+  double corner_drift = typical_corner_drift;  // in sigma, see above
   // Standard deviation, in sigma, of the part of delta that the layout gives equally to all dies of
   // a lot (studied: 0, 0.1, 0.3, 1.0). Responses of two dies of a lot correlate by s^2 / (1 + s^2).
   double population_skew = 0.1;
-  double pdl_step = 1.0 / 64;   // one offset step, in sigma
-  double pdl_spread = 0.05;     // relative standard deviation of the step from chain to chain
+  double pdl_step = 1.0 / 64;  // one offset step, in sigma
+  double pdl_spread = 0.05;    // relative standard deviation of the step from chain to chain
 };
 
 // Where the die is now.
