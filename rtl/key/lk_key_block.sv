@@ -207,6 +207,11 @@ module lk_key_block #(
   // ---- key ladder ------------------------------------------------------------------------------
   logic [127:0]  device_id_q;
   logic [1023:0] manifest_q;
+  manifest_t     manifest;
+  logic          unused_manifest;
+  assign manifest        = manifest_t'(manifest_q);
+  assign unused_manifest = ^{manifest.model_id, manifest.max_batch, manifest.expiry,
+                             manifest.input_words, manifest.output_words};
   logic          ladder_start, ladder_ready, ladder_done, ladder_valid, ladder_last;
   logic          ladder_wipe_work;
   logic [2:0]    ladder_op, ladder_bytes;
@@ -348,11 +353,7 @@ module lk_key_block #(
     endcase
   end
 
-  manifest_t manifest;
-  logic      manifest_bad, unused_manifest;
-  assign manifest        = manifest_t'(manifest_q);
-  assign unused_manifest = ^{manifest.model_id, manifest.max_batch, manifest.expiry,
-                             manifest.input_words, manifest.output_words};
+  logic manifest_bad;
   always_comb begin
     manifest_bad = 1'b0;
     if (state_q == StManifestCheck) begin

@@ -7,8 +7,11 @@
 #include <functional>
 #include <map>
 
+#pragma clang diagnostic push
+#pragma clang diagnostic ignored "-Wgnu-anonymous-struct"
 #include "Vlk_key_block.h"
 #include "Vlk_key_block___024root.h"
+#pragma clang diagnostic pop
 #include "key_twin.h"
 #include "verilated.h"
 
