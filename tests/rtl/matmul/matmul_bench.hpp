@@ -21,6 +21,7 @@ struct Pace {
 template <class Dut, int kN>
 class MatmulBench {
  public:
+  static constexpr int kSize = kN;
   static constexpr int kNi = 64 / kN;
   static constexpr int kBeats = kN * kN / 64;
   static constexpr int kAccRows = 512;
@@ -311,7 +312,7 @@ class MatmulBench {
     results_.pop_front();
     ASSERT_EQ(int{dut.y_row_o}, r.row);
     ASSERT_EQ(int{dut.y_group_o}, r.group);
-    ASSERT_EQ(bool{dut.y_last_o}, r.last);
+    ASSERT_EQ(dut.y_last_o != 0, r.last);
     for (int i = 0; i < 16; ++i) {
       const auto y = static_cast<int8_t>(dut.y_data_o[i / 4] >> (8 * (i % 4)));
       ++stats.results;

@@ -142,7 +142,7 @@ TYPED_TEST(Matmul, WipeZeroesAccumulatorsAndParameters) {
                     b.dut.y_valid_o, 0);
     }
     b.dut.sw_valid_i = b.dut.dr_valid_i = b.dut.wt_valid_i = b.dut.x_valid_i = 0;
-    EXPECT_LE(cycles, 512 * (64 / TypeParam::kN) + 70);
+    EXPECT_LE(cycles, 512 * (64 / TypeParam::kSize) + 70);
   };
   wipe();
   if (this->HasFatalFailure()) return;
@@ -215,7 +215,7 @@ void throughput(int rows, int pages, int jobs, double want_busy, double want_bea
   const double beats = static_cast<double>(b.stats.beats) /
                        static_cast<double>(b.stats.last_beat - b.stats.first_beat + 1);
   std::printf("N=%d rows=%d: %lu cycles, array busy %.4f, weight beats per cycle %.4f"
-              " (%.0f kcycles/s with the test bench)\n", B::kN, rows, b.stats.cycles, busy, beats,
+              " (%.0f kcycles/s with the test bench)\n", B::kSize, rows, b.stats.cycles, busy, beats,
               static_cast<double>(b.stats.cycles) / seconds / 1e3);
   EXPECT_GE(busy, want_busy);
   EXPECT_GE(beats, want_beats);
