@@ -25,7 +25,7 @@ module lk_requant #(
 
   logic [Latency-1:0] valid_q;               // valid_q[k]: stage k+1 holds a value
   logic [9:0]         stage;
-  logic [SideW-1:0]   side_q [Latency];
+  logic [Latency*SideW-1:0] side_q;          // shifts with the stages
 
   assign stage = {valid_q[Latency-2:0], valid_i} | {10{wipe_i}};
 
@@ -37,8 +37,7 @@ module lk_requant #(
 
   always_ff @(posedge clk_i) begin
     if (stage != '0) begin
-      side_q[0] <= {tag_i, zero_i, lo_i, hi_i};
-      for (int unsigned k = 1; k < Latency; k++) side_q[k] <= side_q[k-1];
+      side_q <= {side_q[(Latency-1)*SideW-1:0], tag_i, zero_i, lo_i, hi_i};
     end
   end
 
@@ -50,13 +49,13 @@ module lk_requant #(
       .bias_i  (wipe_i ? '0 : prm_i[62*i+:32]),
       .m_i     (prm_i[62*i+32+:24]),
       .s_i     (prm_i[62*i+56+:6]),
-      .zero_i  (side_q[Latency-2][16+:8]),
-      .lo_i    (side_q[Latency-2][8+:8]),
-      .hi_i    (side_q[Latency-2][0+:8]),
+      .zero_i  (side_q[(Latency-2)*SideW+16+:8]),
+      .lo_i    (side_q[(Latency-2)*SideW+8+:8]),
+      .hi_i    (side_q[(Latency-2)*SideW+:8]),
       .y_o     (y_o[8*i+:8])
     );
   end
 
   assign valid_o = valid_q[Latency-1];
-  assign tag_o   = side_q[Latency-1][24+:TagW];
+  assign tag_o   = side_q[(Latency-1)*SideW+24+:TagW];
 endmodule

@@ -45,51 +45,8 @@ module lk_requant_lane (
   logic               half8_q, sticky8_q;
   logic [9:0]         t9_q;
 
-  // Stage 3.
-  logic [3:0]  e3;
-  logic [39:0] x3;
-  logic [24:0] a3;
-  always_comb begin
-    e3 = '0;
-    for (int unsigned i = 24; i < 32; i++) if (mag2_q[i]) e3 = 4'(i - 23);
-    x3 = {mag2_q, 8'b0} >> e3;
-    a3 = 25'(x3[31:8]) + 25'(x3[7] && (x3[6:0] != '0 || x3[8]));
-  end
-
-  // Stage 6.
-  logic [4:0] f6;
-  always_comb begin
-    f6 = '0;
-    for (int unsigned i = 24; i < 48; i++) if (p5_q[i]) f6 = 5'(i - 23);
-  end
-
-  // Stage 7.
-  logic [71:0] x7;
-  assign x7 = {p6_q, 24'b0} >> f6_q;
-
-  // Stage 8: shifts by 26 and more leave less than half, by 25 at most exactly half (which rounds to
-  // the even 0). To the left anything from 2^10 on saturates the clamp, whatever zero is.
-  logic [7:0]  left8;
-  logic [49:0] x8;
-  logic [34:0] l8;
-  always_comb begin
-    left8 = 8'(-n7_q);
-    x8    = {q7_q, 25'b0} >> n7_q[4:0];
-    l8    = 35'(q7_q) << left8[3:0];
-  end
-
-  // Stage 9.
-  logic [24:0] t9;
-  assign t9 = t8_q + 25'(half8_q && (sticky8_q || t8_q[0]));
-
-  // Stage 10.
-  logic signed [11:0] t10;
-  always_comb begin
-    t10 = (neg9_q ? -12'(t9_q) : 12'(t9_q)) + 12'(zero_i);
-    if (t10 < 12'(lo_i)) t10 = 12'(lo_i);
-    else if (t10 > 12'(hi_i)) t10 = 12'(hi_i);
-  end
-
+  // All logic sits behind its stage's enable, in local variables, so that an idle lane costs the
+  // simulator nothing.
   always_ff @(posedge clk_i) begin
     if (stage_i[0]) begin
       v1_q <= acc_i + bias_i;
@@ -103,6 +60,13 @@ module lk_requant_lane (
       s2_q   <= s1_q;
     end
     if (stage_i[2]) begin
+      logic [3:0]  e3;
+      logic [39:0] x3;
+      logic [24:0] a3;
+      e3 = '0;
+      for (int unsigned i = 24; i < 32; i++) if (mag2_q[i]) e3 = 4'(i - 23);
+      x3 = {mag2_q, 8'b0} >> e3;
+      a3 = 25'(x3[31:8]) + 25'(x3[7] && (x3[6:0] != '0 || x3[8]));
       neg3_q <= neg2_q;
       // A carry out of the rounding leaves the single bit 2^24 = 2^23 * 2.
       a3_q   <= a3[24] ? 24'h800000 : a3[23:0];
@@ -123,6 +87,9 @@ module lk_requant_lane (
       p5_q   <= p4_q;
     end
     if (stage_i[5]) begin
+      logic [4:0] f6;
+      f6 = '0;
+      for (int unsigned i = 24; i < 48; i++) if (p5_q[i]) f6 = 5'(i - 23);
       neg6_q <= neg5_q;
       e6_q   <= e5_q;
       s6_q   <= s5_q;
@@ -130,11 +97,22 @@ module lk_requant_lane (
       f6_q   <= f6;
     end
     if (stage_i[6]) begin
+      logic [71:0] x7;
+      x7 = {p6_q, 24'b0} >> f6_q;
       neg7_q <= neg6_q;
       q7_q   <= 25'(x7[47:24]) + 25'(x7[23] && (x7[22:0] != '0 || x7[24]));
       n7_q   <= 8'(s6_q) - 8'(f6_q) - 8'(e6_q);
     end
     if (stage_i[7]) begin
+      // To the right, shifts by 26 and more leave less than half, a shift by 25 at most exactly half,
+      // which rounds to the even 0. To the left, anything from 2^10 on saturates the clamp, whatever
+      // zero is.
+      logic [7:0]  left8;
+      logic [49:0] x8;
+      logic [34:0] l8;
+      left8 = 8'(-n7_q);
+      x8    = {q7_q, 25'b0} >> n7_q[4:0];
+      l8    = 35'(q7_q) << left8[3:0];
       neg8_q    <= neg7_q;
       half8_q   <= 1'b0;
       sticky8_q <= 1'b0;
@@ -150,9 +128,17 @@ module lk_requant_lane (
       end
     end
     if (stage_i[8]) begin
+      logic [24:0] t9;
+      t9 = t8_q + 25'(half8_q && (sticky8_q || t8_q[0]));
       neg9_q <= neg8_q;
       t9_q   <= t9[24:10] != '0 ? 10'd1023 : t9[9:0];
     end
-    if (stage_i[9]) y_o <= t10[7:0];
+    if (stage_i[9]) begin
+      logic signed [11:0] t10;
+      t10 = (neg9_q ? -12'(t9_q) : 12'(t9_q)) + 12'(zero_i);
+      if (t10 < 12'(lo_i)) t10 = 12'(lo_i);
+      else if (t10 > 12'(hi_i)) t10 = 12'(hi_i);
+      y_o <= t10[7:0];
+    end
   end
 endmodule

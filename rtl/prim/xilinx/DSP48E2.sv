@@ -1,8 +1,11 @@
 // Functional simulation model of the DSP48E2, for the mode that prim_xilinx_dsp_mac2 uses: A * B with
 // two A registers, one B register, M and P registers, optional PCIN. Written from the vendor's user
 // guide UG579; any other mode stops the simulation at once instead of computing something else.
-// Synthesis uses the device's own cell (the vendor tool knows it, yosys has it as a black box).
-`ifndef SYNTHESIS
+// For synthesis (SYNTHESIS defined) this is only the black box of the device's own cell, which yosys'
+// SystemVerilog front end wants to see; leave the file out of a vendor tool's project, it knows the cell.
+`ifdef SYNTHESIS
+(* blackbox *)
+`endif
 // verilator lint_off UNUSED
 // verilator lint_off UNDRIVEN
 module DSP48E2 #(
@@ -51,6 +54,7 @@ module DSP48E2 #(
   output logic [3:0]  CARRYOUT,
   output logic [7:0]  XOROUT
 );
+`ifndef SYNTHESIS
   if (AMULTSEL != "A" || BMULTSEL != "B" || A_INPUT != "DIRECT" || B_INPUT != "DIRECT" ||
       USE_MULT != "MULTIPLY" || USE_SIMD != "ONE48" || AREG != 2 || BREG != 1 || MREG != 1 ||
       PREG != 1 || ALUMODEREG != 0 || INMODEREG != 0 || OPMODEREG != 0 || CARRYINREG != 0 ||
@@ -85,7 +89,7 @@ module DSP48E2 #(
     else $fatal(1, "%m: this model has no such mode");
   end
   assign PCOUT = P;
+`endif
 endmodule
 // verilator lint_on UNDRIVEN
 // verilator lint_on UNUSED
-`endif

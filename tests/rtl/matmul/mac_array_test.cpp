@@ -85,8 +85,8 @@ class MacArray : public ::testing::Test {
     tick();
     ++now_;
     const bool due = !expected_.empty() && expected_.front().first == now_;
-    ASSERT_EQ(bool{dut_.generic_valid_o}, due) << "cycle " << now_;
-    ASSERT_EQ(bool{dut_.xilinx_valid_o}, due) << "cycle " << now_;
+    ASSERT_EQ(dut_.generic_valid_o != 0, due) << "cycle " << now_;
+    ASSERT_EQ(dut_.xilinx_valid_o != 0, due) << "cycle " << now_;
     if (!due) return;
     for (int c = 0; c < kN; ++c) {
       const int32_t want = expected_.front().second[c];

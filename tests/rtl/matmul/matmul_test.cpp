@@ -142,7 +142,7 @@ TYPED_TEST(Matmul, WipeZeroesAccumulatorsAndParameters) {
                     b.dut.y_valid_o, 0);
     }
     b.dut.sw_valid_i = b.dut.dr_valid_i = b.dut.wt_valid_i = b.dut.x_valid_i = 0;
-    EXPECT_LE(cycles, 512 * (64 / TypeParam::kN) + 70);
+    EXPECT_LE(cycles, 512 * (64 / TypeParam::kSize) + 70);
   };
   wipe();
   if (this->HasFatalFailure()) return;
@@ -173,14 +173,16 @@ TYPED_TEST(Matmul, WipeZeroesAccumulatorsAndParameters) {
 TEST(MatmulGemm, MillionResultsWithTiesAndSaturation) {
   Bench16 b(2024);
   b.random_params(19);
+  for (int c = 2048; c < 4096; ++c) b.params[c] = {c % 7 - 3, 0x800000, 24u + c % 3};  // for ties
   b.write_params(4096);
-  for (int tile = 0; tile < 33; ++tile) {
+  for (int tile = 0; tile < 34; ++tile) {
+    const bool tiny = tile >= 30;
     Bench16::Job j;
     j.bank = tile % 2;
     j.rows = 512;
-    j.chan = 64 * (tile % 64);
+    j.chan = 64 * (tile % 32) + (tiny ? 2048 : 0);
     j.zero = tile * 7 % 256 - 128;
-    b.fill(j, 3, 0);
+    b.fill(j, 3, 0, tiny);
     b.queue(j);
   }
   b.run({}, 1000000);
@@ -189,7 +191,7 @@ TEST(MatmulGemm, MillionResultsWithTiesAndSaturation) {
               b.stats.float_differs);
   expect_clean(b);
   EXPECT_GE(b.stats.results, 1000000u);
-  EXPECT_GT(b.stats.ties, 100u);
+  EXPECT_GT(b.stats.ties, 10000u);
   EXPECT_GT(b.stats.saturated, 10000u);
 }
 
@@ -215,7 +217,7 @@ void throughput(int rows, int pages, int jobs, double want_busy, double want_bea
   const double beats = static_cast<double>(b.stats.beats) /
                        static_cast<double>(b.stats.last_beat - b.stats.first_beat + 1);
   std::printf("N=%d rows=%d: %lu cycles, array busy %.4f, weight beats per cycle %.4f"
-              " (%.0f kcycles/s with the test bench)\n", B::kN, rows, b.stats.cycles, busy, beats,
+              " (%.0f kcycles/s with the test bench)\n", B::kSize, rows, b.stats.cycles, busy, beats,
               static_cast<double>(b.stats.cycles) / seconds / 1e3);
   EXPECT_GE(busy, want_busy);
   EXPECT_GE(beats, want_beats);
