@@ -545,12 +545,15 @@ run_result timed(const char* what, const conv& k, int batch, int h, int w) {
   randomise(kk, s.rng);
   const layout li = layout::of(h, w, k.c, 0), lo = layout::of(k.out_h, k.out_w, k.cout, li.stride * batch);
   EXPECT_LE(lo.base + lo.stride * batch, Sim::spad_words);
-  put_tensor(s, li, random_tensor(s.rng, batch, h, w, k.c));
+  const tensor in = random_tensor(s.rng, batch, h, w, k.c);
+  put_tensor(s, li, in);
   s.load_pages(pages_of(kk, li, batch * k.out_h * k.out_w, Sim::array_n, s.rng));
   const std::clock_t t0 = std::clock();
   const run_result r = s.run(describe(kk, li, lo), batch);
   report(what, r, static_cast<double>(std::clock() - t0) / CLOCKS_PER_SEC);
   EXPECT_FALSE(r.bad_desc);
+  EXPECT_EQ(s.beats_left(), 0u);
+  expect_tensor(s, lo, golden(kk, in), what);
   return r;
 }
 
@@ -586,17 +589,17 @@ TEST(Engine64, GatherRate) {
   conv_rate<sim64>("conv 3x3 32->64 16x16 N=64", 32, 16, 3, 64, 0.50);
 }
 
-// One image through a wide layer: bound by the page stream, one beat per cycle.
+// One image through the widest layer there is: bound by the page stream, one beat per cycle.
 template <class Sim>
 void dense_rate(const char* what) {
   conv k;
-  k.c = 2048, k.cout = 2048;
+  k.c = 4096, k.cout = 4096;
   const run_result r = timed<Sim>(what, k, 1, 1, 1);
   EXPECT_GE(1.0 * r.beats / r.cycles, 0.97);
 }
-TEST(Engine16, DenseRate) { dense_rate<sim16>("dense 1x2048x2048 N=16"); }
-TEST(Engine32, DenseRate) { dense_rate<sim32>("dense 1x2048x2048 N=32"); }
-TEST(Engine64, DenseRate) { dense_rate<sim64>("dense 1x2048x2048 N=64"); }
+TEST(Engine16, DenseRate) { dense_rate<sim16>("dense 1x4096x4096 N=16"); }
+TEST(Engine32, DenseRate) { dense_rate<sim32>("dense 1x4096x4096 N=32"); }
+TEST(Engine64, DenseRate) { dense_rate<sim64>("dense 1x4096x4096 N=64"); }
 
 }  // namespace
 }  // namespace latchkey::test
