@@ -17,7 +17,7 @@ constexpr std::int64_t rn24(std::int64_t v) noexcept {
   const bool negative = v < 0;
   const std::uint64_t mag =
       negative ? 0 - static_cast<std::uint64_t>(v) : static_cast<std::uint64_t>(v);
-  const int width = std::bit_width(mag);
+  const int width = static_cast<int>(std::bit_width(mag));
   if (width <= 24) return v;
   const int drop = width - 24;
   const std::uint64_t half = std::uint64_t{1} << (drop - 1);

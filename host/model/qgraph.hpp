@@ -17,7 +17,7 @@
 #include <variant>
 #include <vector>
 
-#include "arith.hpp"
+#include "model/arith.hpp"
 
 namespace latchkey::model {
 
@@ -132,7 +132,7 @@ constexpr int window_output(int in, int kernel, int stride, int pad_before,
 void validate(const qgraph& graph);
 
 /// Writes the graph as JSON (weights as arrays of integers, scales as exact hexadecimal floats),
-/// for tools outside this project. Schema: docs in host/model/README.md.
+/// for tools outside this project. The schema is in host/model/README.md.
 void write_json(const qgraph& graph, std::ostream& out);
 
 }  // namespace latchkey::model

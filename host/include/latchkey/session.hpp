@@ -1,0 +1,114 @@
+// Running a model: a program or package loaded into a card, and batches of images through it.
+#ifndef LATCHKEY_SESSION_HPP
+#define LATCHKEY_SESSION_HPP
+
+#include <array>
+#include <cstdint>
+#include <future>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "latchkey/device.hpp"
+#include "latchkey/package.hpp"
+#include "latchkey/program.hpp"
+
+namespace latchkey {
+
+/// How images lie in the caller's buffer, one after another without gaps.
+struct ImageFormat {
+  enum class Type : std::uint32_t { u8 = 0, f32 = 1 } type = Type::u8;
+  enum class Order : std::uint32_t { nchw = 0, nhwc = 1 } order = Order::nchw;
+  /// u8 only: the real value of pixel p is p * mul + add.
+  float mul = 1.0F / 255.0F;
+  float add = 0.0F;
+};
+
+/// What the card writes for each image.
+enum class OutputMode : std::uint32_t {
+  raw = 0,      ///< The quantised values, u8, pixel order, channels innermost
+  dequant = 1,  ///< float32, scale * (q - zero_point)
+  softmax = 2,  ///< float32 probabilities over the channels of each pixel
+  top_k = 3,    ///< k pairs {u32 channel, float32 probability}, most probable first
+};
+
+/// The kernel's counters, summed over the starts of a run; names and meaning in docs/registers.md.
+struct Counters {
+  std::uint64_t cycles = 0, array_busy = 0, wait_memory = 0, wait_decrypt = 0, wait_load = 0,
+                wait_activations = 0, wait_post = 0, vector = 0, input = 0, output = 0, control = 0,
+                macs = 0, pages = 0, beats = 0;
+  std::uint64_t starts = 0;  ///< Starts that the counters cover
+
+  /// The causes, which add up to cycles.
+  std::uint64_t attributed() const {
+    return array_busy + wait_memory + wait_decrypt + wait_load + wait_activations + wait_post +
+           vector + input + output + control;
+  }
+  Counters& operator+=(const Counters& other);
+};
+
+struct RunResult {
+  std::vector<std::uint8_t> data;  ///< images * record_bytes
+  std::size_t record_bytes = 0;    ///< Bytes per image
+  Counters counters;
+};
+
+struct SessionOptions {
+  /// Hands the package to the chip even when the host's own checks find fault with it: the chip
+  /// decides. For tests and demonstrations; the chip refuses whatever is wrong.
+  bool skip_host_checks = false;
+};
+
+/// What loading a package cost, reported apart from inference.
+struct KeySetup {
+  std::uint64_t start_cycles = 0;   ///< PUF sampling, correction, key derivation
+  std::uint32_t unstable_votes = 0; ///< PUF votes that were not unanimous
+};
+
+/// A model in a card. The card stays with the session until it ends. Runs are queued and executed
+/// in order by one thread of the session.
+class Session {
+ public:
+  /// Loads the operate build, starts the chip's key from `record` (a public or full device record's
+  /// public part) and unwraps the package's model key inside the chip.
+  /// Throws latchkey::error: mismatch (host-side checks: device, build), refused (the chip).
+  Session(Device& device, const Package& package, const PublicRecord& record,
+          const SessionOptions& options = {});
+
+  /// Loads the unlocked build and a program in clear.
+  Session(Device& device, const Program& program);
+
+  Session(Session&&) noexcept;
+  ~Session();
+
+  /// Runs `count` images in starts of at most max_batch. `images` holds them in `format`.
+  /// Throws latchkey::error: usage (size), refused (a page failed authentication), run_failed.
+  /// When it throws, no byte of the result buffer was written by the card.
+  RunResult run(std::span<const std::uint8_t> images, std::size_t count, const ImageFormat& format,
+                OutputMode mode = OutputMode::raw, std::uint32_t k = 1);
+
+  /// As run, later. The images are copied.
+  std::future<RunResult> run_async(std::vector<std::uint8_t> images, std::size_t count,
+                                   const ImageFormat& format, OutputMode mode = OutputMode::raw,
+                                   std::uint32_t k = 1);
+
+  /// Images per start; 0 restores the program's own limit. Throws usage when above it.
+  void limit_batch(std::uint32_t images);
+  /// Called after each start with the images done so far.
+  void on_progress(std::function<void(std::size_t done, std::size_t total)> callback);
+
+  const BuildInfo& build() const;
+  const KeySetup& key_setup() const;
+  /// Bytes that the card wrote into the result buffer by the last failed run: 0 unless the lock is
+  /// broken. Counted against the pattern that the buffer was filled with.
+  std::size_t released_bytes() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace latchkey
+
+#endif  // LATCHKEY_SESSION_HPP

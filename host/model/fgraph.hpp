@@ -1,0 +1,134 @@
+// The float graph: what the importer makes of an ONNX file, and a float executor for it.
+//
+// It has the accelerator's shape already (channels, rows, columns; the batch apart) but real
+// values. Quantised files give the same graph with quantisations pinned to tensors and weights.
+#ifndef LATCHKEY_MODEL_FGRAPH_HPP
+#define LATCHKEY_MODEL_FGRAPH_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <optional>
+#include <span>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "model/qgraph.hpp"
+
+namespace latchkey::model {
+
+/// real = scale * (byte - zero_point).
+struct quantisation {
+  float scale = 1.0F;
+  std::uint8_t zero_point = 0;
+  friend bool operator==(const quantisation&, const quantisation&) = default;
+};
+
+/// Activations of one image, CHW.
+struct ftensor {
+  std::string name;
+  int c = 1, h = 1, w = 1;
+  std::optional<quantisation> pinned;  ///< Given by the file; calibration does not touch it.
+
+  [[nodiscard]] std::size_t size() const noexcept {
+    return static_cast<std::size_t>(c) * static_cast<std::size_t>(h) * static_cast<std::size_t>(w);
+  }
+};
+
+/// Bounds of Relu and Clip, applied to the result of a node.
+struct bounds {
+  float lo = -std::numeric_limits<float>::infinity();
+  float hi = std::numeric_limits<float>::infinity();
+  [[nodiscard]] bool active() const noexcept {
+    return lo > -std::numeric_limits<float>::infinity() ||
+           hi < std::numeric_limits<float>::infinity();
+  }
+};
+
+/// Weights as a quantised file holds them.
+struct integer_weights {
+  std::vector<std::int8_t> values;                ///< As qconv::weights.
+  std::vector<float> scale;                       ///< One per output channel.
+  std::optional<std::vector<std::int32_t>> bias;  ///< Units of input scale * scale[o].
+};
+
+/// Convolution or fully connected layer; see qconv for the order of the weights.
+struct fconv {
+  bool fully_connected = false;
+  int out_channels = 0, in_channels = 0;
+  int kernel_h = 1, kernel_w = 1;
+  int stride_y = 1, stride_x = 1;
+  int pad_top = 0, pad_left = 0, pad_bottom = 0, pad_right = 0;
+  std::vector<float> weights;  ///< [o][i][ky][kx]
+  std::vector<float> bias;     ///< [o]
+  std::optional<integer_weights> integers;
+  bounds clip;
+};
+
+struct fmaxpool {
+  int kernel_h = 1, kernel_w = 1;
+  int stride_y = 1, stride_x = 1;
+  int pad_top = 0, pad_left = 0, pad_bottom = 0, pad_right = 0;
+};
+
+struct fadd {
+  bounds clip;
+};
+
+/// y = clip(x * scale[c] + shift[c]): batch normalisation, arithmetic with constants, Relu, Clip
+/// and changes of quantisation, as imported. simplify() leaves none of them.
+struct faffine {
+  std::vector<float> scale, shift;
+  bounds clip;
+};
+
+struct fnode {
+  std::string name;         ///< "name (Operator)" of the ONNX node.
+  std::vector<int> inputs;  ///< Indices into fgraph::tensors.
+  int output = -1;
+  std::variant<fconv, fmaxpool, fadd, faffine> op;
+};
+
+struct fgraph {
+  std::string name;
+  std::vector<ftensor> tensors;
+  std::vector<fnode> nodes;  ///< In execution order.
+  std::vector<io_spec> inputs;
+  io_spec output;
+  std::int64_t batch = 0;            ///< Batch written in the file; 0 when it is open.
+  std::vector<std::string> remarks;  ///< What the importer changed or ignored, for the user.
+};
+
+/// Folds affine nodes into the convolution before them, bounds into the node before them (across a
+/// max-pool too), and turns what cannot be folded into a 1x1 convolution with a diagonal matrix.
+/// Afterwards there are convolutions, max-pools and additions only. Throws latchkey::error
+/// (unsupported_model) when a layer would become too large.
+void simplify(fgraph& graph);
+
+/// Runs a graph in float32, image by image. Holds its own copy. Not thread-safe.
+class float_executor {
+ public:
+  explicit float_executor(fgraph graph);
+
+  /// One image per graph input, CHW. Returns every tensor; valid until the next call. Throws
+  /// latchkey::error (mismatch) for a wrong number of inputs or elements.
+  const std::vector<std::vector<float>>& run(const std::vector<std::span<const float>>& inputs);
+
+  /// The output of a graph with one input.
+  std::span<const float> infer(std::span<const float> image);
+
+  [[nodiscard]] const fgraph& graph() const noexcept { return graph_; }
+
+ private:
+  fgraph graph_;
+  std::vector<std::vector<float>> values_;
+  std::vector<float> padded_, acc_;
+};
+
+/// Index of the largest value, the first of equals.
+int argmax(std::span<const float> values) noexcept;
+
+}  // namespace latchkey::model
+
+#endif  // LATCHKEY_MODEL_FGRAPH_HPP

@@ -1,0 +1,59 @@
+// ONNX import: opset 9 to 17 into the float graph.
+//
+// Operators: Conv, Gemm, MatMul, BatchNormalization, Relu, Clip, MaxPool, Add, Sub, Mul, Div (one
+// side constant; Add also of two tensors), Flatten, Reshape, Identity, Dropout, Constant,
+// QuantizeLinear, DequantizeLinear, QLinearConv, QLinearMatMul. Weights may be initializers,
+// Constant nodes or bound graph inputs. The first dimension is the batch and may be open.
+//
+// Integer weights. The array holds int8 weights in [-127, 127] with zero point 0. Weights with
+// another zero point (unsigned ones around 128, say) are converted by subtracting it, which is
+// exact as long as every difference fits; QLinearConv and QLinearMatMul whose differences do not
+// fit are refused and the message counts them, while DequantizeLinear weights are then quantised
+// again and a remark says so. Signed activations become unsigned by adding 128 to value and zero
+// point.
+#ifndef LATCHKEY_MODEL_IMPORT_HPP
+#define LATCHKEY_MODEL_IMPORT_HPP
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "model/fgraph.hpp"
+
+namespace latchkey::model {
+
+constexpr int kMinOpset = 9;
+constexpr int kMaxOpset = 17;
+
+struct import_options {
+  /// Graph inputs that are weights, and the files (serialised TensorProto) that hold their values.
+  std::map<std::string, std::filesystem::path> constants;
+};
+
+/// Reads an ONNX file and simplifies the graph. Throws latchkey::error: bad_file when the file
+/// cannot be read, is not an ONNX model or contradicts itself; unsupported_model when it is sound
+/// but uses what the accelerator has not got. Messages name the node, its operator, its input
+/// shape, the reason and the nearest form that works.
+fgraph import_onnx(const std::filesystem::path& file, const import_options& options = {});
+
+/// The same for a model in memory; name stands for the file in messages.
+fgraph import_onnx(const std::string& bytes, const std::string& name,
+                   const import_options& options = {});
+
+/// A serialised TensorProto, as ONNX test data and input files use it.
+struct tensor_file {
+  std::string name;
+  std::vector<std::int64_t> dims;
+  io_type type = io_type::f32;
+  std::vector<float> values;  ///< Integers are exact up to 2^24.
+};
+
+/// Reads a .pb tensor of float, double, u8, i8, i32 or i64 (the last three as io_type::f32). Throws
+/// latchkey::error (bad_file).
+tensor_file read_tensor(const std::filesystem::path& file);
+
+}  // namespace latchkey::model
+
+#endif  // LATCHKEY_MODEL_IMPORT_HPP

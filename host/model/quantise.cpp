@@ -1,0 +1,300 @@
+#include "model/quantise.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <limits>
+#include <optional>
+#include <utility>
+
+#include "latchkey/error.hpp"
+#include "model/format.hpp"
+
+namespace latchkey::model {
+namespace {
+
+constexpr std::size_t kBins = 2048;
+constexpr int kMaxAddShift = 22;
+
+struct range {
+  float lo = 0.0F, hi = 0.0F;  // Always holds 0.
+};
+
+std::size_t index(int i) {
+  return static_cast<std::size_t>(i);
+}
+
+quantisation quantisation_of(const range& r) {
+  quantisation q;
+  const float width = r.hi - r.lo;
+  // A tensor that is always 0 has no scale of its own; any does.
+  if (!(width >= std::numeric_limits<float>::min() * 256.0F)) return q;
+  q.scale = width / 255.0F;
+  q.zero_point =
+      static_cast<std::uint8_t>(std::clamp(std::nearbyint(-r.lo / q.scale), 0.0F, 255.0F));
+  return q;
+}
+
+class quantiser {
+ public:
+  quantiser(const fgraph& graph, const std::vector<std::vector<float>>& images,
+            const quantise_options& options)
+      : g_(graph), images_(images), options_(options), q_(graph.tensors.size()) {}
+
+  qgraph run() {
+    if (g_.inputs.size() != 1) {
+      throw error(errc::unsupported_model,
+                  format("{}: the graph has {} inputs, exactly one is supported", g_.name,
+                         g_.inputs.size()));
+    }
+    for (std::size_t t = 0; t < q_.size(); ++t) q_[t] = g_.tensors[t].pinned;
+    const io_spec& in = g_.inputs[0];
+    auto& first = q_[index(in.tensor)];
+    // Integers that nothing in the file scales are taken as they are.
+    if (in.type != io_type::f32 && !first) {
+      first = quantisation{1.0F, static_cast<std::uint8_t>(in.type == io_type::i8 ? 128 : 0)};
+    }
+    spread();
+    calibrate();
+    return build();
+  }
+
+ private:
+  /// A max-pool has one quantisation on both sides.
+  void spread() {
+    for (bool again = true; again;) {
+      again = false;
+      for (const fnode& node : g_.nodes) {
+        if (!std::holds_alternative<fmaxpool>(node.op)) continue;
+        auto& in = q_[index(node.inputs[0])];
+        auto& out = q_[index(node.output)];
+        if (in && out && !(*in == *out)) {
+          throw error(
+              errc::unsupported_model,
+              format("{}: node '{}': its input has scale {} and zero point {}, its output "
+                     "{} and {}, but a max-pool cannot change them; quantise both alike",
+                     g_.name, node.name, in->scale, in->zero_point, out->scale, out->zero_point));
+        }
+        if (in.has_value() != out.has_value()) {
+          (in ? out : in) = in ? in : out;
+          again = true;
+        }
+      }
+    }
+  }
+
+  template <typename Visit>
+  void for_each_image(float_executor& executor, Visit visit) {
+    for (const auto& image : images_) {
+      const auto& values = executor.run({image});
+      for (std::size_t t = 0; t < values.size(); ++t) {
+        if (!q_[t]) visit(t, values[t]);
+      }
+    }
+  }
+
+  void calibrate() {
+    if (std::all_of(q_.begin(), q_.end(), [](const auto& q) { return q.has_value(); })) return;
+    if (images_.empty()) {
+      throw error(errc::usage, format("{}: '{}' carries no quantisation in the file; give "
+                                      "calibration images",
+                                      g_.name, first_open()));
+    }
+    if (!(options_.percentile > 50.0) || options_.percentile > 100.0) {
+      throw error(errc::usage, format("percentile {} is outside (50, 100]", options_.percentile));
+    }
+    float_executor executor(g_);
+    std::vector<range> ranges(q_.size());
+    for_each_image(executor, [&](std::size_t t, const std::vector<float>& values) {
+      range& r = ranges[t];
+      for (const float v : values) {
+        if (!std::isfinite(v)) {
+          throw error(errc::unsupported_model,
+                      format("{}: tensor '{}' reaches {} on a calibration image; check the model "
+                             "and the scaling of the images",
+                             g_.name, g_.tensors[t].name, v));
+        }
+        r.lo = std::min(r.lo, v);
+        r.hi = std::max(r.hi, v);
+      }
+    });
+    if (options_.method == calibration::percentile) cut(executor, ranges);
+    for (const fnode& node : g_.nodes) {  // In order, so that chains of max-pools work.
+      if (std::holds_alternative<fmaxpool>(node.op) && !q_[index(node.output)]) {
+        ranges[index(node.output)] = ranges[index(node.inputs[0])];
+      }
+    }
+    for (std::size_t t = 0; t < q_.size(); ++t) {
+      if (!q_[t]) q_[t] = quantisation_of(ranges[t]);
+    }
+  }
+
+  /// Narrows the ranges to the percentile, from histograms over the full ranges.
+  void cut(float_executor& executor, std::vector<range>& ranges) {
+    std::vector<std::vector<std::uint64_t>> bins(q_.size());
+    const auto width = [&](std::size_t t) {
+      return (static_cast<double>(ranges[t].hi) - ranges[t].lo) / kBins;
+    };
+    for_each_image(executor, [&](std::size_t t, const std::vector<float>& values) {
+      bins[t].resize(kBins);
+      const double w = width(t);
+      if (!(w > 0.0)) return;
+      for (const float v : values) {
+        const auto b = static_cast<std::size_t>((static_cast<double>(v) - ranges[t].lo) / w);
+        ++bins[t][std::min(b, kBins - 1)];
+      }
+    });
+    const double share = 1.0 - options_.percentile / 100.0;
+    for (std::size_t t = 0; t < q_.size(); ++t) {
+      const double w = width(t);
+      if (q_[t] || !(w > 0.0) || static_cast<int>(t) == g_.inputs[0].tensor) continue;
+      std::uint64_t total = 0;
+      for (const std::uint64_t n : bins[t]) total += n;
+      const double spare = share * static_cast<double>(total);
+      const float lo = ranges[t].lo;
+      std::size_t low = 0;
+      std::size_t high = kBins;
+      for (double n = 0; low < kBins && (n += static_cast<double>(bins[t][low])) <= spare;) ++low;
+      for (double n = 0; high > 0 && (n += static_cast<double>(bins[t][high - 1])) <= spare;) {
+        --high;
+      }
+      ranges[t].lo = std::min(0.0F, static_cast<float>(lo + w * static_cast<double>(low)));
+      ranges[t].hi = std::max(0.0F, static_cast<float>(lo + w * static_cast<double>(high)));
+    }
+  }
+
+  std::string first_open() const {
+    for (std::size_t t = 0; t < q_.size(); ++t) {
+      if (!q_[t]) return g_.tensors[t].name;
+    }
+    return {};
+  }
+
+  std::pair<std::uint8_t, std::uint8_t> clamp_of(const bounds& clip, const quantisation& q) const {
+    return {quantise_value(clip.lo, q.scale, q.zero_point),
+            quantise_value(clip.hi, q.scale, q.zero_point)};
+  }
+
+  qconv convert(const fnode& node, const fconv& f) {
+    const quantisation& in = *q_[index(node.inputs[0])];
+    const quantisation& out = *q_[index(node.output)];
+    qconv n;
+    n.fully_connected = f.fully_connected;
+    n.out_channels = f.out_channels;
+    n.in_channels = f.in_channels;
+    n.kernel_h = f.kernel_h;
+    n.kernel_w = f.kernel_w;
+    n.stride_y = f.stride_y;
+    n.stride_x = f.stride_x;
+    n.pad_top = f.pad_top;
+    n.pad_left = f.pad_left;
+    n.pad_bottom = f.pad_bottom;
+    n.pad_right = f.pad_right;
+    std::tie(n.clamp_lo, n.clamp_hi) = clamp_of(f.clip, out);
+    const std::size_t outs = f.bias.size();
+    const std::size_t k = f.weights.size() / outs;
+    if (f.integers) {
+      n.weights = f.integers->values;
+      n.weight_scale = f.integers->scale;
+    } else {
+      n.weights.resize(f.weights.size());
+      for (std::size_t o = 0; o < outs; ++o) {
+        const float* w = f.weights.data() + o * k;
+        float peak = 0.0F;
+        for (std::size_t i = 0; i < k; ++i) peak = std::max(peak, std::abs(w[i]));
+        float scale = peak / 127.0F;
+        // A channel of tiny weights beside a large bias: the bias has to fit 2^29 steps too.
+        const float least = std::abs(f.bias[o]) / in.scale / 536870912.0F;
+        scale = std::max(scale, least);
+        if (!(scale >= std::numeric_limits<float>::min())) scale = out.scale / in.scale;
+        n.weight_scale.push_back(scale);
+        for (std::size_t i = 0; i < k; ++i) {
+          n.weights[o * k + i] =
+              static_cast<std::int8_t>(std::clamp(std::nearbyint(w[i] / scale), -127.0F, 127.0F));
+        }
+      }
+    }
+    for (std::size_t o = 0; o < outs; ++o) {
+      const double step = static_cast<double>(in.scale) * n.weight_scale[o];
+      const double b = std::nearbyint(f.bias[o] / step);
+      const bool given = f.integers && f.integers->bias;
+      if (!given && !(std::abs(b) <= std::numeric_limits<std::int32_t>::max())) {
+        throw error(errc::unsupported_model,
+                    format("{}: node '{}', channel {}: bias {} in steps of {} is beyond 32 bits; "
+                           "quantise the model with larger scales",
+                           g_.name, node.name, o, f.bias[o], step));
+      }
+      n.bias.push_back(given ? (*f.integers->bias)[o] : static_cast<std::int32_t>(b));
+      n.scale.push_back(make_requant(in.scale, n.weight_scale[o], out.scale));
+    }
+    return n;
+  }
+
+  qadd convert(const fnode& node, const fadd& f) {
+    const quantisation& a = *q_[index(node.inputs[0])];
+    const quantisation& b = *q_[index(node.inputs[1])];
+    const quantisation& y = *q_[index(node.output)];
+    const double ra = static_cast<double>(a.scale) / y.scale;
+    const double rb = static_cast<double>(b.scale) / y.scale;
+    int shift = kMaxAddShift;
+    while (shift >= 0 && std::nearbyint(std::ldexp(std::max(ra, rb), shift)) > 65535.0) --shift;
+    if (shift < 0) {
+      throw error(errc::unsupported_model,
+                  format("{}: node '{}': input scales {} and {} are more than 65,535 times the "
+                         "output's, {}; calibrate the model again",
+                         g_.name, node.name, a.scale, b.scale, y.scale));
+    }
+    qadd n;
+    n.shift = static_cast<std::uint8_t>(shift);
+    n.mult_a = static_cast<std::uint16_t>(std::nearbyint(std::ldexp(ra, shift)));
+    n.mult_b = static_cast<std::uint16_t>(std::nearbyint(std::ldexp(rb, shift)));
+    n.offset = (y.zero_point - 128) * (1 << shift) - n.mult_a * (a.zero_point - 128) -
+               n.mult_b * (b.zero_point - 128);
+    std::tie(n.clamp_lo, n.clamp_hi) = clamp_of(f.clip, y);
+    return n;
+  }
+
+  qgraph build() {
+    qgraph out;
+    out.name = g_.name;
+    out.input = g_.inputs[0];
+    out.output = g_.output;
+    for (std::size_t t = 0; t < q_.size(); ++t) {
+      const ftensor& f = g_.tensors[t];
+      out.tensors.push_back({f.name, f.c, f.h, f.w, q_[t]->scale, q_[t]->zero_point});
+    }
+    for (const fnode& node : g_.nodes) {
+      qnode n;
+      n.name = node.name;
+      n.inputs = node.inputs;
+      n.output = node.output;
+      if (const auto* conv = std::get_if<fconv>(&node.op)) {
+        n.op = convert(node, *conv);
+      } else if (const auto* pool = std::get_if<fmaxpool>(&node.op)) {
+        n.op = qmaxpool{pool->kernel_h, pool->kernel_w, pool->stride_y,   pool->stride_x,
+                        pool->pad_top,  pool->pad_left, pool->pad_bottom, pool->pad_right};
+      } else if (const auto* add = std::get_if<fadd>(&node.op)) {
+        n.op = convert(node, *add);
+      } else {
+        throw error(errc::usage, format("{}: simplify() the graph before quantising it", g_.name));
+      }
+      out.nodes.push_back(std::move(n));
+    }
+    validate(out);
+    return out;
+  }
+
+  const fgraph& g_;
+  const std::vector<std::vector<float>>& images_;
+  const quantise_options& options_;
+  std::vector<std::optional<quantisation>> q_;
+};
+
+}  // namespace
+
+qgraph quantise(const fgraph& graph, const std::vector<std::vector<float>>& images,
+                const quantise_options& options) {
+  return quantiser(graph, images, options).run();
+}
+
+}  // namespace latchkey::model

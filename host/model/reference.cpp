@@ -1,0 +1,190 @@
+#include "model/reference.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "latchkey/error.hpp"
+#include "model/format.hpp"
+
+namespace latchkey::model {
+namespace {
+
+void maxpool(const qmaxpool& op, const qtensor& in, const std::vector<std::uint8_t>& x,
+             const qtensor& out, std::vector<std::uint8_t>& y) {
+  std::size_t at = 0;
+  for (int c = 0; c < out.c; ++c) {
+    const std::uint8_t* plane = x.data() + static_cast<std::ptrdiff_t>(c) * in.h * in.w;
+    for (int oy = 0; oy < out.h; ++oy) {
+      const int top = oy * op.stride_y - op.pad_top;
+      const int y0 = std::max(top, 0);
+      const int y1 = std::min(top + op.kernel_h, in.h);
+      for (int ox = 0; ox < out.w; ++ox) {
+        const int left = ox * op.stride_x - op.pad_left;
+        const int x0 = std::max(left, 0);
+        const int x1 = std::min(left + op.kernel_w, in.w);
+        std::uint8_t best = 0;
+        for (int iy = y0; iy < y1; ++iy) {
+          for (int ix = x0; ix < x1; ++ix) best = std::max(best, plane[iy * in.w + ix]);
+        }
+        y[at++] = best;
+      }
+    }
+  }
+}
+
+void add(const qadd& op, const std::vector<std::uint8_t>& a, const std::vector<std::uint8_t>& b,
+         std::vector<std::uint8_t>& y) {
+  const std::int64_t lo = op.clamp_lo - 128;
+  const std::int64_t hi = op.clamp_hi - 128;
+  for (std::size_t i = 0; i < y.size(); ++i) {
+    const std::int64_t t = (static_cast<std::int64_t>(a[i]) - 128) * op.mult_a +
+                           (static_cast<std::int64_t>(b[i]) - 128) * op.mult_b + op.offset;
+    y[i] = static_cast<std::uint8_t>(std::clamp(rne_shift(t, op.shift), lo, hi) + 128);
+  }
+}
+
+}  // namespace
+
+std::vector<std::uint8_t> quantise_input(const qgraph& graph, std::span<const float> image) {
+  const qtensor& t = graph.input_tensor();
+  if (graph.input.type != io_type::f32 || image.size() != t.size()) {
+    throw error(errc::mismatch,
+                format("input '{}' of '{}' takes {} {} values per image, not {} float values",
+                       graph.input.name, graph.name, t.size(),
+                       graph.input.type == io_type::f32 ? "float" : "integer", image.size()));
+  }
+  std::vector<std::uint8_t> bytes(image.size());
+  std::transform(image.begin(), image.end(), bytes.begin(),
+                 [&](float v) { return quantise_value(v, t.scale, t.zero_point); });
+  return bytes;
+}
+
+std::vector<float> dequantise_output(const qgraph& graph, std::span<const std::uint8_t> bytes) {
+  const qtensor& t = graph.output_tensor();
+  std::vector<float> values(bytes.size());
+  std::transform(bytes.begin(), bytes.end(), values.begin(), [&](std::uint8_t b) {
+    return static_cast<float>(static_cast<int>(b) - t.zero_point) * t.scale;
+  });
+  return values;
+}
+
+int argmax(std::span<const std::uint8_t> values) noexcept {
+  return static_cast<int>(std::max_element(values.begin(), values.end()) - values.begin());
+}
+
+reference::reference(qgraph graph) : graph_(std::move(graph)) {
+  validate(graph_);
+  for (const qtensor& t : graph_.tensors) values_.emplace_back(t.size());
+  for (const qnode& node : graph_.nodes) {
+    weights_.emplace_back();
+    if (const auto* conv = std::get_if<qconv>(&node.op)) {
+      weights_.back().assign(conv->weights.begin(), conv->weights.end());
+    }
+  }
+}
+
+void reference::conv(const qconv& op, const std::vector<std::int16_t>& weights, const qtensor& in,
+                     const std::vector<std::uint8_t>& x, const qtensor& out,
+                     std::vector<std::uint8_t>& y) {
+  const auto zx = static_cast<std::int16_t>(in.zero_point);
+  const auto finish = [&](int o, std::int32_t acc) {
+    return requantise(op.scale[static_cast<std::size_t>(o)], acc, out.zero_point, op.clamp_lo,
+                      op.clamp_hi);
+  };
+
+  const bool whole = op.kernel_h == in.h && op.kernel_w == in.w && op.pad_top == 0 &&
+                     op.pad_left == 0 && op.pad_bottom == 0 && op.pad_right == 0;
+  if (whole) {  // One dot product per channel.
+    const std::size_t k = x.size();
+    padded_.resize(k);
+    for (std::size_t i = 0; i < k; ++i) padded_[i] = static_cast<std::int16_t>(x[i] - zx);
+    for (int o = 0; o < out.c; ++o) {
+      const std::int16_t* w = weights.data() + static_cast<std::size_t>(o) * k;
+      const std::int16_t* p = padded_.data();
+      std::int32_t sum = 0;
+      for (std::size_t i = 0; i < k; ++i) sum += static_cast<std::int32_t>(p[i]) * w[i];
+      y[static_cast<std::size_t>(o)] = finish(o, sum + op.bias[static_cast<std::size_t>(o)]);
+    }
+    return;
+  }
+
+  // Zero-point-corrected planes with their padding, so that the loops below know no borders. The
+  // accumulators use the padded width as row pitch: for stride 1 one tap is then a single long
+  // multiply-add over a whole plane. The columns between out.w and the pitch are never read.
+  const std::size_t pw = static_cast<std::size_t>(in.w + op.pad_left + op.pad_right);
+  const std::size_t ph = static_cast<std::size_t>(in.h + op.pad_top + op.pad_bottom);
+  padded_.assign(static_cast<std::size_t>(in.c) * ph * pw, 0);
+  for (int c = 0; c < in.c; ++c) {
+    for (int iy = 0; iy < in.h; ++iy) {
+      const std::uint8_t* src = x.data() + (static_cast<std::size_t>(c) * in.h + iy) * in.w;
+      std::int16_t* dst =
+          padded_.data() + (static_cast<std::size_t>(c) * ph + iy + op.pad_top) * pw + op.pad_left;
+      for (int ix = 0; ix < in.w; ++ix) dst[ix] = static_cast<std::int16_t>(src[ix] - zx);
+    }
+  }
+  const std::size_t sy = static_cast<std::size_t>(op.stride_y);
+  const std::size_t sx = static_cast<std::size_t>(op.stride_x);
+  const std::size_t oh = static_cast<std::size_t>(out.h);
+  const std::size_t ow = static_cast<std::size_t>(out.w);
+  const bool dense = sy == 1 && sx == 1;
+  const std::size_t pitch = dense ? pw : ow;
+  const std::size_t span = (oh - 1) * pitch + ow;  // From the first to the last output pixel.
+  acc_.resize(span);
+  for (int o = 0; o < out.c; ++o) {
+    std::fill(acc_.begin(), acc_.end(), op.bias[static_cast<std::size_t>(o)]);
+    const std::int16_t* w =
+        weights.data() + static_cast<std::size_t>(o) * in.c * op.kernel_h * op.kernel_w;
+    std::int32_t* acc = acc_.data();
+    for (int c = 0; c < in.c; ++c) {
+      for (int ky = 0; ky < op.kernel_h; ++ky) {
+        for (int kx = 0; kx < op.kernel_w; ++kx) {
+          const std::int32_t tap = *w++;
+          const std::int16_t* src =
+              padded_.data() + (static_cast<std::size_t>(c) * ph + ky) * pw + kx;
+          if (tap == 0) continue;
+          if (dense) {
+            for (std::size_t i = 0; i < span; ++i) acc[i] += tap * src[i];
+          } else {
+            for (std::size_t oy = 0; oy < oh; ++oy) {
+              const std::int16_t* row = src + oy * sy * pw;
+              for (std::size_t ox = 0; ox < ow; ++ox) acc[oy * ow + ox] += tap * row[ox * sx];
+            }
+          }
+        }
+      }
+    }
+    std::uint8_t* dst = y.data() + static_cast<std::size_t>(o) * oh * ow;
+    for (std::size_t oy = 0; oy < oh; ++oy) {
+      for (std::size_t ox = 0; ox < ow; ++ox) *dst++ = finish(o, acc[oy * pitch + ox]);
+    }
+  }
+}
+
+const std::vector<std::vector<std::uint8_t>>& reference::run(std::span<const std::uint8_t> image) {
+  auto& first = values_[static_cast<std::size_t>(graph_.input.tensor)];
+  if (image.size() != first.size()) {
+    throw error(errc::mismatch, format("input '{}' of '{}' takes {} bytes per image, not {}",
+                                       graph_.input.name, graph_.name, first.size(), image.size()));
+  }
+  std::copy(image.begin(), image.end(), first.begin());
+  for (std::size_t n = 0; n < graph_.nodes.size(); ++n) {
+    const qnode& node = graph_.nodes[n];
+    const auto in = static_cast<std::size_t>(node.inputs[0]);
+    const auto out = static_cast<std::size_t>(node.output);
+    if (const auto* op = std::get_if<qconv>(&node.op)) {
+      conv(*op, weights_[n], graph_.tensors[in], values_[in], graph_.tensors[out], values_[out]);
+    } else if (const auto* pool = std::get_if<qmaxpool>(&node.op)) {
+      maxpool(*pool, graph_.tensors[in], values_[in], graph_.tensors[out], values_[out]);
+    } else {
+      add(std::get<qadd>(node.op), values_[in], values_[static_cast<std::size_t>(node.inputs[1])],
+          values_[out]);
+    }
+  }
+  return values_;
+}
+
+std::span<const std::uint8_t> reference::infer(std::span<const std::uint8_t> image) {
+  return run(image)[static_cast<std::size_t>(graph_.output.tensor)];
+}
+
+}  // namespace latchkey::model
