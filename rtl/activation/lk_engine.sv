@@ -177,6 +177,23 @@ module lk_engine #(
   assign moving      = state_q == StMove;
   assign wipe_busy_o = spad_wipe_busy || mm_wipe_busy;
 
+  logic          spad_we;
+  logic [Ww-1:0] spad_waddr;
+  logic [63:0]   spad_wbe;
+  logic [511:0]  spad_wdata;
+  always_comb begin
+    spad_we    = write_en;
+    spad_waddr = write_addr;
+    spad_wbe   = write_be;
+    spad_wdata = write_data;
+    if (moving) begin
+      spad_we    = move_wr_en;
+      spad_waddr = move_wr_addr;
+      spad_wbe   = move_wr_be;
+      spad_wdata = move_wr_data;
+    end
+  end
+
   lk_scratchpad #(
     .Words      (SpadWords),
     .ReadLatency(ReadLatency)
@@ -188,10 +205,10 @@ module lk_engine #(
     .rd_en_i    (moving ? move_rd_en : feed_rd_en),
     .rd_addr_i  (moving ? move_rd_addr : feed_rd_addr),
     .rd_data_o  (rd_data),
-    .wr_en_i    (moving ? move_wr_en : write_en),
-    .wr_addr_i  (moving ? move_wr_addr : write_addr),
-    .wr_be_i    (moving ? move_wr_be : write_be),
-    .wr_data_i  (moving ? move_wr_data : write_data)
+    .wr_en_i    (spad_we),
+    .wr_addr_i  (spad_waddr),
+    .wr_be_i    (spad_wbe),
+    .wr_data_i  (spad_wdata)
   );
 
   // ---- Loop ----

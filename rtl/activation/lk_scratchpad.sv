@@ -58,10 +58,18 @@ module lk_scratchpad #(
   logic [Aw-1:0] waddr;
   logic [63:0]   wbe;
   logic [511:0]  wdata;
-  assign we    = walk_q || (wr_en_i && !wipe_busy_o);
-  assign waddr = walk_q ? walk_addr_q : wr_addr_i;
-  assign wbe   = walk_q ? '1 : wr_be_i;
-  assign wdata = walk_q ? '0 : wr_data_i;
+  always_comb begin
+    we    = wr_en_i && !wipe_busy_o;
+    waddr = wr_addr_i;
+    wbe   = wr_be_i;
+    wdata = wr_data_i;
+    if (walk_q) begin
+      we    = 1'b1;
+      waddr = walk_addr_q;
+      wbe   = '1;
+      wdata = '0;
+    end
+  end
 
 `ifdef VERILATOR
   // The same function as the byte-enabled port below, in one assignment: a simulator would keep a
@@ -83,8 +91,8 @@ module lk_scratchpad #(
   end
 `endif
 
-  logic [511:0]             rd_q  [ReadLatency];
-  logic [ReadLatency-1:0]   rd_en_q;
+  logic [ReadLatency-1:0][511:0] rd_q;
+  logic [ReadLatency-1:0]        rd_en_q;
 
   always_ff @(posedge clk_i or negedge rst_ni) begin
     if (!rst_ni) rd_en_q <= '0;

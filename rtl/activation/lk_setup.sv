@@ -61,8 +61,7 @@ module lk_setup #(
 
   logic bad_static;
   always_comb begin
-    bad_static = batch_i == '0;
-    bad_static |= !(is_mm || is_pool || is_add || is_in || is_out || desc_i.op == OpEnd);
+    bad_static = batch_i == '0 || !(is_mm || is_pool || is_add || is_in || is_out || desc_i.op == OpEnd);
     if (shape_in) begin
       bad_static |= bad_shape(desc_i.in_h, desc_i.in_w, desc_i.in_cb, desc_i.in_cp_log2,
                               desc_i.in_c_last);
@@ -107,7 +106,7 @@ module lk_setup #(
   always_comb begin
     a_d = '0;
     b_d = '0;
-    unique case (step_q)
+    if (run_q) unique case (step_q)
       5'd0:  begin a_d = 32'(in_pitch);              b_d = desc_i.in_w; end
       5'd1:  begin a_d = 32'(desc_i.out_h);          b_d = desc_i.out_w; end
       5'd2:  begin a_d = 32'(desc_i.kernel_h);       b_d = 16'(desc_i.kernel_w); end
@@ -132,7 +131,7 @@ module lk_setup #(
   logic bad_p;
   always_comb begin
     bad_p = 1'b0;
-    unique case (step2_q)
+    if (valid_q[1]) unique case (step2_q)
       5'd4:  bad_p = shape_in && p_q > {10'd0, desc_i.in_stride, 6'd0};
       5'd5:  bad_p = (shape_out && p_q > {10'd0, desc_i.out_stride, 6'd0}) ||
                      (is_add && (p_q > {10'd0, desc_i.in_stride, 6'd0} ||
@@ -148,7 +147,9 @@ module lk_setup #(
     endcase
   end
 
-  assign bad_o = bad_q;
+  logic last_step;
+  assign last_step = run_q && step_q == 5'(Steps) && valid_q == '0;
+  assign bad_o     = bad_q;
 
   always_ff @(posedge clk_i or negedge rst_ni) begin
     if (!rst_ni) begin
@@ -170,8 +171,8 @@ module lk_setup #(
       end else if (run_q) begin
         if (step_q != 5'(Steps)) step_q <= step_q + 1'b1;
         valid_q <= {valid_q[1:0], step_q != 5'(Steps)};
-        if (valid_q[1] && bad_p) bad_q <= 1'b1;
-        if (step_q == 5'(Steps) && valid_q == '0) begin
+        if (bad_p) bad_q <= 1'b1;
+        if (last_step) begin
           run_q  <= 1'b0;
           done_o <= 1'b1;
         end
@@ -206,42 +207,49 @@ module lk_setup #(
     end
   end
 
-  always_comb begin
-    geom_o = '0;
-    if (is_pool) geom_o.mode = ModeWindow;
-    else         geom_o.mode = (32'd1 << desc_i.in_cp_log2) >= ArrayN ? ModeDirect : ModeGather;
-    geom_o.in_h       = desc_i.in_h;
-    geom_o.in_w       = desc_i.in_w;
-    geom_o.in_cb      = desc_i.in_cb[6:0];
-    geom_o.in_cp      = desc_i.in_cp_log2;
-    geom_o.in_c_last  = desc_i.in_c_last;
-    geom_o.in_pitch   = in_pitch;
-    geom_o.in_line    = line_q;
-    geom_o.in_step    = desc_i.in_stride << 6;
-    geom_o.in_start   = (desc_i.in_base << 6) - pad_y_q - pad_x_q;
-    geom_o.step_x     = step_x_q;
-    geom_o.step_y     = step_y_q;
-    geom_o.stride_x   = desc_i.stride_x;
-    geom_o.stride_y   = desc_i.stride_y;
-    geom_o.pad_top    = desc_i.pad_top;
-    geom_o.pad_left   = desc_i.pad_left;
-    geom_o.pad_value  = desc_i.pad_value;
-    geom_o.kernel_w   = desc_i.kernel_w;
-    geom_o.window     = window_q;
-    geom_o.taps       = taps_q;
-    geom_o.out_h      = desc_i.out_h;
-    geom_o.out_w      = desc_i.out_w;
-    geom_o.out_pixels = pixels_q;
-    geom_o.rows       = rows_q;
-    geom_o.out_cb     = desc_i.out_cb[6:0];
-    geom_o.out_cp     = desc_i.out_cp_log2;
-    geom_o.out_c_last = desc_i.out_c_last;
-    geom_o.out_pitch  = out_pitch;
-    geom_o.out_start  = desc_i.out_base << 6;
-    geom_o.out_step   = desc_i.out_stride << 6;
-    geom_o.out_words  = out_words_q;
-    geom_o.in_total   = in_total_q;
-    geom_o.out_total  = out_total_q;
-    geom_o.k_tiles    = desc_i.k_tiles;
+  // Kept in a register so that nothing of this is computed again while the operation runs.
+  function automatic geom_t geometry();
+    geom_t g;
+    g = '0;
+    if (is_pool) g.mode = ModeWindow;
+    else         g.mode = (32'd1 << desc_i.in_cp_log2) >= ArrayN ? ModeDirect : ModeGather;
+    g.in_h       = desc_i.in_h;
+    g.in_w       = desc_i.in_w;
+    g.in_cb      = desc_i.in_cb[6:0];
+    g.in_cp      = desc_i.in_cp_log2;
+    g.in_c_last  = desc_i.in_c_last;
+    g.in_pitch   = in_pitch;
+    g.in_line    = line_q;
+    g.in_step    = desc_i.in_stride << 6;
+    g.in_start   = (desc_i.in_base << 6) - pad_y_q - pad_x_q;
+    g.step_x     = step_x_q;
+    g.step_y     = step_y_q;
+    g.stride_x   = desc_i.stride_x;
+    g.stride_y   = desc_i.stride_y;
+    g.pad_top    = desc_i.pad_top;
+    g.pad_left   = desc_i.pad_left;
+    g.pad_value  = desc_i.pad_value;
+    g.kernel_w   = desc_i.kernel_w;
+    g.window     = window_q;
+    g.taps       = taps_q;
+    g.out_h      = desc_i.out_h;
+    g.out_w      = desc_i.out_w;
+    g.out_pixels = pixels_q;
+    g.rows       = rows_q;
+    g.out_cb     = desc_i.out_cb[6:0];
+    g.out_cp     = desc_i.out_cp_log2;
+    g.out_c_last = desc_i.out_c_last;
+    g.out_pitch  = out_pitch;
+    g.out_start  = desc_i.out_base << 6;
+    g.out_step   = desc_i.out_stride << 6;
+    g.out_words  = out_words_q;
+    g.in_total   = in_total_q;
+    g.out_total  = out_total_q;
+    g.k_tiles    = desc_i.k_tiles;
+    return g;
+  endfunction
+
+  always_ff @(posedge clk_i) begin
+    if (last_step) geom_o <= geometry();
   end
 endmodule

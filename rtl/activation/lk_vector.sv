@@ -32,27 +32,27 @@ module lk_vector (
   output logic [127:0] add_data_o
 );
   // ---- Maximum ----
-  logic [511:0] max_q, max_d;
-  always_comb begin
-    max_d = max_q;
-    if (win_valid_i) begin
-      if (win_first_i) max_d = win_hit_i ? win_data_i : {64{8'h80}};
-      else if (win_hit_i) begin
-        for (int unsigned b = 0; b < 64; b++) begin
-          if ($signed(win_data_i[8*b +: 8]) > $signed(max_q[8*b +: 8])) begin
-            max_d[8*b +: 8] = win_data_i[8*b +: 8];
-          end
-        end
-      end
+  function automatic logic [511:0] maximum(input logic [511:0] a, input logic [511:0] b);
+    logic [511:0] m;
+    for (int unsigned i = 0; i < 64; i++) begin
+      m[8*i +: 8] = $signed(b[8*i +: 8]) > $signed(a[8*i +: 8]) ? b[8*i +: 8] : a[8*i +: 8];
     end
-  end
+    return m;
+  endfunction
+
+  logic [511:0] max_q;
   always_ff @(posedge clk_i or negedge rst_ni) begin
     if (!rst_ni) max_valid_o <= 1'b0;
     else         max_valid_o <= win_valid_i && win_last_i && !clear_i && !wipe_i;
   end
   always_ff @(posedge clk_i) begin
-    if (wipe_i) max_q <= '0;
-    else if (win_valid_i) max_q <= max_d;
+    if (wipe_i) begin
+      max_q <= '0;
+    end else if (win_valid_i && win_first_i) begin
+      max_q <= win_hit_i ? win_data_i : {64{8'h80}};
+    end else if (win_valid_i && win_hit_i) begin
+      max_q <= maximum(max_q, win_data_i);
+    end
   end
   assign max_data_o = max_q;
 
@@ -115,9 +115,6 @@ module lk_vector (
     chunk3_q <= chunk2_q;
   end
   for (genvar l = 0; l < 16; l++) begin : gen_lane
-    logic signed [7:0] a, b;
-    assign a = a_q[{chunk_q, 7'(8*l)} +: 8];
-    assign b = b_q[{chunk_q, 7'(8*l)} +: 8];
     always_ff @(posedge clk_i) begin
       if (wipe_i) begin
         pa_q[l]       <= '0;
@@ -126,6 +123,8 @@ module lk_vector (
         y_q[8*l +: 8] <= '0;
       end else begin
         if (busy_q) begin
+          automatic logic signed [7:0] a = a_q[{chunk_q, 7'(8*l)} +: 8];
+          automatic logic signed [7:0] b = b_q[{chunk_q, 7'(8*l)} +: 8];
           pa_q[l] <= 32'(a) * $signed({16'd0, mult_a_i});
           pb_q[l] <= 32'(b) * $signed({16'd0, mult_b_i});
         end

@@ -28,7 +28,10 @@ module lk_wipe_fifo #(
 
   assign full    = (wr_q - rd_q) == (Aw + 1)'(Depth);
   assign valid_o = wr_q != rd_q;
-  assign data_o  = mem_q[rd_q[Aw-1:0]];
+  always_comb begin
+    data_o = '0;  // nothing stale on the wires
+    if (valid_o) data_o = mem_q[rd_q[Aw-1:0]];
+  end
 
   always_ff @(posedge clk_i or negedge rst_ni) begin
     if (!rst_ni) begin
