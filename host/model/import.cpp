@@ -11,6 +11,7 @@
 #include <fstream>
 #include <limits>
 #include <memory>
+#include <new>
 #include <optional>
 #include <unordered_map>
 #include <unordered_set>
@@ -256,6 +257,15 @@ class importer {
     out_.output = {graph.output(0).name(), result.tensor, result.type, result.dims};
     if (out_.inputs.empty()) {
       throw error(errc::unsupported_model, format("{}: no input is left to compute from", file_));
+    }
+    std::size_t elements = 0;
+    for (const ftensor& t : out_.tensors) elements += t.size();
+    if (elements > static_cast<std::size_t>(kMaxElements)) {
+      throw error(
+          errc::unsupported_model,
+          format("{}: the activations of one image take {} bytes, at most {} are supported; "
+                 "use smaller images",
+                 file_, elements, kMaxElements));
     }
     simplify(out_);
     return std::move(out_);
@@ -777,6 +787,9 @@ class importer {
     std::vector<std::int64_t> to;
     int open = -1;
     for (std::size_t i = 0; i < shape->values.size(); ++i) {
+      if (std::abs(shape->values[i]) > static_cast<double>(kMaxElements)) {
+        damaged(format("size {} makes no sense", shape->values[i]));
+      }
       auto d = static_cast<std::int64_t>(shape->values[i]);
       if (d == 0 && i > 0) {
         if (i - 1 >= x.dims.size()) damaged("copies a dimension that the input has not got");
@@ -1373,7 +1386,13 @@ fgraph import_onnx(const std::string& bytes, const std::string& name,
                 format("{}: is no ONNX model, or is cut short ({} bytes); export or copy it again",
                        name, bytes.size()));
   }
-  return importer(model, name, options).run();
+  try {
+    return importer(model, name, options).run();
+  } catch (const std::bad_alloc&) {
+    throw error(
+        errc::unsupported_model,
+        format("{}: the model does not fit this machine's memory; use a smaller one", name));
+  }
 }
 
 fgraph import_onnx(const std::filesystem::path& file, const import_options& options) {

@@ -618,6 +618,31 @@ TEST(Refusals, OfDamagedFiles) {
   expect_refusal([&] { self.import(); }, errc::bad_file, {"'a'", "cycles"});
 }
 
+TEST(Refusals, OfModelsThatAreTooLarge) {
+  builder wide;  // 300 additions on planes of a million elements each.
+  wide.input("x", {-1, 1, 1024, 1024}).output("t300");
+  for (int i = 0; i < 300; ++i) {
+    const std::string from = i == 0 ? "x" : "t" + std::to_string(i);
+    wide.node("Add", {from, "x"}, {"t" + std::to_string(i + 1)});
+  }
+  expect_refusal([&] { wide.import(); }, errc::unsupported_model,
+                 {"activations", "smaller images"});
+  builder deep;  // A Relu on more channels than a layer has.
+  deep.input("x", {-1, 5000, 1, 1}).output("y");
+  deep.node("Relu", {"x"}, {"y"});
+  expect_refusal([&] { deep.import(); }, errc::unsupported_model, {"my_Relu (Relu)", "too large"});
+  builder many;
+  many.input("x", {-1, 1}).output("x");
+  for (int i = 0; i < 10001; ++i) many.node("Relu", {"x"}, {"t" + std::to_string(i)});
+  expect_refusal([&] { many.import(); }, errc::unsupported_model, {"10001 nodes"});
+  builder far;
+  far.input("x", {-1, 4}).output("y");
+  auto& shape = far.weight("s", {2}, {0, 4}, pb::TensorProto::INT64);
+  shape.set_int64_data(1, std::numeric_limits<std::int64_t>::max());
+  far.node("Reshape", {"x", "s"}, {"y"});
+  expect_refusal([&] { far.import(); }, errc::bad_file, {"makes no sense"});
+}
+
 TEST(Refusals, OfFilesThatAreNoModels) {
   const errc bad = errc::bad_file;
   expect_refusal([] { import_onnx(std::filesystem::path("/nonexistent/model.onnx")); }, bad,

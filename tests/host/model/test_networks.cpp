@@ -143,6 +143,20 @@ TEST_P(Networks, EqualsOnnxRuntime) {
   std::printf("%s: %zu of %zu logits differ from ONNX Runtime %s\n", GetParam().name, differing,
               compared, expected.at("onnxruntime").get<std::string>().c_str());
   EXPECT_EQ(differing, 0U);
+
+  // The comparison is not blind: the weights of one output, each moved by one step, show.
+  qgraph changed = graph;
+  auto& last = std::get<qconv>(changed.nodes.back().op);
+  for (std::size_t k = 0; k < last.weights.size() / last.bias.size(); ++k) {
+    last.weights[k] = static_cast<std::int8_t>(last.weights[k] + (last.weights[k] < 127 ? 1 : -1));
+  }
+  reference other(changed);
+  bool noticed = false;
+  for (std::size_t i = 0; i < 50; ++i) {
+    const auto out = other.infer(quantise_input(graph, data.real_image(i)));
+    noticed |= std::stoi(logits[i].get<std::string>().substr(0, 2), nullptr, 16) != out[0];
+  }
+  EXPECT_TRUE(noticed);
 }
 
 // Files that ONNX Runtime's quantiser wrote. Integer operators have to agree exactly; QDQ files run

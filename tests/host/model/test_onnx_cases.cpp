@@ -104,8 +104,9 @@ result run_quantised(const fs::path& folder) {
   const tensor_file expected = read_tensor(folder / "test_data_set_0" / "output_0.pb");
   std::vector<std::vector<float>> outputs;
   for (const auto& image : images(read_tensor(files[0]))) {
-    std::vector<std::uint8_t> bytes(image.begin(), image.end());
-    if (g.input.type == io_type::f32) bytes = quantise_input(g, image);
+    const auto bytes = g.input.type == io_type::f32
+                           ? quantise_input(g, image)
+                           : std::vector<std::uint8_t>(image.begin(), image.end());
     const auto out = golden.infer(bytes);
     outputs.push_back(g.output.type == io_type::f32 ? dequantise_output(g, out)
                                                     : std::vector<float>(out.begin(), out.end()));
