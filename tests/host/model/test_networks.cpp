@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <ostream>
 #include <string>
 
 #include "latchkey/error.hpp"
@@ -27,6 +28,11 @@ struct network {
   std::string train, test;
   double float_at_least, int8_at_least;  // percent
 };
+
+// What ctest shows of a parameter.
+void PrintTo(const network& n, std::ostream* out) {
+  *out << n.name;
+}
 
 const std::string kModels = LATCHKEY_SOURCE_DIR "/models/";
 const std::string kFashion = LATCHKEY_FASHION_MNIST "/";

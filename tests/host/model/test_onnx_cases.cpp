@@ -9,7 +9,7 @@
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
-#include <map>
+#include <ostream>
 #include <set>
 #include <string>
 
@@ -133,6 +133,11 @@ struct family {
   std::set<std::string> must_pass;
   bool quantised;
 };
+
+// What ctest shows of a parameter.
+void PrintTo(const family& f, std::ostream* out) {
+  *out << f.name;
+}
 
 class OnnxCases : public ::testing::TestWithParam<family> {};
 
