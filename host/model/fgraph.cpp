@@ -13,6 +13,8 @@ namespace {
 /// Largest diagonal convolution that simplify() makes: a layer of the accelerator has 4,096
 /// channels.
 constexpr int kMaxDiagonal = 4096;
+/// Most weights of all of them together.
+constexpr std::size_t kMaxDiagonalWeights = std::size_t{1} << 26;
 
 bounds intersect(const bounds& first, const bounds& then) {
   // clip(clip(x, first), then): bounds that do not overlap collapse onto the later ones.
@@ -130,7 +132,9 @@ class simplifier {
 
   fconv diagonal(const fnode& node, const faffine& affine) {
     const ftensor& in = tensor(node.inputs[0]);
-    if (in.c > kMaxDiagonal || affine.scale.size() != static_cast<std::size_t>(in.c)) {
+    const auto square = static_cast<std::size_t>(in.c) * static_cast<std::size_t>(in.c);
+    if (in.c > kMaxDiagonal || (diagonal_weights_ += square) > kMaxDiagonalWeights ||
+        affine.scale.size() != static_cast<std::size_t>(in.c)) {
       throw error(errc::unsupported_model,
                   format("{}: node '{}' on {} x {} x {} can be folded into no layer before it and "
                          "is too large for a layer of its own; place it right behind a Conv, Gemm "
@@ -172,6 +176,7 @@ class simplifier {
   }
 
   fgraph& g_;
+  std::size_t diagonal_weights_ = 0;
 };
 
 float clip(const bounds& b, float v) {

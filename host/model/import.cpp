@@ -11,7 +11,8 @@
 #include <fstream>
 #include <limits>
 #include <memory>
-#include <set>
+#include <new>
+#include <optional>
 #include <unordered_map>
 #include <unordered_set>
 #include <utility>
@@ -256,6 +257,15 @@ class importer {
     out_.output = {graph.output(0).name(), result.tensor, result.type, result.dims};
     if (out_.inputs.empty()) {
       throw error(errc::unsupported_model, format("{}: no input is left to compute from", file_));
+    }
+    std::size_t elements = 0;
+    for (const ftensor& t : out_.tensors) elements += t.size();
+    if (elements > static_cast<std::size_t>(kMaxElements)) {
+      throw error(
+          errc::unsupported_model,
+          format("{}: the activations of one image take {} bytes, at most {} are supported; "
+                 "use smaller images",
+                 file_, elements, kMaxElements));
     }
     simplify(out_);
     return std::move(out_);
@@ -569,10 +579,15 @@ class importer {
 
   void import_node() {
     const std::string& op = node_->op_type();
-    if (!node_->domain().empty() && node_->domain() != "ai.onnx") {
-      fail(format("domain '{}' is not supported", node_->domain()),
-           "export with standard ONNX operators only");
+    const std::string& domain = node_->domain();
+    // What ONNX Runtime's own quantiser writes for a Gemm; the rest of that domain is unknown here.
+    const bool microsoft = domain == "com.microsoft";
+    if (!(domain.empty() || domain == "ai.onnx" || (microsoft && op == "QGemm"))) {
+      fail(format("domain '{}' is not supported", domain),
+           microsoft ? "quantise into QDQ format, or export with standard ONNX operators only"
+                     : "export with standard ONNX operators only");
     }
+    if (op == "QGemm" && !microsoft) damaged("is no standard operator");
     if (node_->output_size() < 1 || node_->output(0).empty()) damaged("has no output");
     using handler = void (importer::*)();
     static const std::unordered_map<std::string, handler> handlers = {
@@ -590,6 +605,7 @@ class importer {
         {"MatMul", &importer::matmul},
         {"MaxPool", &importer::maxpool},
         {"Mul", &importer::arithmetic},
+        {"QGemm", &importer::qgemm},
         {"QLinearConv", &importer::qlinear_conv},
         {"QLinearMatMul", &importer::qlinear_matmul},
         {"QuantizeLinear", &importer::quantize},
@@ -771,6 +787,9 @@ class importer {
     std::vector<std::int64_t> to;
     int open = -1;
     for (std::size_t i = 0; i < shape->values.size(); ++i) {
+      if (std::abs(shape->values[i]) > static_cast<double>(kMaxElements)) {
+        damaged(format("size {} makes no sense", shape->values[i]));
+      }
       auto d = static_cast<std::int64_t>(shape->values[i]);
       if (d == 0 && i > 0) {
         if (i - 1 >= x.dims.size()) damaged("copies a dimension that the input has not got");
@@ -1283,6 +1302,17 @@ class importer {
     result(std::move(v));
   }
 
+  std::vector<std::int32_t> integer_bias(int i, std::size_t outs) const {
+    const auto b = weights(i);
+    if (b->type != pb::TensorProto::INT32 || b->values.size() != outs) {
+      damaged(format("the bias is not {} values of INT32", outs));
+    }
+    std::vector<std::int32_t> bias(outs);
+    std::transform(b->values.begin(), b->values.end(), bias.begin(),
+                   [](double v) { return static_cast<std::int32_t>(v); });
+    return bias;
+  }
+
   value qlinear_input() {
     const value x = activation(0, false);
     const auto [q, type] = activation_quantisation(1, false);
@@ -1298,15 +1328,7 @@ class importer {
     const std::vector<int> dims = conv_shape(x, *w, op);
     const auto outs = static_cast<std::size_t>(op.out_channels);
     op.integers = qlinear_weights(3, 4, outs, 0);
-    if (has(8)) {
-      const auto b = weights(8);
-      if (b->type != pb::TensorProto::INT32 || b->values.size() != outs) {
-        damaged(format("the bias is not {} values of INT32", outs));
-      }
-      op.integers->bias.emplace(outs);
-      std::transform(b->values.begin(), b->values.end(), op.integers->bias->begin(),
-                     [](double v) { return static_cast<std::int32_t>(v); });
-    }
+    if (has(8)) op.integers->bias = integer_bias(8, outs);
     finish_qlinear(x, std::move(op), dims, 6);
   }
 
@@ -1319,6 +1341,26 @@ class importer {
     q.values = rows_of<std::int8_t>(q.values, q.values.size() / outs, outs, false);
     op.integers = std::move(q);
     finish_qlinear(x, std::move(op), {static_cast<int>(outs)}, 6);
+  }
+
+  /// com.microsoft QGemm: A, its scale and zero point, B with the same, C, scale and zero point of
+  /// Y.
+  void qgemm() {
+    const value x = qlinear_input();
+    const auto w = weights(3);
+    if (integer("transA", 0) != 0) {
+      fail("transA is set: rows would no longer be images", "use transA = 0");
+    }
+    if (real("alpha", 1.0F) != 1.0F) fail("alpha is not 1", "fold alpha into the weights");
+    if (!has(7)) fail("its result is not quantised", "give it an output scale and zero point");
+    const bool transposed = integer("transB", 0) != 0;
+    fconv op = dense(x, *w, transposed);
+    const auto outs = static_cast<std::size_t>(op.out_channels);
+    integer_weights q = qlinear_weights(3, 4, outs, transposed ? 0 : 1);
+    q.values = rows_of<std::int8_t>(q.values, q.values.size() / outs, outs, transposed);
+    op.integers = std::move(q);
+    if (has(6)) op.integers->bias = integer_bias(6, outs);
+    finish_qlinear(x, std::move(op), {static_cast<int>(outs)}, 7);
   }
 
   const pb::ModelProto& model_;
@@ -1344,7 +1386,13 @@ fgraph import_onnx(const std::string& bytes, const std::string& name,
                 format("{}: is no ONNX model, or is cut short ({} bytes); export or copy it again",
                        name, bytes.size()));
   }
-  return importer(model, name, options).run();
+  try {
+    return importer(model, name, options).run();
+  } catch (const std::bad_alloc&) {
+    throw error(
+        errc::unsupported_model,
+        format("{}: the model does not fit this machine's memory; use a smaller one", name));
+  }
 }
 
 fgraph import_onnx(const std::filesystem::path& file, const import_options& options) {

@@ -2,15 +2,16 @@
 //
 // Operators: Conv, Gemm, MatMul, BatchNormalization, Relu, Clip, MaxPool, Add, Sub, Mul, Div (one
 // side constant; Add also of two tensors), Flatten, Reshape, Identity, Dropout, Constant,
-// QuantizeLinear, DequantizeLinear, QLinearConv, QLinearMatMul. Weights may be initializers,
-// Constant nodes or bound graph inputs. The first dimension is the batch and may be open.
+// QuantizeLinear, DequantizeLinear, QLinearConv, QLinearMatMul, and QGemm of com.microsoft. Weights
+// may be initializers, Constant nodes or bound graph inputs. The first dimension is the batch and
+// may be open.
 //
 // Integer weights. The array holds int8 weights in [-127, 127] with zero point 0. Weights with
 // another zero point (unsigned ones around 128, say) are converted by subtracting it, which is
-// exact as long as every difference fits; QLinearConv and QLinearMatMul whose differences do not
-// fit are refused and the message counts them, while DequantizeLinear weights are then quantised
-// again and a remark says so. Signed activations become unsigned by adding 128 to value and zero
-// point.
+// exact as long as every difference fits; QLinearConv, QLinearMatMul and QGemm whose differences do
+// not fit are refused and the message counts them, while DequantizeLinear weights are then
+// quantised again and a remark says so. Signed activations become unsigned by adding 128 to value
+// and zero point.
 #ifndef LATCHKEY_MODEL_IMPORT_HPP
 #define LATCHKEY_MODEL_IMPORT_HPP
 
