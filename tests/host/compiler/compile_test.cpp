@@ -309,8 +309,9 @@ TEST(Interpret, RequantisesAsFloat32Does) {
       std::int64_t acc = 0;
       unsigned s = 0;
       if (random() % 2 == 0) {
-        // acc * m * 2^-s next to want + 1/2, with acc of about 24 bits.
-        while ((2.0 * want + 1) * std::ldexp(1.0, static_cast<int>(s) - 1) / m < 1 << 23) ++s;
+        // acc * m * 2^-s next to want + 1/2, with acc of 24 to 30 bits.
+        const std::uint32_t size = 1u << (23 + random() % 7);
+        while ((2.0 * want + 1) * std::ldexp(1.0, static_cast<int>(s) - 1) / m < size) ++s;
         acc = std::llround((2.0 * want + 1) * std::ldexp(1.0, static_cast<int>(s) - 1) / m);
       } else {
         acc = static_cast<std::int32_t>(random()) >> (random() % 16);
