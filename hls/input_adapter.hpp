@@ -39,10 +39,14 @@ inline std::uint8_t quantise(float v, float scale, std::uint32_t zero_point) {
   return (r > 0.0f) ? static_cast<std::uint8_t>(r) : static_cast<std::uint8_t>(zero_point);
 }
 
+/// The input adapter's on-chip RAM; one per kernel instance.
+struct input_ram {
+  word_t image[max_image_words];
+};
+
 template <class Memory, class Stream>
-adapter_status input_adapter(Memory memory, Stream& out, const input_args& a) {
-  static thread_local word_t image[max_image_words];
-#pragma HLS BIND_STORAGE variable = image type = ram_2p impl = uram
+adapter_status input_adapter(Memory memory, Stream& out, const input_args& a, input_ram& ram) {
+  word_t* const image = ram.image;
   std::uint8_t table[256];
 #pragma HLS ARRAY_PARTITION variable = table complete
 

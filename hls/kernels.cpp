@@ -45,11 +45,13 @@ void latchkey_input(const word_t* gmem, hls::stream<axis>& out, std::uint32_t ba
 #pragma HLS INTERFACE axis port = out
 #pragma HLS INTERFACE s_axilite port = status
 #pragma HLS INTERFACE ap_ctrl_chain port = return
+  static input_ram ram;
+#pragma HLS BIND_STORAGE variable = ram.image type = ram_2p impl = uram
   axis_writer writer{out};
   const input_args args{batch,   channels, height,      width, static_cast<dtype>(type),
                         static_cast<layout>(order), cp_log2,     words, image_words,
                         scale,   zero_point,        mul,         add};
-  *status = static_cast<std::uint32_t>(input_adapter(gmem, writer, args));
+  *status = static_cast<std::uint32_t>(input_adapter(gmem, writer, args, ram));
 }
 
 void latchkey_output(word_t* gmem, hls::stream<axis>& in, std::uint32_t batch,
@@ -61,10 +63,13 @@ void latchkey_output(word_t* gmem, hls::stream<axis>& in, std::uint32_t batch,
 #pragma HLS INTERFACE axis port = in
 #pragma HLS INTERFACE s_axilite port = status
 #pragma HLS INTERFACE ap_ctrl_chain port = return
+  static output_ram ram;
+#pragma HLS BIND_STORAGE variable = ram.image type = ram_2p impl = uram
+#pragma HLS BIND_STORAGE variable = ram.record type = ram_2p impl = uram
   axis_reader reader{in};
   const output_args args{batch, channels,     pixels, cp_log2, words,
                          record_words, static_cast<output_mode>(mode), k, scale, zero_point};
-  *status = static_cast<std::uint32_t>(output_adapter(gmem, reader, args));
+  *status = static_cast<std::uint32_t>(output_adapter(gmem, reader, args, ram));
 }
 
 }  // extern "C"

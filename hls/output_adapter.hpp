@@ -46,14 +46,20 @@ inline std::uint32_t record_bytes(const output_args& a) {
 
 constexpr unsigned max_channels = 4096;
 
+/// The output adapter's on-chip RAM; one per kernel instance.
+struct output_ram {
+  word_t image[max_image_words];
+  word_t record[max_image_words];
+  float probability[max_channels];
+  bool taken[max_channels];
+};
+
 template <class Memory, class Stream>
-adapter_status output_adapter(Memory memory, Stream& in, const output_args& a) {
-  static thread_local word_t image[max_image_words];
-  static thread_local word_t record[max_image_words];
-  static thread_local float probability[max_channels];
-  static thread_local bool taken[max_channels];
-#pragma HLS BIND_STORAGE variable = image type = ram_2p impl = uram
-#pragma HLS BIND_STORAGE variable = record type = ram_2p impl = uram
+adapter_status output_adapter(Memory memory, Stream& in, const output_args& a, output_ram& ram) {
+  word_t* const image = ram.image;
+  word_t* const record = ram.record;
+  float* const probability = ram.probability;
+  bool* const taken = ram.taken;
 
   const unsigned block = 1u << a.cp_log2;
   const unsigned blocks = (a.channels + block - 1) / block;

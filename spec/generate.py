@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Turns spec/latchkey.json into the SystemVerilog package, the C++ header and the register page.
+"""Turns spec/latchkey.json into the SystemVerilog package, the C++ header, the register page and the
+kernel descriptions of the card images.
 
-    spec/generate.py           write the three files
+    spec/generate.py           write the files
     spec/generate.py --check   exit 1 and name the file when one differs from what would be written
 """
 import json
@@ -152,6 +153,18 @@ def cpp():
     return "\n".join(out) + "\n"
 
 
+def card_image(name, kernels):
+    """The description that bitstreams/ packs into an xclbin: kernels and their arguments."""
+    types = {"in_buffer": "buffer", "out_buffer": "buffer", "u32": "u32", "f32": "f32"}
+    args = {k["kernel"]: k["args"] for k in SPEC["kernel_args"]}
+    out = {"comment": NOTE, "name": name, "kernels": []}
+    for kernel, instance in kernels:
+        out["kernels"].append({"name": kernel, "instances": [instance], "args": [
+            {"name": a["name"], "type": types[a["type"]], "offset": a["offset"], "comment": a["doc"]}
+            for a in args.get(kernel, []) if a["type"] in types]})
+    return json.dumps(out, indent=1) + "\n"
+
+
 def markdown():
     out = [f"<!-- {NOTE} -->", "# Registers, descriptors and formats", "",
            "Everything is little-endian. `spec/latchkey.json` is the source; the RTL, the host and this page are generated from it.",
@@ -179,7 +192,12 @@ def markdown():
 def main():
     check_spec()
     files = {"rtl/lk_pkg.sv": systemverilog(), "spec/generated/latchkey_spec.hpp": cpp(),
-             "docs/registers.md": markdown()}
+             "docs/registers.md": markdown(),
+             "spec/generated/compute_kernels.json": card_image("latchkey", [
+                 ("latchkey_core", "core_1"), ("latchkey_input", "input_1"),
+                 ("latchkey_output", "output_1")]),
+             "spec/generated/enrol_kernels.json": card_image("latchkey_enrol", [
+                 ("latchkey_enrol", "enrol_1")])}
     drifted = [name for name, text in files.items()
                if not (ROOT / name).exists() or (ROOT / name).read_text() != text]
     if "--check" in sys.argv[1:]:

@@ -1,0 +1,127 @@
+#include <fmt/format.h>
+
+#include <random>
+
+#include "commands.hpp"
+#include "compiler/compile.hpp"
+#include "console.hpp"
+#include "latchkey/session.hpp"
+#include "lock/package.hpp"
+#include "lock/record.hpp"
+#include "report.hpp"
+
+namespace latchkey::cli {
+namespace {
+
+struct options {
+  std::string workload, device, record;
+  std::uint32_t array_n = 16, images = 64;
+  passphrase_source passphrase;
+};
+
+/// A layer of seeded random weights: `rows` positions of `k` channels into `n` outputs. The 1x1
+/// convolution over rows positions is a GEMM of rows x k x n; rows = 1 is a fully connected layer.
+model::qgraph gemm(int rows, int k, int n) {
+  std::mt19937 rng(static_cast<unsigned>(rows * 31 + k * 7 + n));
+  model::qgraph g;
+  g.name = fmt::format("gemm_{}x{}x{}", rows, k, n);
+  const float sx = 0.02F, sy = 0.02F * std::sqrt(static_cast<float>(k));
+  g.tensors = {{"x", k, 1, rows, sx, 128}, {"y", n, 1, rows, sy, 128}};
+  model::qconv conv;
+  conv.fully_connected = rows == 1;
+  conv.out_channels = n;
+  conv.in_channels = k;
+  conv.weights.resize(static_cast<std::size_t>(n) * static_cast<std::size_t>(k));
+  for (auto& w : conv.weights) w = static_cast<std::int8_t>(static_cast<int>(rng() % 255) - 127);
+  conv.weight_scale.assign(static_cast<std::size_t>(n), 0.01F);
+  conv.bias.assign(static_cast<std::size_t>(n), 0);
+  for (int o = 0; o < n; ++o)
+    conv.scale.push_back(model::make_requant(sx, conv.weight_scale[static_cast<std::size_t>(o)], sy));
+  g.nodes.push_back({g.name, {0}, 1, conv});
+  g.input = {"x", 0, model::io_type::u8, {k, 1, rows}};
+  g.output = {"y", 1, model::io_type::u8, {n, 1, rows}};
+  return g;
+}
+
+nlohmann::json measure(Session& session, const compiler::program& p, std::uint32_t images) {
+  const std::size_t bytes = std::size_t{p.input.layout.c} * p.input.layout.h * p.input.layout.w;
+  std::vector<std::uint8_t> data(bytes * images);
+  std::mt19937 rng(images);
+  for (auto& b : data) b = static_cast<std::uint8_t>(rng());
+  progress bar(session.build().build == Build::operate ? "locked" : "unlocked");
+  session.on_progress([&](std::size_t n, std::size_t total) { bar.update(n, total); });
+  const RunResult done = session.run(data, images, {});
+  say_counters(done.counters, p.macs() * images, p.target.array_n);
+  nlohmann::json json = to_json(done.counters);
+  json["macs_expected"] = p.macs() * images;
+  return json;
+}
+
+void bench(const options& o) {
+  std::optional<Program> program;
+  std::uint32_t images = o.images;
+  if (o.workload == "fc" || o.workload == "gemm") {
+    compiler::compile_options options;
+    options.target.array_n = o.array_n;
+    // fc: every page is used once, the weight port sets the pace. gemm: 512 rows per page.
+    program = Program(compiler::compile(
+        o.workload == "fc" ? gemm(1, 4096, 4096) : gemm(512, 1024, 512), options));
+    images = 1;
+  } else {
+    program = Program::read(o.workload);
+    if (images > program->max_batch()) {
+      throw error(errc::usage, fmt::format("{}: one start takes at most {} images", o.workload,
+                                           program->max_batch()));
+    }
+  }
+  Device device(o.device);
+  nlohmann::json summary = {{"workload", o.workload},
+                            {"device", o.device},
+                            {"array_n", program->array_n()},
+                            {"images", images},
+                            {"card", device.simulated() ? "simulated: memory and silicon are models"
+                                                        : "real"}};
+  say(fmt::format("{} on {}, {} image(s) in one start, unlocked elaboration", program->name(),
+                  o.device, images));
+  {
+    Session session(device, *program);
+    summary["unlocked"] = measure(session, program->get(), images);
+  }
+  if (!o.record.empty()) {
+    const lock::secret_buffer passphrase =
+        o.passphrase.read(fmt::format("Passphrase of {}", o.record), false);
+    const lock::device_record record = lock::read_record(o.record, text(passphrase));
+    say("locked");
+    Session session(device, Package::seal(*program, record, 1), PublicRecord(record.pub));
+    summary["locked"] = measure(session, program->get(), images);
+    summary["key_setup_cycles"] = session.key_setup().start_cycles;
+    const double ratio = summary["locked"]["cycles"].get<double>() /
+                         summary["unlocked"]["cycles"].get<double>();
+    summary["ratio"] = ratio;
+    say(fmt::format("locked / unlocked cycles: {:.4f}; key set-up, once per session: {} cycles", ratio,
+                    grouped(session.key_setup().start_cycles)));
+  }
+  result(summary);
+}
+
+}  // namespace
+
+void add_bench(CLI::App& app) {
+  auto o = std::make_shared<options>();
+  auto* command = app.add_subcommand(
+      "bench", "Count the cycles of one start, on the unlocked build and, with a record, locked");
+  command->add_option("workload", o->workload,
+                      "A program (.lkm), or fc (1 x 4096 x 4096), or gemm (512 x 1024 x 512)")
+      ->required();
+  command->add_option("--device", o->device, "Card: an index, a PCIe address, or sim:SEED,memory=...")
+      ->required();
+  command->add_option("--record", o->record, "Device record with the owner key: also measure locked");
+  command->add_option("--array", o->array_n, "Array size for fc and gemm: 16, 32 or 64")
+      ->check(CLI::IsMember({16, 32, 64}));
+  command->add_option("--images", o->images, "Images in the start, for a program")
+      ->check(CLI::PositiveNumber);
+  o->passphrase.add_options(*command);
+  command->callback([o] { bench(*o); });
+}
+
+}  // namespace latchkey::cli

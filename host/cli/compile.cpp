@@ -1,0 +1,174 @@
+#include "compiler/compile.hpp"
+
+#include <fmt/format.h>
+
+#include "commands.hpp"
+#include "compiler/file_io.hpp"
+#include "console.hpp"
+#include "latchkey/program.hpp"
+#include "model/dataset.hpp"
+#include "model/import.hpp"
+#include "model/quantise.hpp"
+#include "model/reference.hpp"
+
+namespace latchkey::cli {
+namespace {
+
+struct options {
+  std::string model, output, calibrate, images, labels, reference_output;
+  std::uint32_t array_n = 16, spad_words = spec::spad_words, batch = 0;
+  std::size_t calibrate_count = 512, count = 0;
+  double percentile = 0;
+};
+
+/// Images of an IDX file as real values, byte / 255.
+std::vector<std::vector<float>> calibration_images(const options& o) {
+  if (o.calibrate.empty()) return {};
+  model::dataset set;
+  const model::idx_array array = model::read_idx(o.calibrate);
+  if (array.dims.size() < 2 || array.dims[0] == 0)
+    throw error(errc::bad_file, fmt::format("{}: holds no images", o.calibrate));
+  set.rows = 1;
+  set.columns = array.values.size() / array.dims[0];
+  set.pixels = array.values;
+  set.labels.assign(array.dims[0], 0);
+  return set.sample(o.calibrate_count);
+}
+
+struct evaluation {
+  std::size_t images = 0, correct_fp32 = 0, correct_int8 = 0, agree = 0;
+};
+
+/// Top-1 of the float model and of the int8 reference, and the reference's outputs in pixel order.
+evaluation evaluate(const options& o, const model::fgraph& fp32, const model::qgraph& int8) {
+  const model::idx_array images = model::read_idx(o.images);
+  const model::idx_array labels = model::read_idx(o.labels);
+  const std::size_t total = images.dims.at(0);
+  if (labels.values.size() != total) {
+    throw error(errc::mismatch, fmt::format("{} holds {} images, {} holds {} labels", o.images, total,
+                                            o.labels, labels.values.size()));
+  }
+  evaluation e;
+  e.images = o.count ? std::min(o.count, total) : total;
+  const std::size_t size = images.values.size() / total;
+  model::float_executor float_model(fp32);
+  model::reference reference(int8);
+  const model::qtensor& out = int8.output_tensor();
+  io::bytes outputs;
+  progress bar("evaluating");
+  std::vector<float> real(size);
+  for (std::size_t i = 0; i < e.images; ++i) {
+    for (std::size_t j = 0; j < size; ++j)
+      real[j] = static_cast<float>(images.values[i * size + j]) / 255.0F;
+    const int by_float = model::argmax(float_model.infer(real));
+    const auto q = reference.infer(model::quantise_input(int8, real));
+    const int by_int8 = model::argmax(q);
+    e.correct_fp32 += by_float == labels.values[i];
+    e.correct_int8 += by_int8 == labels.values[i];
+    e.agree += by_float == by_int8;
+    const auto plane = static_cast<std::size_t>(out.h * out.w);
+    for (std::size_t p = 0; p < plane; ++p)
+      for (std::size_t c = 0; c < static_cast<std::size_t>(out.c); ++c)
+        outputs.push_back(q[c * plane + p]);
+    if (i % 100 == 99 || i + 1 == e.images) bar.update(i + 1, e.images);
+  }
+  if (!o.reference_output.empty()) io::write_file(o.reference_output, {outputs});
+  return e;
+}
+
+void run(const options& o) {
+  const model::fgraph fp32 = model::import_onnx(o.model);
+  for (const std::string& remark : fp32.remarks) say("  note: " + remark);
+  model::quantise_options how;
+  if (o.percentile > 0) {
+    how.method = model::calibration::percentile;
+    how.percentile = o.percentile;
+  }
+  const model::qgraph int8 = model::quantise(fp32, calibration_images(o), how);
+
+  compiler::compile_options options;
+  options.target = {o.array_n, o.spad_words};
+  options.max_batch = o.batch;
+  options.on_pass = [](std::string_view name, int number, int count) {
+    check_interrupt();
+    say(fmt::format("Running pass {} [{}/{}]", name, number, count));
+  };
+  const Program program(compiler::compile(int8, options));
+  program.write(o.output);
+
+  const compiler::program& p = program.get();
+  nlohmann::json layers = nlohmann::json::array();
+  say(fmt::format("{:<20} {:<9} {:>16} {:>12} {:>12} {:>6}", "layer", "op", "output C,H,W", "MACs",
+                  "weights", "pages"));
+  std::uint64_t weights = 0;
+  for (const compiler::layer_report& layer : p.layers) {
+    say(fmt::format("{:<20} {:<9} {:>16} {:>12} {:>12} {:>6}", layer.name.substr(0, 20), layer.op,
+                    fmt::format("{}", fmt::join(layer.shape, ",")), grouped(layer.macs),
+                    bytes_text(layer.weight_bytes), layer.pages));
+    weights += layer.weight_bytes;
+    layers.push_back({{"name", layer.name},
+                      {"op", layer.op},
+                      {"shape", layer.shape},
+                      {"macs", layer.macs},
+                      {"weight_bytes", layer.weight_bytes},
+                      {"pages", layer.pages}});
+  }
+  say(fmt::format("compiled {}: {} layers, {} MACs and {} of weights in {} pages, for the {}x{} array, "
+                  "up to {} images a start",
+                  o.output, p.layers.size(), grouped(p.macs()), bytes_text(weights), p.num_pages(),
+                  o.array_n, o.array_n, p.max_batch));
+  nlohmann::json summary = {{"program", o.output},   {"array_n", o.array_n},
+                            {"layers", layers},      {"macs", p.macs()},
+                            {"weight_bytes", weights}, {"pages", p.num_pages()},
+                            {"max_batch", p.max_batch}};
+  if (!o.images.empty()) {
+    const evaluation e = evaluate(o, fp32, int8);
+    const auto percent = [&](std::size_t n) {
+      return 100.0 * static_cast<double>(n) / static_cast<double>(e.images);
+    };
+    say(fmt::format("top-1 on {} images: float32 {:.2f} %, int8 reference {:.2f} %; same answer on "
+                    "{:.2f} %",
+                    grouped(e.images), percent(e.correct_fp32), percent(e.correct_int8),
+                    percent(e.agree)));
+    summary["evaluation"] = {{"images", e.images},
+                             {"top1_fp32", percent(e.correct_fp32)},
+                             {"top1_int8", percent(e.correct_int8)},
+                             {"agree", percent(e.agree)}};
+  }
+  result(summary);
+}
+
+}  // namespace
+
+void add_compile(CLI::App& app) {
+  auto o = std::make_shared<options>();
+  auto* command = app.add_subcommand(
+      "compile", "Quantise an ONNX model to int8 and compile it for a build configuration");
+  command->add_option("model", o->model, "ONNX model, opset 9 to 17")->required();
+  command->add_option("-o,--output", o->output, "Program to write (.lkm); it holds plaintext weights")
+      ->required();
+  command->add_option("--array", o->array_n, "Array size of the build: 16, 32 or 64")
+      ->check(CLI::IsMember({16, 32, 64}));
+  command->add_option("--scratchpad", o->spad_words, "64-byte words of the build's scratchpad");
+  command->add_option("--batch", o->batch, "Most images per start (default: as many as fit, up to 256)")
+      ->check(CLI::Range(1, 256));
+  command->add_option("--calibrate", o->calibrate,
+                      "Images (IDX, also .gz) that set the activation ranges; not needed for a model "
+                      "that is quantised already");
+  command->add_option("--calibrate-count", o->calibrate_count, "How many of them, spread evenly")
+      ->check(CLI::PositiveNumber);
+  command->add_option("--percentile", o->percentile,
+                      "Clip activation ranges to this percentile instead of the full range")
+      ->check(CLI::Range(50.0, 100.0));
+  auto* images = command->add_option("--evaluate", o->images,
+                                     "Images (IDX) to compare the float model and the int8 model on");
+  auto* labels = command->add_option("--labels", o->labels, "Their labels (IDX)")->needs(images);
+  images->needs(labels);
+  command->add_option("--count", o->count, "Evaluate only the first images")->needs(images);
+  command->add_option("--reference-output", o->reference_output,
+                      "Write the int8 reference's raw outputs, for run --expect")
+      ->needs(images);
+  command->callback([o] { run(*o); });
+}
+
+}  // namespace latchkey::cli

@@ -1,0 +1,67 @@
+// What the subcommands share: output for people or as JSON, progress, passphrases, interruption.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
+#include <chrono>
+#include <cstddef>
+#include <string>
+
+#include "lock/keys.hpp"
+
+namespace latchkey::cli {
+
+/// Output settings of the process.
+struct console {
+  bool json = false;  ///< One JSON object on standard output, nothing else there
+};
+console& the_console();
+
+/// A line for people: standard output, or standard error when standard output carries JSON.
+void say(const std::string& line);
+/// The command's result: prints the object when JSON is asked for.
+void result(const nlohmann::json& object);
+
+/// A bar on a terminal, a line every tenth of the way elsewhere. Also where a long job notices an
+/// interrupt: update() throws latchkey::error (interrupted) after SIGINT or SIGTERM.
+class progress {
+ public:
+  explicit progress(std::string what) : what_(std::move(what)) {}
+  ~progress();
+  void update(std::size_t done, std::size_t total);
+
+ private:
+  std::string what_;
+  std::size_t last_ = 0;
+  bool drawn_ = false;
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+/// Installs the handlers. The first signal lets the running step finish; files stay whole.
+void catch_signals();
+/// Throws latchkey::error (interrupted) when a signal came.
+void check_interrupt();
+
+/// Where a passphrase comes from: a prompt, an open file descriptor, or a file. Never an argument.
+struct passphrase_source {
+  int fd = -1;
+  std::string file;
+
+  void add_options(CLI::App& app);
+  /// Asks `prompt` on the terminal, twice when `confirm`. Throws latchkey::error (usage) when there
+  /// is no terminal and no other source, (bad_file) when the source cannot be read.
+  lock::secret_buffer read(const std::string& prompt, bool confirm) const;
+};
+
+/// The characters of a passphrase.
+inline std::string_view text(const lock::secret_buffer& passphrase) {
+  return {reinterpret_cast<const char*>(passphrase.view().data()), passphrase.view().size()};
+}
+
+/// "1,234,567".
+std::string grouped(std::uint64_t n);
+/// "12.3 KiB".
+std::string bytes_text(std::uint64_t n);
+
+}  // namespace latchkey::cli

@@ -1,0 +1,70 @@
+// latchkey: the command-line tool.
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <exception>
+
+#include "commands.hpp"
+#include "console.hpp"
+#include "latchkey/error.hpp"
+#include "latchkey_spec.hpp"
+#include "report.hpp"
+
+using namespace latchkey;
+
+namespace {
+
+constexpr const char* kFooter = R"(A first session with a simulated card:
+  latchkey enroll  --device sim:7 --record card7.lkd
+  latchkey compile model.onnx --calibrate images-idx3-ubyte.gz -o model.lkm
+  latchkey lock    model.lkm --record card7.lkd -o model.lkx
+  latchkey run     model.lkx --record card7.lkd --device sim:7 --images images-idx3-ubyte.gz
+
+Exit codes: 0 success, 2 usage, 3 bad file, 4 unsupported model, 5 no device, 6 device in use,
+7 not enrolled, 8 already enrolled, 9 the lock refused, 10 run failed, 11 package and card do not
+match (or results differ), 12 input/output error, 130 interrupted.)";
+
+int fail(int code, const char* what) {
+  fmt::print(stderr, "latchkey: error: {}\n", what);
+  nlohmann::json details = cli::error_details();
+  details["exit_code"] = code;
+  details["message"] = what;
+  cli::result({{"error", details}});
+  return code;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app{"Latchkey runs a neural network only on the chip it was locked to."};
+  app.name("latchkey");
+  app.footer(kFooter);
+  app.set_version_flag("--version", fmt::format("latchkey {}.{}.{}", spec::build_version >> 16,
+                                                spec::build_version >> 8 & 255,
+                                                spec::build_version & 255));
+  app.require_subcommand(1);
+  app.fallthrough();
+  app.add_flag("--json", cli::the_console().json, "Print the result as one JSON object");
+  cli::catch_signals();
+  cli::add_devices(app);
+  cli::add_enroll(app);
+  cli::add_compile(app);
+  cli::add_lock(app);
+  cli::add_run(app);
+  cli::add_inspect(app);
+  cli::add_bench(app);
+  cli::add_wipe(app);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    const int code = app.exit(e);
+    return code == 0 ? 0 : static_cast<int>(errc::usage);
+  } catch (const error& e) {
+    return fail(e.exit_code(), e.what());
+  } catch (const std::bad_alloc&) {
+    return fail(static_cast<int>(errc::io), "out of memory");
+  } catch (const std::exception& e) {
+    return fail(1, e.what());
+  }
+  return 0;
+}

@@ -1,0 +1,221 @@
+#include <fmt/format.h>
+
+#include <chrono>
+#include <cstring>
+
+#include "commands.hpp"
+#include "compiler/file_io.hpp"
+#include "compiler/program.hpp"
+#include "console.hpp"
+#include "latchkey/session.hpp"
+#include "lock/package.hpp"
+#include "model/dataset.hpp"
+#include "report.hpp"
+
+namespace latchkey::cli {
+namespace {
+
+struct options {
+  std::string file, record, device, images, raw, labels, expect, output;
+  std::string mode = "raw";
+  std::size_t count = 0;
+  std::uint32_t batch = 0, k = 1;
+  bool unlocked = false, skip_host_checks = false, nhwc = false;
+};
+
+struct input_data {
+  std::vector<std::uint8_t> bytes;
+  std::size_t count = 0;
+  ImageFormat format;
+};
+
+input_data read_images(const options& o, const compiler::io_tensor& input) {
+  input_data data;
+  data.format.order = o.nhwc ? ImageFormat::Order::nhwc : ImageFormat::Order::nchw;
+  const std::size_t values = std::size_t{input.layout.c} * input.layout.h * input.layout.w;
+  const std::string& path = o.images.empty() ? o.raw : o.images;
+  if (o.images.empty()) {
+    data.bytes = io::read_file(path);
+    data.format.type = ImageFormat::Type::f32;
+  } else {
+    data.bytes = model::read_idx(path).values;
+  }
+  const std::size_t image = values * (data.format.type == ImageFormat::Type::u8 ? 1 : 4);
+  if (data.bytes.empty() || data.bytes.size() % image != 0) {
+    throw error(errc::mismatch,
+                fmt::format("{}: {} bytes are no whole number of images; input '{}' takes {} x {} x {} "
+                            "(C, H, W) = {} bytes each",
+                            path, data.bytes.size(), input.name, input.layout.c, input.layout.h,
+                            input.layout.w, image));
+  }
+  data.count = data.bytes.size() / image;
+  if (o.count) data.count = std::min(data.count, o.count);
+  data.bytes.resize(data.count * image);
+  return data;
+}
+
+OutputMode mode_of(const std::string& name) {
+  if (name == "dequant") return OutputMode::dequant;
+  if (name == "softmax") return OutputMode::softmax;
+  if (name == "top-k") return OutputMode::top_k;
+  return OutputMode::raw;
+}
+
+/// Class of one record: the largest value, the first of equals.
+std::size_t class_of(const RunResult& r, std::size_t i, OutputMode mode) {
+  const std::uint8_t* at = r.data.data() + i * r.record_bytes;
+  if (mode == OutputMode::top_k) {
+    std::uint32_t first;
+    std::memcpy(&first, at, 4);
+    return first;
+  }
+  if (mode == OutputMode::raw)
+    return static_cast<std::size_t>(std::max_element(at, at + r.record_bytes) - at);
+  std::size_t best = 0;
+  float best_value = 0;
+  for (std::size_t c = 0; c < r.record_bytes / 4; ++c) {
+    float v;
+    std::memcpy(&v, at + 4 * c, 4);
+    if (c == 0 || v > best_value) {
+      best = c;
+      best_value = v;
+    }
+  }
+  return best;
+}
+
+void run(const options& o) {
+  const OutputMode mode = mode_of(o.mode);
+  if (!o.expect.empty() && mode != OutputMode::raw)
+    throw error(errc::usage, "--expect compares raw outputs; leave --mode at raw");
+  if (!o.unlocked && o.record.empty())
+    throw error(errc::usage, "a package runs only with the device record of its chip: give --record");
+
+  // Everything that can be checked without the card comes first.
+  std::optional<Program> program;
+  std::optional<Package> package;
+  std::optional<PublicRecord> record;
+  if (o.unlocked) {
+    program = Program::read(o.file);
+  } else {
+    package = Package::read(o.file);
+    record = PublicRecord::read(o.record);
+  }
+  const compiler::program& info = o.unlocked ? program->get() : package->get().info;
+  const input_data data = read_images(o, info.input);
+  std::vector<std::uint8_t> expected, labels;
+  if (!o.labels.empty()) {
+    labels = model::read_idx(o.labels).values;
+    if (labels.size() < data.count) {
+      throw error(errc::mismatch, fmt::format("{}: {} labels for {} images", o.labels, labels.size(),
+                                              data.count));
+    }
+  }
+  if (!o.expect.empty()) {
+    expected = io::read_file(o.expect);
+    const std::size_t needed = data.count * info.output.layout.c * info.output.layout.h *
+                               info.output.layout.w;
+    if (expected.size() < needed) {
+      throw error(errc::mismatch, fmt::format("{}: {} bytes, {} images need {}", o.expect,
+                                              expected.size(), data.count, needed));
+    }
+  }
+
+  Device device(o.device);
+  const auto began = std::chrono::steady_clock::now();
+  Session session = o.unlocked ? Session(device, *program)
+                               : Session(device, *package, *record, {o.skip_host_checks});
+  if (o.batch) session.limit_batch(o.batch);
+  if (session.build().waveforms)
+    say("note: this simulated chip was built with waveforms; its secrets are exposed");
+  RunResult done;
+  try {
+    progress bar("running");
+    session.on_progress([&](std::size_t n, std::size_t total) { bar.update(n, total); });
+    done = session.run(data.bytes, data.count, data.format, mode, o.k);
+  } catch (const error&) {
+    error_details()["released_bytes"] = session.released_bytes();
+    throw;
+  }
+  const double seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+  if (!o.output.empty()) io::write_file(o.output, {done.data});
+
+  nlohmann::json summary = {{"file", o.file},
+                            {"device", o.device},
+                            {"build", o.unlocked ? "unlocked" : "operate"},
+                            {"card", device.simulated() ? "simulated: memory and silicon are models"
+                                                        : "real"},
+                            {"images", data.count},
+                            {"seconds", seconds},
+                            {"counters", to_json(done.counters)}};
+  if (!o.unlocked) {
+    summary["key_setup"] = {{"start_cycles", session.key_setup().start_cycles},
+                            {"unstable_votes", session.key_setup().unstable_votes}};
+    say(fmt::format("key: rebuilt from the PUF in {} cycles ({} votes not unanimous)",
+                    grouped(session.key_setup().start_cycles), session.key_setup().unstable_votes));
+  }
+  std::string line = fmt::format("{}: {} images", info.name, grouped(data.count));
+  if (!labels.empty()) {
+    std::size_t correct = 0;
+    for (std::size_t i = 0; i < data.count; ++i) correct += class_of(done, i, mode) == labels[i];
+    summary["correct"] = correct;
+    summary["top1"] = 100.0 * static_cast<double>(correct) / static_cast<double>(data.count);
+    line += fmt::format(", top-1 {:.2f} %", summary["top1"].get<double>());
+  }
+  std::size_t differing = 0;
+  if (!expected.empty()) {
+    for (std::size_t i = 0; i < done.data.size(); ++i) differing += done.data[i] != expected[i];
+    summary["compared"] = done.data.size();
+    summary["differing"] = differing;
+    line += fmt::format(", {} of {} outputs differ from the int8 reference", grouped(differing),
+                        grouped(done.data.size()));
+  }
+  const std::uint64_t macs = info.macs() * data.count;
+  summary["macs_expected"] = macs;
+  say(line);
+  say_counters(done.counters, macs, info.target.array_n);
+  if (labels.empty() && expected.empty() && data.count <= 20) {
+    for (std::size_t i = 0; i < data.count; ++i)
+      say(fmt::format("  image {:>3}: class {}", i, class_of(done, i, mode)));
+  }
+  result(summary);
+  if (differing) throw error(errc::mismatch, fmt::format("{} outputs differ from {}", differing, o.expect));
+}
+
+}  // namespace
+
+void add_run(CLI::App& app) {
+  auto o = std::make_shared<options>();
+  auto* command = app.add_subcommand("run", "Run images through a locked model on its card");
+  command->add_option("file", o->file, "Package (.lkx); with --unlocked a program (.lkm)")->required();
+  command->add_option("--device", o->device, "Card: an index, a PCIe address, or sim:SEED")->required();
+  command->add_option("--record", o->record, "Device record of the card; its public part is enough");
+  auto* images = command->add_option("--images", o->images,
+                                     "Images as IDX (also .gz), u8; the model sees byte / 255");
+  auto* raw = command->add_option("--raw", o->raw, "Images as raw float32, one after another");
+  images->excludes(raw);
+  command->add_flag("--nhwc", o->nhwc, "Images lie channels last (default: NCHW)");
+  command->add_option("--count", o->count, "Only the first images");
+  command->add_option("--labels", o->labels, "Labels (IDX): print top-1");
+  command->add_option("--expect", o->expect,
+                      "Raw outputs to compare with (compile --reference-output); a difference is an "
+                      "error");
+  command->add_option("--mode", o->mode, "What to write per image: raw, dequant, softmax or top-k")
+      ->check(CLI::IsMember({"raw", "dequant", "softmax", "top-k"}));
+  command->add_option("--k", o->k, "Entries of top-k");
+  command->add_option("-o,--output", o->output, "File for the results");
+  command->add_option("--batch", o->batch, "Images per start (default: the program's limit)");
+  command->add_flag("--unlocked", o->unlocked,
+                    "Run a program in clear on the unlocked build, to measure the lock's price");
+  command->add_flag("--skip-host-checks", o->skip_host_checks,
+                    "Hand the package to the chip even if the host finds fault with it: the chip "
+                    "refuses by itself");
+  command->callback([o] {
+    if (o->images.empty() && o->raw.empty())
+      throw error(errc::usage, "no images: give --images (IDX) or --raw (float32)");
+    run(*o);
+  });
+}
+
+}  // namespace latchkey::cli

@@ -1,0 +1,247 @@
+// Checks a descriptor against the build and derives the layer's geometry, before anything runs:
+// 20 cycles with one 32 x 16 bit multiplier. start_i loads; done_o is a pulse with bad_o and geom_o
+// (both stay until the next start).
+//
+// Every address that the other modules of this room form is inside the scratchpad because of what
+// is checked here, so a check must not be left out as "the compiler never does that":
+//   all operations: batch not zero, operation known
+//   tensors (see shape below): sizes not zero, block layout legal, at most 4,096 channels, an image
+//     fits into its stride, base + batch * stride <= SpadWords
+//   MatMul: kernel and strides not zero, taps = kernel_h * kernel_w * in_cb, k_tiles, n_tiles and
+//     param_pages as the layout demands, clamp_lo <= clamp_hi
+//   MaxPool: same channel layout in and out, every window touches the input
+//   Add: three tensors of the output's shape, add_shift <= 22, clamp_lo <= clamp_hi
+//   Input and Output: only base and stride count
+// OpEnd is legal and does nothing.
+module lk_setup #(
+  parameter int unsigned ArrayN    = 16,
+  parameter int unsigned SpadWords = lk_pkg::SpadWords
+) (
+  input  logic              clk_i,
+  input  logic              rst_ni,
+  input  logic              clear_i,
+  input  logic              start_i,
+  input  lk_pkg::desc_t     desc_i,   // stable from start_i to done_o
+  input  logic [15:0]       batch_i,
+  output logic              done_o,
+  output logic              bad_o,
+  output lk_act_pkg::geom_t geom_o
+);
+  import lk_pkg::*;
+  import lk_act_pkg::*;
+
+  localparam int unsigned Steps = 16;
+
+  logic is_mm, is_pool, is_add, is_in, is_out;
+  assign is_mm   = desc_i.op == OpMatMul;
+  assign is_pool = desc_i.op == OpMaxPool;
+  assign is_add  = desc_i.op == OpAdd;
+  assign is_in   = desc_i.op == OpInput;
+  assign is_out  = desc_i.op == OpOutput;
+
+  // Which tensors the operation has, and which of them have a shape of their own.
+  logic has_in, has_in2, has_out, shape_in, shape_out;
+  assign shape_in  = is_mm || is_pool;
+  assign shape_out = is_mm || is_pool || is_add;
+  assign has_in    = shape_in || is_add || is_out;
+  assign has_in2   = is_add;
+  assign has_out   = shape_out || is_in;
+
+  logic [12:0] in_pitch, out_pitch;
+  assign in_pitch  = 13'({6'd0, desc_i.in_cb[6:0]} << desc_i.in_cp_log2);
+  assign out_pitch = 13'({6'd0, desc_i.out_cb[6:0]} << desc_i.out_cp_log2);
+
+  // Checks that need no product.
+  function automatic logic bad_shape(input logic [15:0] h, input logic [15:0] w,
+                                     input logic [15:0] cb, input logic [2:0] cp,
+                                     input logic [6:0] c_last);
+    return h == '0 || w == '0 || cb == '0 || cb > 16'd64 || cp > 3'd6 ||
+           (cp != 3'd6 && cb != 16'd1) || c_last == '0 || c_last > (7'd1 << cp);
+  endfunction
+
+  logic bad_static;
+  always_comb begin
+    bad_static = batch_i == '0;
+    bad_static |= !(is_mm || is_pool || is_add || is_in || is_out || desc_i.op == OpEnd);
+    if (shape_in) begin
+      bad_static |= bad_shape(desc_i.in_h, desc_i.in_w, desc_i.in_cb, desc_i.in_cp_log2,
+                              desc_i.in_c_last);
+      bad_static |= desc_i.kernel_h == '0 || desc_i.kernel_w == '0;
+      bad_static |= desc_i.stride_y == '0 || desc_i.stride_x == '0;
+    end
+    if (shape_out) begin
+      bad_static |= bad_shape(desc_i.out_h, desc_i.out_w, desc_i.out_cb, desc_i.out_cp_log2,
+                              desc_i.out_c_last);
+    end
+    if (is_mm) begin
+      bad_static |= desc_i.n_tiles != desc_i.out_cb;
+      bad_static |= desc_i.param_pages != 16'((17'(desc_i.out_cb) + 17'd3) >> 2);
+    end
+    if (is_mm || is_add) bad_static |= $signed(desc_i.clamp_lo) > $signed(desc_i.clamp_hi);
+    if (is_add) bad_static |= desc_i.add_shift > 5'd22;
+    if (is_pool) begin
+      bad_static |= desc_i.in_cb != desc_i.out_cb || desc_i.in_cp_log2 != desc_i.out_cp_log2 ||
+                    desc_i.in_c_last != desc_i.out_c_last;
+      bad_static |= desc_i.pad_top >= desc_i.kernel_h || desc_i.pad_left >= desc_i.kernel_w;
+    end
+    if (has_in)  bad_static |= desc_i.in_stride == '0;
+    if (has_in2) bad_static |= desc_i.in2_stride == '0;
+    if (has_out) bad_static |= desc_i.out_stride == '0;
+  end
+
+  // The products, one issued per cycle; a product can be an operand three steps later.
+  logic        run_q;
+  logic [4:0]  step_q;
+  logic [2:0]  valid_q;          // issue, operands, product
+  logic [4:0]  step1_q, step2_q;
+  logic [31:0] a_d, a_q;
+  logic [15:0] b_d, b_q;
+  logic [47:0] p_q;
+
+  logic [31:0] line_q, pixels_q, step_x_q, step_y_q, pad_y_q, pad_x_q, in_total_q, out_total_q;
+  logic [31:0] out_words_q;
+  logic [15:0] window_q;
+  logic [22:0] taps_q, rows_q;
+  logic        bad_q;
+
+  always_comb begin
+    a_d = '0;
+    b_d = '0;
+    unique case (step_q)
+      5'd0:  begin a_d = 32'(in_pitch);              b_d = desc_i.in_w; end
+      5'd1:  begin a_d = 32'(desc_i.out_h);          b_d = desc_i.out_w; end
+      5'd2:  begin a_d = 32'(desc_i.kernel_h);       b_d = 16'(desc_i.kernel_w); end
+      5'd3:  begin a_d = 32'(in_pitch);              b_d = 16'(desc_i.stride_x); end
+      5'd4:  begin a_d = line_q;                     b_d = desc_i.in_h; end
+      5'd5:  begin a_d = pixels_q;                   b_d = 16'(out_pitch); end
+      5'd6:  begin a_d = 32'(window_q);              b_d = desc_i.in_cb; end
+      5'd7:  begin a_d = pixels_q;                   b_d = batch_i; end
+      5'd8:  begin a_d = line_q;                     b_d = 16'(desc_i.stride_y); end
+      5'd9:  begin a_d = line_q;                     b_d = 16'(desc_i.pad_top); end
+      5'd10: begin a_d = 32'(in_pitch);              b_d = 16'(desc_i.pad_left); end
+      5'd11: begin a_d = desc_i.in_stride;           b_d = batch_i; end
+      5'd12: begin a_d = desc_i.out_stride;          b_d = batch_i; end
+      5'd13: begin a_d = desc_i.in2_stride;          b_d = batch_i; end
+      5'd14: begin a_d = {16'd0, desc_i.out_h - 16'd1}; b_d = 16'(desc_i.stride_y); end
+      5'd15: begin a_d = {16'd0, desc_i.out_w - 16'd1}; b_d = 16'(desc_i.stride_x); end
+      default: ;
+    endcase
+  end
+
+  // What is wrong with the product that has just arrived.
+  logic bad_p;
+  always_comb begin
+    bad_p = 1'b0;
+    unique case (step2_q)
+      5'd4:  bad_p = shape_in && p_q > {10'd0, desc_i.in_stride, 6'd0};
+      5'd5:  bad_p = (shape_out && p_q > {10'd0, desc_i.out_stride, 6'd0}) ||
+                     (is_add && (p_q > {10'd0, desc_i.in_stride, 6'd0} ||
+                                 p_q > {10'd0, desc_i.in2_stride, 6'd0}));
+      5'd6:  bad_p = is_mm && (p_q != 48'(desc_i.taps) ||
+                               ((p_q << desc_i.in_cp_log2) + 48'd63) >> 6 != 48'(desc_i.k_tiles));
+      5'd11: bad_p = has_in && p_q + 48'(desc_i.in_base) > 48'(SpadWords);
+      5'd12: bad_p = has_out && p_q + 48'(desc_i.out_base) > 48'(SpadWords);
+      5'd13: bad_p = has_in2 && p_q + 48'(desc_i.in2_base) > 48'(SpadWords);
+      5'd14: bad_p = is_pool && p_q >= 48'(desc_i.in_h) + 48'(desc_i.pad_top);
+      5'd15: bad_p = is_pool && p_q >= 48'(desc_i.in_w) + 48'(desc_i.pad_left);
+      default: ;
+    endcase
+  end
+
+  assign bad_o = bad_q;
+
+  always_ff @(posedge clk_i or negedge rst_ni) begin
+    if (!rst_ni) begin
+      run_q   <= 1'b0;
+      valid_q <= '0;
+      step_q  <= '0;
+      done_o  <= 1'b0;
+      bad_q   <= 1'b0;
+    end else begin
+      done_o <= 1'b0;
+      if (clear_i) begin
+        run_q   <= 1'b0;
+        valid_q <= '0;
+      end else if (start_i) begin
+        run_q   <= 1'b1;
+        step_q  <= '0;
+        valid_q <= '0;
+        bad_q   <= bad_static;
+      end else if (run_q) begin
+        if (step_q != 5'(Steps)) step_q <= step_q + 1'b1;
+        valid_q <= {valid_q[1:0], step_q != 5'(Steps)};
+        if (valid_q[1] && bad_p) bad_q <= 1'b1;
+        if (step_q == 5'(Steps) && valid_q == '0) begin
+          run_q  <= 1'b0;
+          done_o <= 1'b1;
+        end
+      end
+    end
+  end
+
+  always_ff @(posedge clk_i) begin
+    if (run_q) begin
+      a_q     <= a_d;
+      b_q     <= b_d;
+      step1_q <= step_q;
+      p_q     <= 48'(a_q) * 48'(b_q);
+      step2_q <= step1_q;
+      if (valid_q[1]) begin
+        unique case (step2_q)
+          5'd0:  line_q      <= p_q[31:0];
+          5'd1:  pixels_q    <= p_q[31:0];
+          5'd2:  window_q    <= p_q[15:0];
+          5'd3:  step_x_q    <= p_q[31:0];
+          5'd5:  out_words_q <= 32'((p_q + 48'd63) >> 6);
+          5'd6:  taps_q      <= p_q[22:0];
+          5'd7:  rows_q      <= p_q[22:0];
+          5'd8:  step_y_q    <= p_q[31:0];
+          5'd9:  pad_y_q     <= p_q[31:0];
+          5'd10: pad_x_q     <= p_q[31:0];
+          5'd11: in_total_q  <= p_q[31:0];
+          5'd12: out_total_q <= p_q[31:0];
+          default: ;
+        endcase
+      end
+    end
+  end
+
+  always_comb begin
+    geom_o = '0;
+    if (is_pool) geom_o.mode = ModeWindow;
+    else         geom_o.mode = (32'd1 << desc_i.in_cp_log2) >= ArrayN ? ModeDirect : ModeGather;
+    geom_o.in_h       = desc_i.in_h;
+    geom_o.in_w       = desc_i.in_w;
+    geom_o.in_cb      = desc_i.in_cb[6:0];
+    geom_o.in_cp      = desc_i.in_cp_log2;
+    geom_o.in_c_last  = desc_i.in_c_last;
+    geom_o.in_pitch   = in_pitch;
+    geom_o.in_line    = line_q;
+    geom_o.in_step    = desc_i.in_stride << 6;
+    geom_o.in_start   = (desc_i.in_base << 6) - pad_y_q - pad_x_q;
+    geom_o.step_x     = step_x_q;
+    geom_o.step_y     = step_y_q;
+    geom_o.stride_x   = desc_i.stride_x;
+    geom_o.stride_y   = desc_i.stride_y;
+    geom_o.pad_top    = desc_i.pad_top;
+    geom_o.pad_left   = desc_i.pad_left;
+    geom_o.pad_value  = desc_i.pad_value;
+    geom_o.kernel_w   = desc_i.kernel_w;
+    geom_o.window     = window_q;
+    geom_o.taps       = taps_q;
+    geom_o.out_h      = desc_i.out_h;
+    geom_o.out_w      = desc_i.out_w;
+    geom_o.out_pixels = pixels_q;
+    geom_o.rows       = rows_q;
+    geom_o.out_cb     = desc_i.out_cb[6:0];
+    geom_o.out_cp     = desc_i.out_cp_log2;
+    geom_o.out_c_last = desc_i.out_c_last;
+    geom_o.out_pitch  = out_pitch;
+    geom_o.out_start  = desc_i.out_base << 6;
+    geom_o.out_step   = desc_i.out_stride << 6;
+    geom_o.out_words  = out_words_q;
+    geom_o.in_total   = in_total_q;
+    geom_o.out_total  = out_total_q;
+    geom_o.k_tiles    = desc_i.k_tiles;
+  end
+endmodule

@@ -1,0 +1,781 @@
+// Key block of the operate build: from PUF responses to the model key.
+//
+// START    checks the fuses and the public form of the helper data, samples the PUF, gathers the
+//          2,040 masked response bits, corrects them through lk_bch_decoder, extracts the PRK and
+//          verifies the helper data's tag under a key made from it. Only the PRK is kept.
+// UNWRAP   checks the manifest's public fields, derives the owner KEK of its slot and epoch, opens
+//          the wrapped key and compares SHA-256(manifest) with the hash inside it; then, when
+//          the former users have been wiped, presents the model key.
+// ZEROISE  forgets every secret, at any time, also in the middle of another command.
+//
+// Commands go in with one pulse of `cmd_valid_i`; illegal ones set the reason and nothing else.
+// Helper data (272 words), manifest (32) and wrapped key (14) are written through three windows,
+// each with its own counter; `fill_clear_i` rewinds all three; a count that is not exact fails the
+// command that needs the window, and so does a write while busy. Commands, states, reasons and the
+// manifest's layout are in lk_pkg, the rest in lk_key_pkg.
+//
+// Every failure but an illegal command wipes everything, a loaded model key included. What depends
+// on secrets (decoding, tag, unwrapping, manifest hash) is judged at one point, after the full
+// work, and reported as KeyErrKeyFailure alone; its time depends on public data only. Three failed
+// starts, a page that failed authentication (`tamper_i`) or a broken state lock the block until
+// reset. A success does not give failed starts back.
+//
+// `wipe_o` pulses four cycles (ZEROISE, failure, new UNWRAP) or stays (locked); users of the key
+// must drop what they hold and raise `wipe_busy_i` before it falls. `key_valid_o` waits for them.
+// `manifest_o` means something only with `manifest_valid_o`. No response, PRK or key reaches any
+// output but `key_o`.
+module lk_key_block #(
+  parameter logic [31:0] ConfigId = 32'd0,
+  // Longest time from the start of the PUF to the end of decoding, in cycles.
+  parameter int unsigned PufTimeout = 1 << 20
+) (
+  input  logic          clk_i,
+  input  logic          rst_ni,
+  // command and public status
+  input  logic          cmd_valid_i,
+  input  logic [3:0]    cmd_i,
+  output logic          busy_o,
+  output logic [3:0]    state_o,
+  output logic [7:0]    err_o,
+  // windows
+  input  logic          helper_we_i,
+  input  logic          manifest_we_i,
+  input  logic          blob_we_i,
+  input  logic [31:0]   wdata_i,
+  input  logic          fill_clear_i,
+  // the rest of the chip
+  input  logic          tamper_i,
+  output logic          wipe_o,
+  input  logic          wipe_busy_i,
+  output logic          key_valid_o,
+  output logic [127:0]  key_o,
+  output logic          manifest_valid_o,
+  output logic [1023:0] manifest_o,
+  output logic [31:0]   start_cycles_o,
+  output logic [15:0]   unstable_o,
+  output logic [31:0]   min_version_o,
+  output logic [15:0]   lc_state_o,
+  // PUF sampler
+  output logic          puf_start_o,
+  input  logic          puf_resp_valid_i,
+  input  logic [5:0]    puf_resp_idx_i,
+  input  logic [95:0]   puf_resp_i,
+  input  logic          puf_done_i,
+  input  logic          puf_health_fail_i,
+  input  logic [15:0]   puf_unstable_i,
+  // fuses
+  input  logic [15:0]   fuse_lc_state_i,
+  input  logic          fuse_enrolled_i,
+  input  logic [31:0]   fuse_min_version_i
+);
+  import lk_pkg::*;
+  import lk_key_pkg::*;
+
+  key_fsm_e   state_q, state_d;
+  logic       enter_q;  // first cycle of a state
+  logic [7:0] err_q, err_d;
+
+  logic parked, zeroing, running;
+  assign parked  = state_q == StIdle || state_q == StStarted || state_q == StLoaded ||
+                   state_q == StFailed || state_q == StLocked;
+  assign zeroing = state_q == StZeroIdle || state_q == StZeroFailed || state_q == StZeroLocked;
+  assign running = !parked && !zeroing;
+
+  // Everything secret is forgotten while `wipe_all` is high, for at least 64 cycles.
+  // SEC_CM: KEY.WIPE
+  logic wipe_all, scrub;
+  assign wipe_all = zeroing || state_q == StLocked;
+  assign scrub    = wipe_all || state_q == StScrub;
+
+  // ---- windows ---------------------------------------------------------------------------------
+  logic [31:0] helper_mem [512];
+  logic [31:0] manifest_mem [ManifestWords];
+  logic [31:0] blob_mem [16];
+  logic [8:0]  helper_fill_q;
+  logic [5:0]  manifest_fill_q;
+  logic [3:0]  blob_fill_q;
+  logic        helper_over_q, manifest_over_q, blob_over_q;
+  logic        helper_we, manifest_we, blob_we;
+
+  assign helper_we   = helper_we_i && !busy_o && helper_fill_q != 9'(HelperWords);
+  assign manifest_we = manifest_we_i && !busy_o && manifest_fill_q != 6'(ManifestWords);
+  assign blob_we     = blob_we_i && !busy_o && blob_fill_q != 4'(BlobWords);
+
+  always_ff @(posedge clk_i or negedge rst_ni) begin
+    if (!rst_ni) begin
+      helper_fill_q   <= '0;
+      manifest_fill_q <= '0;
+      blob_fill_q     <= '0;
+      helper_over_q   <= 1'b0;
+      manifest_over_q <= 1'b0;
+      blob_over_q     <= 1'b0;
+    end else if (fill_clear_i) begin
+      // A command that runs keeps its words; what comes after finds the counters empty.
+      helper_fill_q   <= '0;
+      manifest_fill_q <= '0;
+      blob_fill_q     <= '0;
+      helper_over_q   <= 1'b0;
+      manifest_over_q <= 1'b0;
+      blob_over_q     <= 1'b0;
+    end else begin
+      if (helper_we) helper_fill_q <= helper_fill_q + 9'd1;
+      if (manifest_we) manifest_fill_q <= manifest_fill_q + 6'd1;
+      if (blob_we) blob_fill_q <= blob_fill_q + 4'd1;
+      if (helper_we_i && !helper_we) helper_over_q <= 1'b1;
+      if (manifest_we_i && !manifest_we) manifest_over_q <= 1'b1;
+      if (blob_we_i && !blob_we) blob_over_q <= 1'b1;
+    end
+  end
+
+  logic helper_full, manifest_full, blob_full;
+  assign helper_full   = helper_fill_q == 9'(HelperWords) && !helper_over_q;
+  assign manifest_full = manifest_fill_q == 6'(ManifestWords) && !manifest_over_q;
+  assign blob_full     = blob_fill_q == 4'(BlobWords) && !blob_over_q;
+
+  // Helper data is read at `addr_q`; `fresh_q` says that `helper_q` is the word at this address.
+  logic [8:0]  addr_q, addr_d;
+  logic        fresh_q;
+  logic [31:0] helper_q;
+  always_ff @(posedge clk_i) begin
+    if (helper_we) helper_mem[helper_fill_q] <= wdata_i;
+    helper_q <= helper_mem[addr_q];
+  end
+  always_ff @(posedge clk_i) begin
+    if (manifest_we) manifest_mem[manifest_fill_q[4:0]] <= wdata_i;
+    if (blob_we) blob_mem[blob_fill_q] <= wdata_i;
+  end
+
+  // ---- response and code word memories (secret) ------------------------------------------------
+  logic [95:0] resp_mem [NumRows];
+  logic [31:0] cw_mem [NumRows];
+  logic [5:0]  walk_q;
+  logic        resp_we, cw_we;
+  logic [31:0] cw_new;
+  logic [5:0]  row_q;
+  logic [10:0] out_q;      // code word bits received
+  logic [31:0] cw_acc_q;
+
+  always_ff @(posedge clk_i) begin
+    if (scrub) resp_mem[walk_q] <= '0;
+    else if (resp_we) resp_mem[puf_resp_idx_i] <= puf_resp_i;
+  end
+  always_ff @(posedge clk_i) begin
+    if (scrub) cw_mem[walk_q] <= '0;
+    else if (cw_we) cw_mem[out_q[10:5]] <= cw_new;
+  end
+
+  // ---- PUF -------------------------------------------------------------------------------------
+  logic        puf_running_q;   // survives a ZEROISE: the sampler cannot be interrupted
+  logic [6:0]  rows_q;
+  logic [31:0] timer_q;
+  assign puf_start_o = state_q == StPufStart && !puf_running_q;
+  assign resp_we     = state_q == StPufWait && puf_resp_valid_i;
+
+  // ---- masked bits into the decoder ------------------------------------------------------------
+  logic [31:0] mask_sr_q, resp_sr_q, off_sr_q;
+  logic [5:0]  mask_left_q, off_left_q;
+  logic [1:0]  part_q;          // word of the row
+  logic [7:0]  mask_word_q;     // 0..192
+  logic [6:0]  off_word_q;
+  logic        dec_in_valid, dec_in_ready, dec_out_valid, dec_out_bit, dec_out_last, dec_fail;
+  logic        dec_bad_q;
+  logic [7:0]  block_pos_q;
+
+  assign dec_in_valid = state_q == StScan && mask_left_q != '0 && mask_sr_q[0] &&
+                        off_left_q != '0;
+
+  lk_bch_decoder u_decoder (
+    .clk_i,
+    .rst_ni,
+    .clear_i     (scrub || state_q == StPufStart),
+    .in_valid_i  (dec_in_valid),
+    .in_ready_o  (dec_in_ready),
+    .in_bit_i    (resp_sr_q[0] ^ off_sr_q[0]),
+    .out_valid_o (dec_out_valid),
+    .out_bit_o   (dec_out_bit),
+    .out_last_o  (dec_out_last),
+    .fail_o      (dec_fail)
+  );
+
+  assign cw_new = (out_q[4:0] == '0 ? '0 : cw_acc_q) | (32'(dec_out_bit) << out_q[4:0]);
+  logic decoding, hung;
+  assign decoding = state_q == StMaskLoad || state_q == StOffsetLoad || state_q == StScan ||
+                    state_q == StDecodeWait;
+  assign hung     = timer_q == 32'(PufTimeout);
+  assign cw_we    = decoding && dec_out_valid && out_q != 11'(ResponseBits);
+
+  // ---- key ladder ------------------------------------------------------------------------------
+  logic [127:0]  device_id_q;
+  logic [1023:0] manifest_q;
+  logic          ladder_start, ladder_ready, ladder_done, ladder_valid, ladder_last;
+  logic          ladder_wipe_work;
+  logic [2:0]    ladder_op, ladder_bytes;
+  logic [31:0]   ladder_data;
+  logic [255:0]  digest;
+  logic [5:0]    hash_word_q;   // manifest words hashed
+  logic          hash_done_q;
+  logic [5:0]    cw_idx;
+
+  assign cw_idx = addr_q[5:0] - HelperOffsetWord[5:0];
+
+  always_comb begin
+    ladder_start = 1'b0;
+    ladder_op    = LadderHash;
+    ladder_valid = 1'b0;
+    ladder_data  = helper_q;
+    ladder_bytes = 3'd4;
+    ladder_last  = 1'b0;
+    unique case (state_q)
+      StExtract: begin
+        ladder_start = enter_q;
+        ladder_op    = LadderExtract;
+        ladder_valid = fresh_q && addr_q != HelperTagWord;
+        ladder_data  = helper_q ^ cw_mem[cw_idx];  // corrected response = code word ^ offset
+        ladder_last  = addr_q == HelperTagWord - 9'd1;
+        ladder_bytes = ladder_last ? 3'd3 : 3'd4;  // 255 bytes
+      end
+      StMacKey: begin
+        ladder_start = enter_q;
+        ladder_op    = LadderMacKey;
+      end
+      StMac: begin
+        ladder_start = enter_q;
+        ladder_op    = LadderMac;
+        ladder_valid = fresh_q && addr_q != HelperTagWord;
+        ladder_last  = addr_q == HelperTagWord - 9'd1;
+      end
+      StKek: begin
+        ladder_start = enter_q;
+        ladder_op    = LadderKek;
+      end
+      StUnwrap: begin
+        // The unwrapper took the KEK in the first cycle; the ladder may forget it in the second.
+        ladder_start = !enter_q && hash_word_q == '0 && !hash_done_q;
+        ladder_valid = hash_word_q != '0 && hash_word_q <= 6'(ManifestWords);
+        ladder_data  = manifest_q[31:0];
+        ladder_last  = hash_word_q == 6'(ManifestWords);
+      end
+      default: ;
+    endcase
+  end
+  assign ladder_wipe_work = state_q == StStartVerdict || state_q == StLoaded;
+
+  lk_key_ladder u_ladder (
+    .clk_i,
+    .rst_ni,
+    .wipe_i      (wipe_all),
+    .wipe_work_i (ladder_wipe_work),
+    .start_i     (ladder_start),
+    .op_i        (ladder_op),
+    .salt_i      ({HelperFormat, device_id_q}),
+    .slot_i      (manifest.slot[7:0]),
+    .epoch_i     (manifest.epoch),
+    .in_valid_i  (ladder_valid),
+    .in_ready_o  (ladder_ready),
+    .in_data_i   (ladder_data),
+    .in_bytes_i  (ladder_bytes),
+    .in_last_i   (ladder_last),
+    .done_o      (ladder_done),
+    .digest_o    (digest)
+  );
+
+  // ---- key unwrapping --------------------------------------------------------------------------
+  logic [7:0]   kwp_idx;
+  logic         kwp_done, kwp_ok, kwp_busy;
+  logic [383:0] kwp_pt;
+
+  lk_aes256_kwp #(.NumSemiblocks(6), .PlainBytes(48)) u_kwp (
+    .clk_i,
+    .rst_ni,
+    .wipe_i    (wipe_all || state_q == StLoaded),
+    .start_i   (state_q == StUnwrap && enter_q),
+    .key_i     (digest),
+    .ct_idx_o  (kwp_idx),
+    .ct_word_i (blob_mem[kwp_idx[3:0]]),
+    .busy_o    (kwp_busy),
+    .done_o    (kwp_done),
+    .ok_o      (kwp_ok),
+    .pt_o      (kwp_pt)
+  );
+  logic unused_kwp;
+  assign unused_kwp = ^{kwp_busy, kwp_idx[7:4]};
+
+  // ---- comparison, a word a cycle, judged twice ------------------------------------------------
+  // SEC_CM: KEY.COMPARE.DUPLICATED
+  logic        comparing;
+  logic [2:0]  cmp_idx;
+  logic [31:0] cmp_x, cmp_y;
+  logic        differ_q;   // some word differed
+  logic [3:0]  equal_q;    // words that were equal
+  logic        match;
+
+  assign comparing = (state_q == StTagCompare && fresh_q) || state_q == StUnwrapCompare;
+  assign cmp_idx   = (state_q == StTagCompare) ? addr_q[2:0] : walk_q[2:0];
+  always_comb begin
+    cmp_x = '0;
+    cmp_y = '0;
+    if (comparing) begin
+      cmp_x = digest[32*cmp_idx +: 32];
+      cmp_y = (state_q == StTagCompare) ? helper_q : kwp_pt[128 + 32*cmp_idx +: 32];
+    end
+  end
+  assign match = !differ_q && equal_q == 4'd8;
+
+  // ---- public checks ---------------------------------------------------------------------------
+  logic [12:0] weight_q;
+  logic        helper_bad_q;
+  logic        lc_ok;
+  // SEC_CM: KEY.LIFECYCLE
+  assign lc_ok = fuse_enrolled_i && fuse_lc_state_i == lk_lc_pkg::LcEnrolled;
+
+  logic [7:0]  helper_popcount;
+  always_comb begin
+    helper_popcount = '0;
+    if (state_q == StHelperScan) begin
+      for (int i = 0; i < 32; i++) helper_popcount += 8'(helper_q[i]);
+    end
+  end
+
+  logic helper_word_bad;
+  always_comb begin
+    helper_word_bad = 1'b0;
+    unique case (addr_q)
+      9'd0:                  helper_word_bad = helper_q != HelperMagic;
+      9'd1:                  helper_word_bad = helper_q != HelperFormat;
+      9'd7:                  helper_word_bad = helper_q != '0;
+      HelperTagWord - 9'd1:  helper_word_bad = helper_q[31:24] != '0;
+      default: ;
+    endcase
+  end
+
+  manifest_t manifest;
+  logic      manifest_bad, unused_manifest;
+  assign manifest        = manifest_t'(manifest_q);
+  assign unused_manifest = ^{manifest.model_id, manifest.max_batch, manifest.expiry,
+                             manifest.input_words, manifest.output_words};
+  always_comb begin
+    manifest_bad = 1'b0;
+    if (state_q == StManifestCheck) begin
+      manifest_bad = manifest.magic != ManifestMagic || manifest.format != FormatVersion ||
+                     manifest.num_pages == '0 || manifest.desc_pages == '0 ||
+                     manifest.desc_pages > manifest.num_pages || manifest.num_descs == '0 ||
+                     manifest.lock_kinds != LockAes128Gcm || manifest.slot > 32'd255 ||
+                     manifest.licence_flags != '0 || manifest.reserved != '0;
+    end
+  end
+
+  // ---- control ---------------------------------------------------------------------------------
+  logic [2:0] strikes_q;    // one bit a failed start
+  logic       strike;
+  logic       accept_start, accept_unwrap, illegal;
+  logic       fault;
+
+  // Of the strikes only 000, 001, 011, 111 exist. SEC_CM: KEY.LOCKOUT
+  assign fault = (strikes_q[2] && !strikes_q[1]) || (strikes_q[1] && !strikes_q[0]);
+
+  always_comb begin
+    state_d       = state_q;
+    err_d         = err_q;
+    addr_d        = addr_q;
+    strike        = 1'b0;
+    accept_start  = 1'b0;
+    accept_unwrap = 1'b0;
+    illegal       = 1'b0;
+
+    unique case (state_q)
+      StIdle, StStarted, StLoaded, StFailed: begin
+        if (cmd_valid_i) begin
+          if (cmd_i == CmdStart && (state_q == StIdle || state_q == StFailed)) begin
+            accept_start = 1'b1;
+            err_d        = KeyErrNone;
+            addr_d       = '0;
+            state_d      = StHelperScan;
+          end else if (cmd_i == CmdUnwrap && (state_q == StStarted || state_q == StLoaded)) begin
+            accept_unwrap = 1'b1;
+            err_d         = KeyErrNone;
+            state_d       = StManifestLoad;
+          end else if (cmd_i != CmdZeroise) begin
+            illegal = 1'b1;
+          end
+        end
+      end
+      StLocked: ;
+
+      StZeroIdle:   if (walk_q == 6'd63 && !wipe_busy_i) state_d = StIdle;
+      StZeroFailed: if (walk_q == 6'd63 && !wipe_busy_i) state_d = StFailed;
+      StZeroLocked: if (walk_q == 6'd63) state_d = StLocked;
+
+      StHelperScan: begin
+        if (!lc_ok) begin
+          err_d   = KeyErrLifeCycle;
+          state_d = StZeroFailed;
+        end else if (enter_q && !helper_full) begin
+          err_d   = KeyErrHelperMalformed;
+          state_d = StZeroFailed;
+        end else if (fresh_q) begin
+          addr_d = addr_q + 9'd1;
+          if (addr_q == HelperLastWord) state_d = StHelperCheck;
+        end
+      end
+      StHelperCheck: begin
+        state_d = StPufStart;
+        if (helper_bad_q || weight_q != 13'(ResponseBits)) begin
+          err_d   = KeyErrHelperMalformed;
+          state_d = StZeroFailed;
+        end
+      end
+      StPufStart: if (!puf_running_q) state_d = StPufWait;
+      StPufWait: begin
+        if (puf_done_i) begin
+          addr_d  = HelperMaskWord;
+          state_d = StMaskLoad;
+          if (puf_health_fail_i || rows_q + 7'(puf_resp_valid_i) != 7'(NumRows)) begin
+            err_d   = KeyErrPufHealth;
+            strike  = 1'b1;
+            state_d = StZeroFailed;
+          end
+        end else if (hung) begin
+          err_d   = KeyErrPufHealth;
+          strike  = 1'b1;
+          state_d = StZeroFailed;
+        end
+      end
+      StMaskLoad: begin
+        if (mask_word_q == 8'd192) begin
+          state_d = StDecodeWait;
+        end else begin
+          addr_d = HelperMaskWord + 9'(mask_word_q);
+          if (fresh_q && addr_q == addr_d) state_d = StScan;
+        end
+      end
+      StOffsetLoad: begin
+        addr_d = HelperOffsetWord + 9'(off_word_q);
+        if (fresh_q && addr_q == addr_d) state_d = StScan;
+      end
+      StScan: begin
+        if (mask_left_q == '0) state_d = StMaskLoad;
+        else if (mask_sr_q[0] && off_left_q == '0) state_d = StOffsetLoad;
+      end
+      StDecodeWait: begin
+        if (out_q == 11'(ResponseBits)) begin
+          addr_d  = HelperOffsetWord;
+          state_d = StExtract;
+        end
+      end
+      StExtract: begin
+        if (ladder_valid && ladder_ready) addr_d = addr_q + 9'd1;
+        if (ladder_done) state_d = StScrub;
+      end
+      StScrub: if (walk_q == 6'd63) state_d = StMacKey;
+      StMacKey: begin
+        if (ladder_done) begin
+          addr_d  = '0;
+          state_d = StMac;
+        end
+      end
+      StMac: begin
+        if (ladder_valid && ladder_ready) addr_d = addr_q + 9'd1;
+        if (ladder_done) state_d = StTagCompare;
+      end
+      StTagCompare: begin
+        if (fresh_q) begin
+          addr_d = addr_q + 9'd1;
+          if (addr_q == HelperLastWord) state_d = StStartVerdict;
+        end
+      end
+      StStartVerdict: begin  // the one place where a start is judged
+        state_d = StStarted;
+        if (!match || dec_bad_q) begin
+          err_d   = KeyErrKeyFailure;
+          strike  = 1'b1;
+          state_d = StZeroFailed;
+        end
+      end
+
+      StManifestLoad: begin
+        if (!lc_ok) begin
+          err_d   = KeyErrLifeCycle;
+          state_d = StZeroFailed;
+        end else if (enter_q && !(manifest_full && blob_full)) begin
+          err_d   = KeyErrManifestMalformed;
+          state_d = StZeroFailed;
+        end else if (walk_q == 6'd31) begin
+          state_d = StManifestCheck;
+        end
+      end
+      StManifestCheck: begin
+        state_d = StZeroFailed;
+        if (manifest_bad) err_d = KeyErrManifestMalformed;
+        else if (manifest.config_id != ConfigId) err_d = KeyErrConfigMismatch;
+        else if (manifest.device_id != device_id_q) err_d = KeyErrDeviceMismatch;
+        else if (manifest.version < fuse_min_version_i) err_d = KeyErrVersionTooOld;
+        else state_d = StKek;
+      end
+      StKek: if (ladder_done) state_d = StUnwrap;
+      StUnwrap: if (kwp_done) state_d = StUnwrapCompare;
+      StUnwrapCompare: if (walk_q == 6'd7) state_d = StUnwrapVerdict;
+      StUnwrapVerdict: begin  // the one place where an unwrapping is judged
+        state_d = StPresent;
+        if (!match || !kwp_ok || !hash_done_q) begin
+          err_d   = KeyErrKeyFailure;
+          state_d = StZeroFailed;
+        end
+      end
+      StPresent: if (!wipe_busy_i && !wipe_o) state_d = StLoaded;
+
+      default: begin  // SEC_CM: KEY.FSM.TRAP
+        err_d   = KeyErrLockedOut;
+        state_d = StZeroLocked;
+      end
+    endcase
+
+    // The decoder answers in a fixed time; if it does not, something broke it.
+    if (hung && decoding) begin
+      err_d   = KeyErrLockedOut;
+      state_d = StZeroLocked;
+    end
+    if (cmd_valid_i && running && cmd_i != CmdZeroise) illegal = 1'b1;
+    if (cmd_valid_i && zeroing && cmd_i != CmdZeroise && state_q != StZeroLocked) illegal = 1'b1;
+    // A verdict that falls in the same cycle goes first.
+    if (illegal && err_d == err_q) err_d = KeyErrIllegalCommand;
+
+    if (cmd_valid_i && cmd_i == CmdZeroise && !zeroing && state_q != StLocked) begin
+      err_d   = KeyErrNone;
+      state_d = StZeroIdle;
+    end
+    if (strike && strikes_q[1]) begin
+      err_d   = KeyErrLockedOut;
+      state_d = StZeroLocked;
+    end
+    if (state_q != StZeroLocked && state_q != StLocked) begin
+      if (fault) begin
+        err_d   = KeyErrLockedOut;
+        state_d = StZeroLocked;
+      end else if (tamper_i) begin
+        err_d   = KeyErrPageTampered;
+        state_d = StZeroLocked;
+      end
+    end
+  end
+
+  always_ff @(posedge clk_i or negedge rst_ni) begin
+    if (!rst_ni) begin
+      state_q       <= StIdle;
+      enter_q       <= 1'b0;
+      err_q         <= KeyErrNone;
+      addr_q        <= '0;
+      fresh_q       <= 1'b0;
+      walk_q        <= '0;
+      strikes_q     <= '0;
+      puf_running_q <= 1'b0;
+    end else begin
+      state_q   <= state_d;
+      enter_q   <= state_d != state_q;
+      err_q     <= err_d;
+      addr_q    <= addr_d;
+      fresh_q   <= addr_d == addr_q;
+      if (state_d != state_q) walk_q <= '0;
+      else if (walk_q != 6'd63) walk_q <= walk_q + 6'd1;
+      if (strike) strikes_q <= {strikes_q[1:0], 1'b1};
+      if (puf_start_o) puf_running_q <= 1'b1;
+      else if (puf_done_i) puf_running_q <= 1'b0;
+    end
+  end
+
+  // ---- data ------------------------------------------------------------------------------------
+  logic [31:0] resp_part;
+  always_comb begin
+    resp_part = '0;
+    if (state_q == StMaskLoad) resp_part = resp_mem[row_q][32*part_q +: 32];
+  end
+
+  always_ff @(posedge clk_i or negedge rst_ni) begin
+    if (!rst_ni) begin
+      rows_q      <= '0;
+      timer_q     <= '0;
+      mask_sr_q   <= '0;
+      resp_sr_q   <= '0;
+      off_sr_q    <= '0;
+      mask_left_q <= '0;
+      off_left_q  <= '0;
+      part_q      <= '0;
+      row_q       <= '0;
+      mask_word_q <= '0;
+      off_word_q  <= '0;
+      out_q       <= '0;
+      cw_acc_q    <= '0;
+      block_pos_q <= '0;
+      dec_bad_q   <= 1'b0;
+    end else if (scrub || state_q == StPufStart) begin
+      rows_q      <= '0;
+      timer_q     <= '0;
+      mask_sr_q   <= '0;
+      resp_sr_q   <= '0;
+      off_sr_q    <= '0;
+      mask_left_q <= '0;
+      off_left_q  <= '0;
+      part_q      <= '0;
+      row_q       <= '0;
+      mask_word_q <= '0;
+      off_word_q  <= '0;
+      out_q       <= '0;
+      cw_acc_q    <= '0;
+      block_pos_q <= '0;
+      if (state_q != StScrub) dec_bad_q <= 1'b0;
+    end else begin
+      if ((state_q == StPufWait || decoding) && !hung) timer_q <= timer_q + 32'd1;
+      if (resp_we) rows_q <= rows_q + 7'd1;
+      if (state_q == StMaskLoad && state_d == StScan) begin
+        mask_sr_q   <= helper_q;
+        resp_sr_q   <= resp_part;
+        mask_left_q <= 6'd32;
+        mask_word_q <= mask_word_q + 8'd1;
+        part_q      <= (part_q == 2'd2) ? 2'd0 : part_q + 2'd1;
+        if (part_q == 2'd2) row_q <= row_q + 6'd1;
+      end
+      if (state_q == StOffsetLoad && state_d == StScan) begin
+        off_sr_q   <= helper_q;
+        off_left_q <= 6'd32;
+        off_word_q <= off_word_q + 7'd1;
+      end
+      if (state_q == StScan && mask_left_q != '0 &&
+          (!mask_sr_q[0] || (dec_in_valid && dec_in_ready))) begin
+        mask_sr_q   <= mask_sr_q >> 1;
+        resp_sr_q   <= resp_sr_q >> 1;
+        mask_left_q <= mask_left_q - 6'd1;
+        if (mask_sr_q[0]) begin
+          off_sr_q   <= off_sr_q >> 1;
+          off_left_q <= off_left_q - 6'd1;
+        end
+      end
+      if (cw_we) begin
+        cw_acc_q    <= cw_new;
+        out_q       <= out_q + 11'd1;
+        block_pos_q <= dec_out_last ? '0 : block_pos_q + 8'd1;
+        if (dec_out_last && dec_fail) dec_bad_q <= 1'b1;
+        if (dec_out_last != (block_pos_q == 8'(BlockBits - 1))) dec_bad_q <= 1'b1;
+      end
+    end
+  end
+
+  always_ff @(posedge clk_i or negedge rst_ni) begin
+    if (!rst_ni) begin
+      device_id_q  <= '0;
+      weight_q     <= '0;
+      helper_bad_q <= 1'b0;
+      manifest_q   <= '0;
+      hash_word_q  <= '0;
+      hash_done_q  <= 1'b0;
+      differ_q     <= 1'b1;
+      equal_q      <= '0;
+    end else begin
+      if (accept_start) begin
+        weight_q     <= '0;
+        helper_bad_q <= 1'b0;
+      end
+      if (state_q == StHelperScan && fresh_q) begin
+        if (helper_word_bad) helper_bad_q <= 1'b1;
+        if (addr_q >= HelperIdWord && addr_q < HelperMarginWord) begin
+          device_id_q <= {helper_q, device_id_q[127:32]};
+        end
+        if (addr_q >= HelperMaskWord && addr_q < HelperOffsetWord) begin
+          weight_q <= weight_q + 13'(helper_popcount);
+        end
+      end
+      // The words that are checked, hashed and handed out are these, not those in the window.
+      // SEC_CM: KEY.MANIFEST.LATCHED
+      if (state_q == StManifestLoad) begin
+        manifest_q <= {manifest_mem[walk_q[4:0]], manifest_q[1023:32]};
+      end else if (state_q == StUnwrap && ladder_valid && ladder_ready) begin
+        manifest_q <= {manifest_q[31:0], manifest_q[1023:32]};
+      end
+      if (state_q != StUnwrap) begin
+        hash_word_q <= '0;
+        if (state_q == StKek || wipe_all) hash_done_q <= 1'b0;
+      end else begin
+        if (ladder_start || (ladder_valid && ladder_ready)) hash_word_q <= hash_word_q + 6'd1;
+        if (ladder_done) hash_done_q <= 1'b1;
+      end
+      if (state_q == StMac || state_q == StUnwrap || wipe_all) begin
+        differ_q <= wipe_all;
+        equal_q  <= '0;
+      end else if (comparing) begin
+        if (cmp_x != cmp_y) differ_q <= 1'b1;
+        if ((cmp_x ^ cmp_y) == '0) equal_q <= equal_q + 4'd1;
+      end
+    end
+  end
+
+  // ---- outputs ---------------------------------------------------------------------------------
+  logic [127:0] key_q;
+  logic [2:0]   wipe_q;
+  logic [31:0]  cycles_q, start_cycles_q;
+  logic [15:0]  unstable_q;
+  logic         timing_q;
+  logic         wipe_now;
+
+  assign wipe_now = accept_unwrap ||
+                    (!zeroing && (state_d == StZeroIdle || state_d == StZeroFailed ||
+                                  state_d == StZeroLocked)) ||
+                    (zeroing && state_q != StZeroLocked && state_d == StZeroLocked);
+
+  always_ff @(posedge clk_i or negedge rst_ni) begin
+    if (!rst_ni) begin
+      key_q          <= '0;
+      wipe_q         <= '0;
+      cycles_q       <= '0;
+      start_cycles_q <= '0;
+      unstable_q     <= '0;
+      timing_q       <= 1'b0;
+    end else begin
+      if (state_q == StPresent && state_d == StLoaded) key_q <= kwp_pt[127:0];
+      else if (state_d != StLoaded) key_q <= '0;
+      if (wipe_now) wipe_q <= 3'd4;
+      else if (wipe_q != '0) wipe_q <= wipe_q - 3'd1;
+      if (accept_start) begin
+        timing_q <= 1'b1;
+        cycles_q <= 32'd1;
+      end else if (timing_q) begin
+        cycles_q <= cycles_q + 32'd1;
+        if (state_d == StStarted || state_d == StZeroIdle || state_d == StZeroFailed ||
+            state_d == StZeroLocked) begin
+          timing_q       <= 1'b0;
+          start_cycles_q <= cycles_q + 32'd1;
+        end
+      end
+      if (state_q == StPufWait && puf_done_i) unstable_q <= puf_unstable_i;
+    end
+  end
+
+  assign busy_o           = !parked;
+  assign err_o            = err_q;
+  assign wipe_o           = wipe_q != '0 || state_q == StZeroLocked || state_q == StLocked;
+  assign key_valid_o      = state_q == StLoaded;
+  assign key_o            = key_valid_o ? key_q : '0;
+  assign manifest_valid_o = state_q == StLoaded;
+  assign manifest_o       = manifest_q;
+  assign start_cycles_o   = start_cycles_q;
+  assign unstable_o       = unstable_q;
+  assign min_version_o    = fuse_min_version_i;
+  assign lc_state_o       = fuse_lc_state_i;
+
+  always_comb begin
+    unique case (state_q)
+      StIdle:    state_o = KeyStateIdle;
+      StStarted: state_o = KeyStateStarted;
+      StLoaded:  state_o = KeyStateKeyLoaded;
+      StFailed:  state_o = KeyStateFailed;
+      StLocked:  state_o = KeyStateLocked;
+      default:   state_o = KeyStateBusy;
+    endcase
+  end
+
+`ifdef VERILATOR
+  // verilator lint_off SYNCASYNCNET
+  assert property (@(posedge clk_i) disable iff (!rst_ni) !key_valid_o |-> key_o == '0)
+    else $error("%m: a key without key_valid_o");
+  assert property (@(posedge clk_i) disable iff (!rst_ni) wipe_o |-> !key_valid_o)
+    else $error("%m: a key is presented during a wipe");
+  // verilator lint_on SYNCASYNCNET
+`endif
+endmodule

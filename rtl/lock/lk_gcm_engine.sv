@@ -1,0 +1,343 @@
+// AES-128-GCM decryption and authentication of fixed-form messages, one 512-bit beat a cycle.
+//
+// lk_gcm wraps this with the constants of a page. What makes a message form is three inputs that
+// stay constant while a key is in use:
+//   cfg_beats_i  beats in a message (>= 1)
+//   cfg_ctr_i    counter of the first block of a message (2 when the first block is ciphertext)
+//   cfg_len_i    GCM's length block, in memory byte order
+// Zero blocks in front do not change GHASH, so a shorter message, and one with associated data, is
+// run by aligning its blocks to the end of its beats and starting the counter that much lower. The
+// published vectors are run that way.
+//
+// Order of events: a header (IV, tag) first passes the iterative AES, which yields E(J0). Tag,
+// E(J0) and LEN*H add up to the value that GHASH over the ciphertext must reach; it waits, with the
+// IV, in a queue of two. Beats are accepted once their header is through. Each beat enters the four
+// counter-mode lanes and GHASH at once. Latencies are constants in lk_gcm_pkg: plaintext PtLatency
+// cycles after the beat, the verdict one cycle after the last plaintext beat. A header takes 12
+// cycles, so messages of 20 beats or more run without a gap if headers come early enough.
+//
+// Keys: a rising key_valid_i or key_load_i takes key_i and drops every message under way;
+// key_ready_o comes 79 cycles later. wipe_i or a falling key_valid_i zeroises all key-dependent
+// state at the next clock edge: round keys, H and its powers, LEN*H, expected hashes, cipher and
+// multiplier pipelines, plaintext register. Afterwards nothing is accepted until a key is loaded
+// again. Reset does the same at the first clock edge after it.
+// Byte order: byte b of every bus is bits [8*b+7:8*b].
+module lk_gcm_engine (
+  input  logic         clk_i,
+  input  logic         rst_ni,
+  input  logic [15:0]  cfg_beats_i,
+  input  logic [31:0]  cfg_ctr_i,
+  input  logic [127:0] cfg_len_i,
+  input  logic         key_valid_i,
+  input  logic [127:0] key_i,
+  input  logic         key_load_i,
+  input  logic         wipe_i,
+  output logic         key_ready_o,
+  input  logic         hdr_valid_i,
+  output logic         hdr_ready_o,
+  input  logic [95:0]  hdr_iv_i,
+  input  logic [127:0] hdr_tag_i,
+  input  logic         ct_valid_i,
+  output logic         ct_ready_o,
+  input  logic [511:0] ct_data_i,
+  output logic         pt_valid_o,
+  output logic [511:0] pt_data_o,
+  output logic         pt_last_o,
+  output logic         verdict_valid_o,
+  output logic         verdict_ok_o
+);
+  localparam int unsigned CmpLatency = 7;  // last beat to compared hash
+  localparam int unsigned OkStages   = lk_gcm_pkg::VerdictLatency - CmpLatency;
+
+  // ---- key state machine ------------------------------------------------------------------------
+  // Hamming distance 3 between the codes; anything else is a fault and ends in StTrap.
+  typedef enum logic [6:0] {
+    StReset  = 7'b0000000,
+    StNoKey  = 7'b0000111,
+    StExpand = 7'b0011001,
+    StHash   = 7'b0101010,
+    StWaitH  = 7'b1001011,
+    StPowers = 7'b0110100,
+    StReady  = 7'b1010010,
+    StTrap   = 7'b1101100
+  } state_e;
+
+  (* fsm_encoding = "none" *) state_e state_q;
+  state_e state_d;
+  logic   key_valid_q, key_start, clear;
+  logic   keys_valid, aes_req, aes_ready, aes_rsp, powers_valid, gh_start;
+  logic [127:0] aes_block, aes_out;
+
+  assign key_start = key_valid_i && (!key_valid_q || key_load_i) && !wipe_i && state_q != StReset
+                     && state_q != StTrap;
+
+  always_comb begin
+    state_d  = state_q;
+    clear    = 1'b0;
+    gh_start = 1'b0;
+    unique case (state_q)
+      StReset: begin
+        clear   = 1'b1;
+        state_d = StNoKey;
+      end
+      StNoKey: ;
+      StExpand: if (keys_valid) state_d = StHash;
+      StHash: if (aes_ready) state_d = StWaitH;
+      StWaitH: begin
+        if (aes_rsp) begin
+          gh_start = 1'b1;
+          state_d  = StPowers;
+        end
+      end
+      StPowers: if (powers_valid) state_d = StReady;
+      StReady: ;
+      default: begin  // SEC_CM: FSM.SPARSE
+        clear   = 1'b1;
+        state_d = StTrap;
+      end
+    endcase
+    if (state_q != StReset && state_d != StTrap) begin
+      if (key_start) begin
+        clear   = 1'b1;
+        state_d = StExpand;
+      end else if (wipe_i || (!key_valid_i && state_q != StNoKey)) begin
+        clear   = 1'b1;  // SEC_CM: KEY.ZEROISE
+        state_d = StNoKey;
+      end
+    end
+  end
+
+  always_ff @(posedge clk_i or negedge rst_ni) begin
+    if (!rst_ni) begin
+      state_q     <= StReset;
+      key_valid_q <= 1'b0;
+    end else begin
+      state_q <= state_d;
+      // in StReset no start is possible, so a key that is there already counts as rising afterwards
+      key_valid_q <= key_valid_i && (state_q != StReset);
+    end
+  end
+
+  assign key_ready_o = (state_q == StReady);
+
+  // ---- headers ----------------------------------------------------------------------------------
+  logic [1:0][95:0]  iv_q;
+  logic [1:0][127:0] exp_q;   // what GHASH of the ciphertext must be
+  logic [1:0]        iv_level_q, exp_level_q;
+  logic              iv_wr_q, iv_rd_q, exp_rd_q;
+  logic              pend_q;
+  logic [95:0]       pend_iv_q;
+  logic [127:0]      pend_tag_q, len_h, hash;
+  logic              hdr_take, hdr_done, iv_pop, exp_pop, hash_valid;
+
+  assign hdr_ready_o = (state_q == StReady) && aes_ready && !pend_q && exp_level_q != 2'd2;
+  assign hdr_take    = hdr_valid_i && hdr_ready_o;
+  assign hdr_done    = pend_q && aes_rsp;
+  assign aes_req     = hdr_take || (state_q == StHash);
+  assign aes_block   = hdr_take ? {32'h01000000, hdr_iv_i} : 128'b0;
+
+  always_ff @(posedge clk_i or negedge rst_ni) begin
+    if (!rst_ni) begin
+      {pend_q, iv_wr_q, iv_rd_q, exp_rd_q} <= '0;
+      iv_level_q  <= '0;
+      exp_level_q <= '0;
+      pend_iv_q   <= '0;
+      pend_tag_q  <= '0;
+      iv_q        <= '0;
+      exp_q       <= '0;
+    end else if (clear) begin
+      {pend_q, iv_wr_q, iv_rd_q, exp_rd_q} <= '0;
+      iv_level_q  <= '0;
+      exp_level_q <= '0;
+      pend_iv_q   <= '0;
+      pend_tag_q  <= '0;
+      iv_q        <= '0;
+      exp_q       <= '0;  // SEC_CM: KEY.ZEROISE (with the ciphertext it would give H away)
+    end else begin
+      if (hdr_take) begin
+        pend_q     <= 1'b1;
+        pend_iv_q  <= hdr_iv_i;
+        pend_tag_q <= hdr_tag_i;
+      end
+      if (hdr_done) begin
+        pend_q         <= 1'b0;
+        iv_q[iv_wr_q]  <= pend_iv_q;
+        exp_q[iv_wr_q] <= pend_tag_q ^ aes_out ^ len_h;
+        iv_wr_q        <= !iv_wr_q;
+      end
+      if (iv_pop) iv_rd_q <= !iv_rd_q;
+      if (exp_pop) exp_rd_q <= !exp_rd_q;
+      iv_level_q  <= iv_level_q + {1'b0, hdr_done} - {1'b0, iv_pop};
+      exp_level_q <= exp_level_q + {1'b0, hdr_done} - {1'b0, exp_pop};
+    end
+  end
+
+  // ---- beats ------------------------------------------------------------------------------------
+  logic        take, first_q, last_beat;
+  logic [15:0] left_q;  // beats left in the message when first_q is low
+  logic [15:0] left;
+  logic [31:0] ctr_q, ctr;
+
+  assign ct_ready_o = (state_q == StReady) && iv_level_q != 2'd0;
+  assign take       = ct_valid_i && ct_ready_o;
+  assign left       = first_q ? cfg_beats_i : left_q;
+  assign ctr        = first_q ? cfg_ctr_i : ctr_q;
+  assign last_beat  = (left == 16'd1);
+  assign iv_pop     = take && last_beat;
+
+  always_ff @(posedge clk_i or negedge rst_ni) begin
+    if (!rst_ni) begin
+      first_q <= 1'b1;
+      left_q  <= '0;
+      ctr_q   <= '0;
+    end else if (clear) begin
+      first_q <= 1'b1;
+      left_q  <= '0;
+      ctr_q   <= '0;
+    end else if (take) begin
+      first_q <= last_beat;
+      left_q  <= left - 16'd1;
+      ctr_q   <= ctr + 32'(lk_gcm_pkg::Lanes);
+    end
+  end
+
+  // ---- ciphers ----------------------------------------------------------------------------------
+  logic [lk_gcm_pkg::AesRounds:0][127:0] round_keys;
+  logic         ks_valid;
+  logic [511:0] ks;
+
+  lk_aes_iter u_iter (
+    .clk_i        (clk_i),
+    .rst_ni       (rst_ni),
+    .wipe_i       (clear),
+    .key_load_i   (key_start),
+    .key_i        (key_i),
+    .keys_valid_o (keys_valid),
+    .round_keys_o (round_keys),
+    .req_valid_i  (aes_req),
+    .req_ready_o  (aes_ready),
+    .req_data_i   (aes_block),
+    .rsp_valid_o  (aes_rsp),
+    .rsp_data_o   (aes_out)
+  );
+
+  lk_aes_ctr u_ctr (
+    .clk_i        (clk_i),
+    .rst_ni       (rst_ni),
+    .wipe_i       (clear),
+    .round_keys_i (round_keys),
+    .valid_i      (take),
+    .iv_i         (iv_q[iv_rd_q]),
+    .ctr_i        (ctr),
+    .valid_o      (ks_valid),
+    .ks_o         (ks)
+  );
+
+  lk_ghash u_ghash (
+    .clk_i          (clk_i),
+    .rst_ni         (rst_ni),
+    .wipe_i         (clear),
+    .key_start_i    (gh_start),
+    .h_i            (aes_out),
+    .len_block_i    (cfg_len_i),
+    .powers_valid_o (powers_valid),
+    .len_h_o        (len_h),
+    .valid_i        (take),
+    .data_i         (ct_data_i),
+    .left_i         (left),
+    .start_i        (first_q),
+    .hash_valid_o   (hash_valid),
+    .hash_o         (hash)
+  );
+
+  // ---- plaintext --------------------------------------------------------------------------------
+  // Ciphertext waits in a small LUT RAM while its keystream is computed. It is public: no wipe.
+  logic [511:0] ct_mem [16];
+  logic [3:0]   ct_wr_q, ct_rd_q;
+  logic [lk_gcm_pkg::AesRounds:0] last_q;
+
+  always_ff @(posedge clk_i) begin
+    if (take) ct_mem[ct_wr_q] <= ct_data_i;
+  end
+
+  always_ff @(posedge clk_i or negedge rst_ni) begin
+    if (!rst_ni) begin
+      ct_wr_q    <= '0;
+      ct_rd_q    <= '0;
+      last_q     <= '0;
+      pt_valid_o <= 1'b0;
+      pt_last_o  <= 1'b0;
+      pt_data_o  <= '0;
+    end else if (clear) begin
+      ct_wr_q    <= '0;
+      ct_rd_q    <= '0;
+      last_q     <= '0;
+      pt_valid_o <= 1'b0;
+      pt_last_o  <= 1'b0;
+      pt_data_o  <= '0;  // SEC_CM: KEY.ZEROISE
+    end else begin
+      if (take) ct_wr_q <= ct_wr_q + 4'd1;
+      last_q     <= {last_q[lk_gcm_pkg::AesRounds-1:0], take && last_beat};
+      pt_valid_o <= ks_valid;
+      pt_last_o  <= last_q[lk_gcm_pkg::AesRounds];
+      if (ks_valid) begin
+        pt_data_o <= ct_mem[ct_rd_q] ^ ks;
+        ct_rd_q   <= ct_rd_q + 4'd1;
+      end
+    end
+  end
+
+  // ---- verdict ----------------------------------------------------------------------------------
+  // Two comparators on separate registers, one in true and one in complement form, and two result
+  // pipelines joined at the output: a single stuck or flipped bit can only turn a pass into a fail.
+  // All 128 bits are compared at once, so the time tells nothing about where tags differ.
+  (* keep = "true" *) logic [127:0] diff_a_q;
+  (* keep = "true" *) logic [127:0] diff_b_q;
+  (* keep = "true" *) logic [OkStages:0] ok_a_q;
+  (* keep = "true" *) logic [OkStages:0] ok_b_q;
+  logic diff_valid_q;
+  logic [OkStages:0] ok_valid_q;
+
+  assign exp_pop = hash_valid;
+
+  always_ff @(posedge clk_i or negedge rst_ni) begin
+    if (!rst_ni) begin
+      diff_valid_q <= 1'b0;
+      diff_a_q     <= '1;
+      diff_b_q     <= '0;
+      ok_valid_q   <= '0;
+      ok_a_q       <= '0;
+      ok_b_q       <= '0;
+    end else if (clear) begin
+      diff_valid_q <= 1'b0;
+      diff_a_q     <= '1;  // SEC_CM: KEY.ZEROISE
+      diff_b_q     <= '0;
+      ok_valid_q   <= '0;
+      ok_a_q       <= '0;
+      ok_b_q       <= '0;
+    end else begin
+      diff_valid_q <= hash_valid;
+      if (hash_valid) begin
+        diff_a_q <= hash ^ exp_q[exp_rd_q];
+        diff_b_q <= ~hash ^ exp_q[exp_rd_q];
+      end
+      ok_valid_q <= {ok_valid_q[OkStages-1:0], diff_valid_q};
+      // SEC_CM: TAG.CMP_DUP
+      ok_a_q     <= {ok_a_q[OkStages-1:0], diff_valid_q && (diff_a_q == '0)};
+      ok_b_q     <= {ok_b_q[OkStages-1:0], diff_valid_q && (&diff_b_q)};
+    end
+  end
+
+  assign verdict_valid_o = ok_valid_q[OkStages];
+  assign verdict_ok_o    = ok_a_q[OkStages] && ok_b_q[OkStages];
+
+`ifdef VERILATOR
+  always_ff @(posedge clk_i) begin
+    if (state_q != StReset && !clear) begin
+      assert (!hash_valid || exp_level_q != 2'd0) else $error("%m: hash without a header");
+      assert (!(hdr_done && exp_level_q == 2'd2)) else $error("%m: header queue overflows");
+      assert (cfg_beats_i != 16'd0) else $error("%m: a message has at least one beat");
+    end
+  end
+`endif
+endmodule

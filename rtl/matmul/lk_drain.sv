@@ -1,0 +1,203 @@
+// Drains a finished accumulator bank: for row in rows, for group in groups, 16 accumulators through
+// the post unit to the result port.
+//
+// Commands wait in a queue of two (one per bank). The head starts when outstanding_i[bank] is low,
+// i.e. when the last row of every accepted sweep of the bank has been written. pending_o[bank] is high
+// from the command's acceptance until the last word has been read; the bank may be swept again then.
+// Group g of a row is its channels 16g..16g+15, whose parameters are those of channel dr_chan + 16g;
+// dr_chan is a multiple of 64. A read is only started if its result has a place in the output FIFO,
+// so y_ready_i may stall at any time and for as long as it likes.
+module lk_drain #(
+  parameter int unsigned ArrayN = 16,
+  localparam int unsigned NiW = $clog2(64 / ArrayN),
+  localparam int unsigned Aw = $clog2(lk_pkg::AccRows) + NiW
+) (
+  input  logic                 clk_i,
+  input  logic                 rst_ni,
+  input  logic                 clear_i,
+  input  logic                 wipe_i,
+  input  logic [1:0]           outstanding_i,
+  output logic [1:0]           pending_o,
+  input  logic                 dr_valid_i,
+  output logic                 dr_ready_o,
+  input  logic                 dr_bank_i,
+  input  logic [9:0]           dr_rows_i,
+  input  logic [11:0]          dr_chan_i,
+  input  logic [2:0]           dr_groups_i,
+  input  logic [7:0]           dr_zero_i,
+  input  logic [7:0]           dr_lo_i,
+  input  logic [7:0]           dr_hi_i,
+  // accumulator read port, word two cycles later
+  output logic                 re_o,
+  output logic                 bank_o,
+  output logic [Aw-1:0]        addr_o,
+  input  logic [32*ArrayN-1:0] word_i,
+  // parameter read port, two cycles
+  output logic [7:0]           prm_addr_o,
+  input  logic [16*62-1:0]     prm_i,
+  output logic                 y_valid_o,
+  input  logic                 y_ready_i,
+  output logic [127:0]         y_data_o,
+  output logic [9:0]           y_row_o,
+  output logic [1:0]           y_group_o,
+  output logic                 y_last_o
+);
+  localparam int unsigned Slots = 32;  // more than the 14 cycles from read to FIFO, so it streams
+
+  typedef struct packed {
+    logic        bank;
+    logic [9:0]  rows;
+    logic [11:0] chan;
+    logic [2:0]  groups;
+    logic [7:0]  zero, lo, hi;
+  } cmd_t;
+
+  typedef struct packed {
+    logic [8:0] row;
+    logic [1:0] group;
+    logic       last;
+  } tag_t;
+
+  // ---- commands ----------------------------------------------------------------------------------
+  cmd_t       cmd;
+  logic       cmd_valid, cmd_done;
+  lk_fifo #(.Width($bits(cmd_t)), .Depth(2)) u_cmd (
+    .clk_i, .rst_ni, .clear_i,
+    .valid_i (dr_valid_i),
+    .ready_o (dr_ready_o),
+    .data_i  ({dr_bank_i, dr_rows_i, dr_chan_i, dr_groups_i, dr_zero_i, dr_lo_i, dr_hi_i}),
+    .valid_o (cmd_valid),
+    .ready_i (cmd_done),
+    .data_o  (cmd),
+    .level_o ()
+  );
+
+  logic [1:0] count_q [2];
+  for (genvar b = 0; b < 2; b++) begin : gen_pending
+    logic inc, dec;
+    assign inc = dr_valid_i && dr_ready_o && dr_bank_i == 1'(b);
+    assign dec = cmd_done && cmd.bank == 1'(b);
+    always_ff @(posedge clk_i or negedge rst_ni) begin
+      if (!rst_ni) count_q[b] <= '0;
+      else if (clear_i) count_q[b] <= '0;
+      else count_q[b] <= count_q[b] + 2'(inc) - 2'(dec);
+    end
+    assign pending_o[b] = count_q[b] != '0;
+  end
+
+  // ---- reads -------------------------------------------------------------------------------------
+  logic [8:0]               row_q;
+  logic [1:0]               group_q;
+  logic [$clog2(Slots):0]   used_q;   // reads whose result has not left the FIFO yet
+  logic                     issue, pop, last_group, last_row;
+
+  assign issue      = cmd_valid && !outstanding_i[cmd.bank] && !clear_i &&
+                      used_q != ($clog2(Slots) + 1)'(Slots);
+  assign last_group = 3'(group_q) + 3'd1 == cmd.groups;
+  assign last_row   = 10'(row_q) + 10'd1 == cmd.rows;
+  assign cmd_done   = issue && last_group && last_row;
+  assign re_o       = issue;
+  assign bank_o     = cmd.bank;
+  assign prm_addr_o = cmd.chan[11:4] + 8'(group_q);
+
+  if (ArrayN == 64) begin : gen_addr64
+    assign addr_o = row_q;
+  end else begin : gen_addr
+    assign addr_o = {row_q, group_q[1-:NiW]};
+  end
+
+  always_ff @(posedge clk_i or negedge rst_ni) begin
+    if (!rst_ni) begin
+      row_q   <= '0;
+      group_q <= '0;
+      used_q  <= '0;
+    end else if (clear_i) begin
+      row_q   <= '0;
+      group_q <= '0;
+      used_q  <= '0;
+    end else begin
+      used_q <= used_q + ($bits(used_q))'(issue) - ($bits(used_q))'(pop);
+      if (issue) begin
+        group_q <= last_group ? '0 : group_q + 1'b1;
+        if (last_group) row_q <= last_row ? '0 : row_q + 1'b1;
+      end
+    end
+  end
+
+  // ---- two cycles of RAM -------------------------------------------------------------------------
+  logic        v1_q, v2_q;
+  tag_t        tag1_q, tag2_q;
+  logic [23:0] cfg1_q, cfg2_q;
+  always_ff @(posedge clk_i or negedge rst_ni) begin
+    if (!rst_ni) {v1_q, v2_q} <= '0;
+    else {v1_q, v2_q} <= {issue, v1_q && !clear_i};
+  end
+  always_ff @(posedge clk_i) begin
+    if (issue) begin
+      tag1_q <= '{row_q, group_q, last_group && last_row};
+      cfg1_q <= {cmd.zero, cmd.lo, cmd.hi};
+    end
+    if (v1_q) begin
+      tag2_q <= tag1_q;
+      cfg2_q <= cfg1_q;
+    end
+  end
+
+  logic [511:0] acc;
+  if (ArrayN == 16) begin : gen_acc16
+    assign acc = word_i;
+  end else begin : gen_acc
+    localparam int unsigned SelW = $clog2(ArrayN / 16);
+    assign acc = word_i[512*32'(tag2_q.group[SelW-1:0])+:512];
+  end
+
+  // ---- post unit and output FIFO -----------------------------------------------------------------
+  logic         rq_valid;
+  logic [127:0] rq_y;
+  tag_t         rq_tag, y_tag;
+  lk_requant #(.TagW($bits(tag_t))) u_requant (
+    .clk_i, .rst_ni, .clear_i, .wipe_i,
+    .valid_i (v2_q),
+    .acc_i   (acc),
+    .prm_i   (prm_i),
+    .zero_i  (cfg2_q[23:16]),
+    .lo_i    (cfg2_q[15:8]),
+    .hi_i    (cfg2_q[7:0]),
+    .tag_i   (tag2_q),
+    .valid_o (rq_valid),
+    .y_o     (rq_y),
+    .tag_o   (rq_tag)
+  );
+
+  logic fifo_valid, fifo_ready;
+  // While wiping, zeros run through the FIFO and overwrite every slot.
+  lk_fifo #(.Width(128 + $bits(tag_t)), .Depth(Slots)) u_out (
+    .clk_i, .rst_ni,
+    .clear_i (clear_i && !wipe_i),
+    .valid_i (rq_valid || wipe_i),  // SEC_CM: RESULTS.WIPE
+    .ready_o (fifo_ready),
+    .data_i  (wipe_i ? '0 : {rq_tag, rq_y}),
+    .valid_o (fifo_valid),
+    .ready_i (y_ready_i || wipe_i),
+    .data_o  ({y_tag, y_data_o}),
+    .level_o ()
+  );
+  assign y_valid_o = fifo_valid && !clear_i;
+  assign pop       = y_valid_o && y_ready_i;
+  assign y_row_o   = 10'(y_tag.row);
+  assign y_group_o = y_tag.group;
+  assign y_last_o  = y_tag.last;
+
+`ifdef VERILATOR
+  always_ff @(posedge clk_i) begin
+    assert (!rst_ni || !rq_valid || wipe_i || clear_i || fifo_ready)
+    else $error("%m: the output FIFO overflows");
+    if (rst_ni && dr_valid_i && dr_ready_o && !clear_i) begin
+      assert (dr_rows_i >= 10'd1 && 32'(dr_rows_i) <= lk_pkg::AccRows && dr_groups_i >= 3'd1 &&
+              dr_groups_i <= 3'd4 && dr_chan_i[5:0] == '0)
+      else $error("%m: illegal drain: %0d rows, %0d groups, channel %0d", dr_rows_i, dr_groups_i,
+                  dr_chan_i);
+    end
+  end
+`endif
+endmodule

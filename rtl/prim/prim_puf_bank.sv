@@ -1,0 +1,48 @@
+// A bank of arbiter-PUF chains that race together: in each, two edges run through 64 stages and an
+// arbiter tells which came first.
+//
+// launch_i (one pulse, only when no race is under way) starts a race in every chain under the
+// common challenge_i; done_o pulses exactly EvalCycles cycles after it, whatever the answers, and
+// response_o (one bit per chain) is valid from there until the next launch. challenge_i and
+// offset_i must hold from launch_i to done_o. Bit i of the challenge crosses (1) or passes (0) the
+// edges in stage i, stage 0 first. offset_i is a number of programmable-delay-line steps that
+// favour the answer 1, -128..127 (-128 acts as -127 on the fabric). A race includes the time in
+// which both paths fall back, so the next may follow at once.
+//
+// Simulation uses prim_generic_puf_bank (the modelled die behind DPI); synthesis, or
+// LATCHKEY_TARGET_XILINX, uses prim_xilinx_puf_bank, which is prim_xilinx_puf_chain many times. The
+// primitive is the bank and not the chain because 96 modules slow every simulated cycle of a chip,
+// racing or not.
+module prim_puf_bank #(
+  parameter int unsigned NumChains  = 96,
+  parameter int unsigned EvalCycles = 32
+) (
+  input  logic                 clk_i,
+  input  logic                 rst_ni,
+  input  logic                 launch_i,
+  input  logic [63:0]          challenge_i,
+  input  logic signed [7:0]    offset_i,
+  output logic [NumChains-1:0] response_o,
+  output logic                 done_o
+);
+`ifdef SYNTHESIS
+  `define LK_PUF_BANK_IMPL prim_xilinx_puf_bank
+`elsif LATCHKEY_TARGET_XILINX
+  `define LK_PUF_BANK_IMPL prim_xilinx_puf_bank
+`else
+  `define LK_PUF_BANK_IMPL prim_generic_puf_bank
+`endif
+  `LK_PUF_BANK_IMPL #(
+    .NumChains (NumChains),
+    .EvalCycles(EvalCycles)
+  ) u_impl (
+    .clk_i,
+    .rst_ni,
+    .launch_i,
+    .challenge_i,
+    .offset_i,
+    .response_o,
+    .done_o
+  );
+`undef LK_PUF_BANK_IMPL
+endmodule

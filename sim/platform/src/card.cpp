@@ -1,0 +1,307 @@
+#include "latchkey/sim/card.h"
+
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <random>
+#include <stdexcept>
+#include <system_error>
+
+namespace latchkey::sim {
+namespace {
+
+std::string errno_text() { return std::system_category().message(errno); }
+
+// Writes a whole file so that a reader, or a crash, sees the old content or the new one.
+void write_file(const std::filesystem::path& path, const std::string& text) {
+  const std::string temporary = path.string() + ".new";
+  const int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  if (fd < 0) throw std::runtime_error("cannot write " + temporary + ": " + errno_text());
+  std::size_t done = 0;
+  while (done < text.size()) {
+    const ssize_t n = ::write(fd, text.data() + done, text.size() - done);
+    if (n < 0) {
+      const std::string why = errno_text();
+      ::close(fd);
+      throw std::runtime_error("cannot write " + temporary + ": " + why);
+    }
+    done += static_cast<std::size_t>(n);
+  }
+  const bool ok = ::fsync(fd) == 0;
+  ::close(fd);
+  if (!ok || std::rename(temporary.c_str(), path.c_str()) != 0) {
+    throw std::runtime_error("cannot write " + path.string() + ": " + errno_text());
+  }
+}
+
+}  // namespace
+
+// ---- CardState ------------------------------------------------------------------------------------
+
+CardState::CardState(const std::filesystem::path& root, const CardConfig& config)
+    : folder_(root / ("sim-" + std::to_string(config.seed))) {
+  std::error_code error;
+  std::filesystem::create_directories(folder_, error);
+  if (error) {
+    throw std::runtime_error("cannot make the state folder " + folder_.string() + ": " +
+                             error.message() + "; set LATCHKEY_STATE_DIR");
+  }
+  const std::string lock = folder_ / "lock";
+  lock_fd_ = ::open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+  if (lock_fd_ < 0) throw std::runtime_error("cannot open " + lock + ": " + errno_text());
+  if (::flock(lock_fd_, LOCK_EX | LOCK_NB) != 0) {
+    const bool held = errno == EWOULDBLOCK;
+    const std::string why = errno_text();
+    ::close(lock_fd_);
+    lock_fd_ = -1;
+    throw std::runtime_error(held ? "card in use: " + config.name() +
+                                        " is open in another process (" + folder_.string() + ")"
+                                  : "cannot lock " + lock + ": " + why);
+  }
+  const std::filesystem::path file = folder_ / "fuses.json";
+  if (!std::filesystem::exists(file)) return;  // a new die
+  try {
+    std::ifstream stream(file);
+    const auto json = nlohmann::json::parse(stream);
+    if (json.at("format") != 1) throw std::runtime_error("format is not 1");
+    fuses_.life_cycle = json.at("life_cycle").get<std::uint16_t>();
+    fuses_.enrolled = json.at("enrolled").get<bool>();
+    fuses_.min_version = json.at("min_version").get<std::uint32_t>();
+  } catch (const std::exception& e) {
+    ::close(lock_fd_);
+    lock_fd_ = -1;
+    throw std::runtime_error("the fuses of " + config.name() + " in " + file.string() +
+                             " cannot be read: " + e.what());
+  }
+}
+
+CardState::~CardState() {
+  if (lock_fd_ >= 0) ::close(lock_fd_);
+}
+
+void CardState::store(const FuseState& fuses) {
+  fuses_ = fuses;
+  nlohmann::ordered_json json;
+  json["format"] = 1;
+  json["life_cycle"] = fuses.life_cycle;
+  json["enrolled"] = fuses.enrolled;
+  json["min_version"] = fuses.min_version;
+  write_file(folder_ / "fuses.json", json.dump(2) + "\n");
+}
+
+// ---- Image ----------------------------------------------------------------------------------------
+
+Image::Image(const void* data, std::size_t bytes, const std::string& name) {
+  const int fd = memfd_create(name.c_str(), MFD_CLOEXEC);
+  if (fd < 0) throw std::runtime_error("cannot make room for the image: " + errno_text());
+  const auto* at = static_cast<const char*>(data);
+  for (std::size_t left = bytes; left != 0;) {
+    const ssize_t n = ::write(fd, at, left);
+    if (n <= 0) {
+      ::close(fd);
+      throw std::runtime_error("cannot make room for the image: " + errno_text());
+    }
+    at += n;
+    left -= static_cast<std::size_t>(n);
+  }
+  const std::string path = "/proc/self/fd/" + std::to_string(fd);
+  library_ = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+  const char* error = library_ == nullptr ? dlerror() : nullptr;
+  const std::string why = error == nullptr ? "" : error;
+  ::close(fd);
+  if (library_ == nullptr) {
+    throw std::runtime_error("the image's simulation model cannot be loaded: " + why);
+  }
+  const auto function = reinterpret_cast<lk_image_fn>(dlsym(library_, "latchkey_image"));
+  table_ = function == nullptr ? nullptr : function();
+  if (table_ == nullptr || table_->abi != LATCHKEY_MODEL_ABI) {
+    const std::string version = table_ == nullptr ? "none" : std::to_string(table_->abi);
+    dlclose(library_);
+    throw std::runtime_error("the image's simulation model has interface version " + version +
+                             ", this card wants " + std::to_string(LATCHKEY_MODEL_ABI) +
+                             "; build image and driver from the same version");
+  }
+}
+
+// The library stays mapped: a kernel function may still be on the stack of a simulation thread, and
+// images are few.
+Image::~Image() = default;
+
+const lk_rtl_kernel* Image::find_rtl(const std::string& kernel) const {
+  for (std::uint32_t i = 0; i < table_->num_rtl; ++i) {
+    if (kernel == table_->rtl[i]->name) return table_->rtl[i];
+  }
+  return nullptr;
+}
+
+const lk_hls_kernel* Image::find_hls(const std::string& kernel) const {
+  for (std::uint32_t i = 0; i < table_->num_hls; ++i) {
+    if (kernel == table_->hls[i]->name) return table_->hls[i];
+  }
+  return nullptr;
+}
+
+// ---- Card -----------------------------------------------------------------------------------------
+
+Card::Card(const sc_core::sc_module_name& name, const CardConfig& config)
+    : sc_module(name), config_(config), memory_model_("memory", memory_, config.memory) {
+  for (std::size_t i = 0; i < rtl_slots; ++i) {
+    rtl_.push_back(std::make_unique<RtlUnit>(("rtl_" + std::to_string(i)).c_str(), *this));
+    rtl_.back()->socket.bind(memory_model_.socket);
+  }
+  for (std::size_t i = 0; i < hls_slots; ++i) {
+    hls_.push_back(std::make_unique<HlsUnit>(("hls_" + std::to_string(i)).c_str(), *this));
+    hls_.back()->socket.bind(memory_model_.socket);
+  }
+}
+
+Card::~Card() = default;
+
+void Card::power_on(const std::filesystem::path& state_root) {
+  if (state_) return;
+  auto state = std::make_unique<CardState>(state_root, config_);
+  SiliconConfig die;
+  die.die_seed = config_.seed;
+  die.lot_seed = config_.lot_seed;
+  die.corner_drift = config_.corner_drift;
+  const std::uint64_t nonce = config_.nonce ? *config_.nonce : [] {
+    std::random_device random;
+    return std::uint64_t{random()} << 32 | random();
+  }();
+  auto silicon = std::make_unique<Silicon>(die, nonce);
+  silicon->set_environment(config_.environment);
+  fuses_.on_change(nullptr);
+  fuses_.load(state->fuses());
+  fuses_.on_change([this](const FuseState& fuses) {
+    try {
+      state_->store(fuses);
+    } catch (const std::exception& e) {
+      fail(e.what(), RunEnd::failed);
+    }
+  });
+  silicon_ops_ = make_ops(*silicon, fuses_);
+  silicon_ = std::move(silicon);
+  state_ = std::move(state);
+}
+
+void Card::power_off() {
+  if (!state_) return;
+  unload();
+  silicon_.reset();
+  fuses_.on_change(nullptr);
+  state_.reset();
+}
+
+void Card::load(std::unique_ptr<Image> image, const std::vector<std::string>& units) {
+  struct Placed {
+    const lk_rtl_kernel* rtl;
+    const lk_hls_kernel* hls;
+  };
+  std::vector<Placed> placed;
+  std::size_t rtl_used = 0, hls_used = 0;
+  for (const std::string& unit : units) {
+    const std::string kernel = unit.substr(0, unit.find(':'));
+    Placed p{image->find_rtl(kernel), image->find_hls(kernel)};
+    if (p.rtl == nullptr && p.hls == nullptr) {
+      throw std::runtime_error("the image lists " + unit + " but has no model of " + kernel);
+    }
+    (p.rtl != nullptr ? rtl_used : hls_used) += 1;
+    placed.push_back(p);
+  }
+  if (rtl_used > rtl_slots || hls_used > hls_slots) {
+    throw std::runtime_error("the image has " + std::to_string(rtl_used) + " RTL and " +
+                             std::to_string(hls_used) + " HLS kernels; the simulated card holds " +
+                             std::to_string(rtl_slots) + " and " + std::to_string(hls_slots));
+  }
+  unload();
+  image_ = std::move(image);
+  input_fifo_.clear();
+  output_fifo_.clear();
+  // Streams: each end goes to the first unit that has the port.
+  bool input_source = false, input_sink = false, output_source = false, output_sink = false;
+  const auto claim = [](bool& taken, bool wanted) {
+    const bool got = wanted && !taken;
+    taken = taken || got;
+    return got;
+  };
+  const char* trace = std::getenv("LATCHKEY_SIM_TRACE");
+  std::size_t next_rtl = 0, next_hls = 0;
+  for (std::size_t i = 0; i < units.size(); ++i) {
+    if (const lk_rtl_kernel* k = placed[i].rtl; k != nullptr) {
+      RtlUnit& unit = *rtl_[next_rtl++];
+      std::string path;
+      if (trace != nullptr && *trace != '\0') {
+        std::string file = config_.name() + "-" + units[i] + ".fst";
+        for (char& c : file) c = c == ':' ? '-' : c;
+        path = std::filesystem::path(trace) / file;
+      }
+      unit.load(k, units[i], &silicon_ops_,
+                claim(input_sink, (k->ports & LK_PORT_AXIS_IN) != 0) ? &input_fifo_ : nullptr,
+                claim(output_source, (k->ports & LK_PORT_AXIS_OUT) != 0) ? &output_fifo_ : nullptr,
+                path);
+      units_.push_back(&unit);
+    } else {
+      const lk_hls_kernel* h = placed[i].hls;
+      HlsUnit& unit = *hls_[next_hls++];
+      unit.load(h, units[i],
+                claim(output_sink, (h->ports & LK_PORT_AXIS_IN) != 0) ? &output_fifo_ : nullptr,
+                claim(input_source, (h->ports & LK_PORT_AXIS_OUT) != 0) ? &input_fifo_ : nullptr);
+      units_.push_back(&unit);
+    }
+  }
+}
+
+void Card::unload() {
+  if (!units_.empty() && state_) write_statistics();
+  for (auto& unit : rtl_) unit->unload();
+  for (auto& unit : hls_) unit->unload();
+  units_.clear();
+  image_.reset();
+}
+
+void Card::fail(const std::string& reason, RunEnd end) {
+  std::fprintf(stderr, "latchkey: card %s: %s\n", config_.name().c_str(), reason.c_str());
+  for (ComputeUnit* unit : units_) unit->fail_all(end);
+}
+
+bool Card::has_runs() const {
+  for (const ComputeUnit* unit : units_) {
+    if (unit->has_runs()) return true;
+  }
+  return false;
+}
+
+void Card::wake_units() {
+  for (ComputeUnit* unit : units_) unit->wake();
+}
+
+void Card::write_statistics() const {
+  const MemoryStatistics& m = memory_model_.statistics();
+  nlohmann::ordered_json json;
+  json["clock_mhz"] = clock_mhz;
+  json["simulated_ns"] = sc_core::sc_time_stamp().value() / 1000;
+  json["read_bytes"] = m.read_bytes;
+  json["write_bytes"] = m.write_bytes;
+  json["read_bursts"] = m.read_bursts;
+  json["write_bursts"] = m.write_bursts;
+  const std::uint64_t bursts = m.read_bursts + m.write_bursts;
+  json["mean_latency_ns"] = bursts == 0 ? 0.0 : static_cast<double>(m.latency_ps) / 1000.0 /
+                                                    static_cast<double>(bursts);
+  for (const ComputeUnit* unit : units_) json["cycles"][unit->title()] = unit->cycles_run();
+  try {
+    write_file(state_->folder() / "statistics.json", json.dump(2) + "\n");
+  } catch (const std::exception&) {
+    // Statistics are a courtesy.
+  }
+}
+
+}  // namespace latchkey::sim

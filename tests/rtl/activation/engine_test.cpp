@@ -1,0 +1,581 @@
+// lk_engine against the golden model: random layers and sequences, stream stalls, illegal descriptors,
+// broken streams, abort and wipe, and the rates that the architecture promises.
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <cstdio>
+#include <functional>
+
+#include "VEngine16.h"
+#include "VEngine32.h"
+#include "VEngine64.h"
+#include "engine_sim.hpp"
+
+namespace latchkey::test {
+namespace {
+
+using sim16 = engine_sim<VEngine16, 16>;
+using sim32 = engine_sim<VEngine32, 32>;
+using sim64 = engine_sim<VEngine64, 64>;
+
+template <class Sim>
+void put_tensor(Sim& s, const layout& l, const tensor& t) {
+  const run_result r = s.put(l.base, l.stride, t.n, l.pack(t, s.rng));
+  ASSERT_FALSE(r.bad_desc);
+  ASSERT_FALSE(r.bad_input);
+}
+
+// Reads the tensor at l back and compares its real channels.
+template <class Sim>
+void expect_tensor(Sim& s, const layout& l, const tensor& want, const std::string& what) {
+  const std::vector<word> words = s.get(l.base, l.stride, want.n);
+  ASSERT_EQ(words.size(), static_cast<std::size_t>(want.n) * l.stride) << what;
+  for (std::size_t i = 0; i < words.size(); ++i) {
+    ASSERT_EQ(s.output_last[i], i + 1 == words.size()) << what;
+  }
+  const tensor got = l.unpack(words, want.n);
+  int wrong = 0;
+  std::string where;
+  for (std::size_t i = 0; i < want.v.size(); ++i) {
+    if (got.v[i] != want.v[i] && wrong++ == 0) {
+      const std::size_t px = i / want.c;
+      where = "image " + std::to_string(px / (want.h * want.w)) + " y " +
+              std::to_string(px / want.w % want.h) + " x " + std::to_string(px % want.w) +
+              " channel " + std::to_string(i % want.c) + ": got " + std::to_string(got.v[i]) +
+              ", want " + std::to_string(want.v[i]);
+    }
+  }
+  ASSERT_EQ(wrong, 0) << what << ": " << wrong << " of " << want.v.size() << " differ, first at "
+                      << where;
+}
+
+std::string name(const conv& k, const tensor& in) {
+  char b[200];
+  std::snprintf(b, sizeof b, "conv %dx%dx%dx%d -> %dx%dx%d kernel %dx%d stride %d,%d pad %d,%d", in.n,
+                in.h, in.w, in.c, k.out_h, k.out_w, k.cout, k.kh, k.kw, k.sy, k.sx, k.pt, k.pl);
+  return b;
+}
+
+// Runs one convolution whose input stands at in; checks the MAC count and that all pages went.
+template <class Sim>
+run_result run_conv(Sim& s, const conv& k, const layout& in, const layout& out, int batch) {
+  const int rows = batch * k.out_h * k.out_w;
+  s.load_pages(pages_of(k, in, rows, Sim::array_n, s.rng));
+  const run_result r = s.run(describe(k, in, out), batch);
+  EXPECT_FALSE(r.bad_desc);
+  EXPECT_EQ(s.beats_left(), 0u);
+  EXPECT_EQ(r.macs, static_cast<std::uint64_t>(rows) * k.kh * k.kw * k.c * k.cout);
+  return r;
+}
+
+template <class Sim>
+void check_conv(Sim& s, const conv& k, const tensor& in) {
+  const layout li = layout::of(in.h, in.w, in.c, pick(s.rng, 0, 3), pick(s.rng, 0, 2));
+  const layout lo = layout::of(k.out_h, k.out_w, k.cout,
+                               li.base + li.stride * in.n + pick(s.rng, 0, 3), pick(s.rng, 0, 2));
+  ASSERT_LE(lo.base + lo.stride * in.n, Sim::spad_words);
+  put_tensor(s, li, in);
+  run_conv(s, k, li, lo, in.n);
+  expect_tensor(s, lo, golden(k, in), name(k, in));
+}
+
+conv dense(int c, int cout, std::mt19937& rng) {
+  conv k;
+  k.c = c, k.cout = cout;
+  randomise(k, rng);
+  return k;
+}
+
+// A random convolution over a random input, at most max_macs of work.
+std::pair<conv, tensor> random_conv(std::mt19937& rng, double max_macs) {
+  static const int channels[] = {1, 3, 4, 8, 16, 20, 32, 33, 64, 100, 130};
+  for (;;) {
+    conv k;
+    k.kh = pick(rng, 1, 5), k.kw = pick(rng, 1, 5), k.sy = pick(rng, 1, 3), k.sx = pick(rng, 1, 3);
+    k.pt = pick(rng, 0, k.kh - 1), k.pl = pick(rng, 0, k.kw - 1);
+    k.c = channels[rng() % 11], k.cout = pick(rng, 1, 150);
+    const int n = pick(rng, 1, 5), h = pick(rng, 1, 20), w = pick(rng, 1, 20);
+    const int hh = h + k.pt + pick(rng, 0, k.kh - 1) - k.kh, ww = w + k.pl + pick(rng, 0, k.kw - 1) - k.kw;
+    if (hh < 0 || ww < 0) continue;
+    k.out_h = hh / k.sy + 1, k.out_w = ww / k.sx + 1;
+    if (1.0 * n * k.out_h * k.out_w * k.kh * k.kw * k.c * k.cout > max_macs) continue;
+    randomise(k, rng);
+    return {k, random_tensor(rng, n, h, w, k.c)};
+  }
+}
+
+std::pair<pool, tensor> random_pool(std::mt19937& rng) {
+  static const int channels[] = {1, 3, 4, 8, 16, 20, 32, 33, 64, 100, 130};
+  for (;;) {
+    pool p;
+    p.kh = pick(rng, 1, 4), p.kw = pick(rng, 1, 4), p.sy = pick(rng, 1, 3), p.sx = pick(rng, 1, 3);
+    p.pt = pick(rng, 0, p.kh - 1), p.pl = pick(rng, 0, p.kw - 1);
+    const int n = pick(rng, 1, 4), h = pick(rng, 1, 14), w = pick(rng, 1, 14);
+    const int hh = h + p.pt + pick(rng, 0, p.kh - 1) - p.kh, ww = w + p.pl + pick(rng, 0, p.kw - 1) - p.kw;
+    if (hh < 0 || ww < 0) continue;
+    p.out_h = hh / p.sy + 1, p.out_w = ww / p.sx + 1;
+    // Every window must touch the input.
+    if ((p.out_h - 1) * p.sy >= h + p.pt || (p.out_w - 1) * p.sx >= w + p.pl) continue;
+    return {p, random_tensor(rng, n, h, w, channels[rng() % 11])};
+  }
+}
+
+void stalls(sim16& s, int percent) { s.page_idle = s.in_idle = s.out_idle = percent; }
+
+TEST(Engine16, FullyConnected) {
+  sim16 s(1);
+  for (int i = 0; i < 30; ++i) {
+    const int c = pick(s.rng, 1, 300), batch = pick(s.rng, 1, 5);
+    SCOPED_TRACE("case " + std::to_string(i));
+    const conv k = dense(c, pick(s.rng, 1, 300), s.rng);
+    stalls(s, i % 3 == 0 ? 40 : 0);
+    check_conv(s, k, random_tensor(s.rng, batch, 1, 1, c));
+    if (HasFatalFailure()) return;
+  }
+}
+
+TEST(Engine16, FlattenedFullyConnected) {
+  sim16 s(2);
+  const int shapes[][3] = {{28, 28, 1}, {7, 7, 8}, {4, 4, 32}, {5, 3, 20}, {3, 3, 100}};
+  for (const auto& f : shapes) {
+    for (int batch : {1, 3}) {
+      conv k;
+      k.kh = f[0], k.kw = f[1], k.c = f[2], k.cout = pick(s.rng, 10, 90);
+      randomise(k, s.rng);
+      check_conv(s, k, random_tensor(s.rng, batch, f[0], f[1], f[2]));
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
+TEST(Engine16, RandomConvolutions) {
+  for (unsigned seed = 100; seed < 180; ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    sim16 s(seed);
+    stalls(s, seed % 4 == 0 ? 30 : 0);
+    const auto [k, in] = random_conv(s.rng, 3e6);
+    check_conv(s, k, in);
+    if (HasFatalFailure()) return;
+  }
+}
+
+// Blocks of 512 rows that begin in the middle of images and rows of pixels.
+TEST(Engine16, ManyRows) {
+  sim16 s(3);
+  for (const int c : {1, 3, 16, 40}) {
+    conv k;
+    k.kh = k.kw = 3, k.pt = k.pl = 1, k.out_h = 19, k.out_w = 21, k.c = c, k.cout = 70;
+    randomise(k, s.rng);
+    check_conv(s, k, random_tensor(s.rng, 4, 19, 21, c));
+    if (HasFatalFailure()) return;
+  }
+  const conv k = dense(20, 5, s.rng);
+  check_conv(s, k, random_tensor(s.rng, 1030, 1, 1, 20));
+}
+
+TEST(Engine16, MaxPool) {
+  for (unsigned seed = 200; seed < 240; ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    sim16 s(seed);
+    const auto [p, in] = random_pool(s.rng);
+    const layout li = layout::of(in.h, in.w, in.c, 1, seed % 2);
+    const layout lo = layout::of(p.out_h, p.out_w, in.c, li.base + li.stride * in.n, seed % 3);
+    put_tensor(s, li, in);
+    const run_result r = s.run(describe(p, li, lo), in.n);
+    ASSERT_FALSE(r.bad_desc);
+    expect_tensor(s, lo, golden(p, in), "max-pool");
+    if (HasFatalFailure()) return;
+  }
+}
+
+TEST(Engine16, Add) {
+  for (unsigned seed = 300; seed < 330; ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    sim16 s(seed);
+    const int n = pick(s.rng, 1, 4), h = pick(s.rng, 1, 9), w = pick(s.rng, 1, 9);
+    const int c = pick(s.rng, 1, 140);
+    const tensor a = random_tensor(s.rng, n, h, w, c), b = random_tensor(s.rng, n, h, w, c);
+    addition k;
+    k.shift = pick(s.rng, 0, 22);
+    k.mult_a = static_cast<std::uint16_t>(s.rng() >> (16 + (22 - k.shift) * 16 / 23));
+    k.mult_b = static_cast<std::uint16_t>(s.rng() >> (16 + (22 - k.shift) * 16 / 23));
+    k.offset = pick(s.rng, -(1 << k.shift) * 20, (1 << k.shift) * 20);
+    k.lo = seed % 2 ? std::int8_t{-30} : std::int8_t{-128};
+    const layout la = layout::of(h, w, c, 0, 1), lb = layout::of(h, w, c, la.stride * n, 2);
+    const layout lo = seed % 5 == 0 ? la : layout::of(h, w, c, lb.base + lb.stride * n, 0);
+    put_tensor(s, la, a);
+    put_tensor(s, lb, b);
+    const run_result r = s.run(describe(k, la, lb, lo), n);
+    ASSERT_FALSE(r.bad_desc);
+    expect_tensor(s, lo, golden(k, a, b), "add");
+    expect_tensor(s, lb, b, "second operand");
+    if (HasFatalFailure()) return;
+  }
+}
+
+// A small residual network, layer after layer in one scratchpad.
+template <class Sim>
+void residual_network(unsigned seed) {
+  Sim s(seed);
+  SCOPED_TRACE("seed " + std::to_string(seed));
+  s.page_idle = 20;
+  const int n = 3;
+  std::uint32_t next = 0;
+  const auto place = [&](int h, int w, int c) {
+    const layout l = layout::of(h, w, c, next);
+    next += l.stride * n;
+    return l;
+  };
+  const auto layer = [&](int c, int cout, int kernel, int out_h, int out_w) {
+    conv k;
+    k.kh = k.kw = kernel, k.pt = k.pl = kernel / 2, k.out_h = out_h, k.out_w = out_w;
+    k.c = c, k.cout = cout;
+    randomise(k, s.rng);
+    return k;
+  };
+  const tensor x0 = random_tensor(s.rng, n, 14, 14, 1);
+  const layout l0 = place(14, 14, 1);
+  put_tensor(s, l0, x0);
+
+  const conv c1 = layer(1, 16, 5, 14, 14);
+  const layout l1 = place(14, 14, 16);
+  run_conv(s, c1, l0, l1, n);
+  const tensor x1 = golden(c1, x0);
+
+  pool p;
+  p.kh = p.kw = 2, p.sy = p.sx = 2, p.out_h = p.out_w = 7;
+  const layout l2 = place(7, 7, 16);
+  s.run(describe(p, l1, l2), n);
+  const tensor x2 = golden(p, x1);
+
+  const conv c3 = layer(16, 16, 3, 7, 7);
+  const layout l3 = place(7, 7, 16);
+  run_conv(s, c3, l2, l3, n);
+  const tensor x3 = golden(c3, x2);
+
+  addition a;
+  a.mult_a = 20000, a.mult_b = 13000, a.shift = 15, a.offset = 12345;
+  const layout l4 = place(7, 7, 16);
+  s.run(describe(a, l3, l2, l4), n);
+  const tensor x4 = golden(a, x3, x2);
+
+  conv fc = layer(16, 40, 7, 1, 1);
+  fc.pt = fc.pl = 0;
+  const layout l5 = place(1, 1, 40);
+  run_conv(s, fc, l4, l5, n);
+  expect_tensor(s, l5, golden(fc, x4), "last layer");
+  expect_tensor(s, l1, x1, "first layer");
+  expect_tensor(s, l2, x2, "pool");
+}
+TEST(Engine16, ResidualNetwork) { residual_network<sim16>(400); }
+TEST(Engine32, ResidualNetwork) { residual_network<sim32>(401); }
+TEST(Engine64, ResidualNetwork) { residual_network<sim64>(402); }
+
+template <class Sim>
+void some_convolutions(unsigned first, int count) {
+  for (unsigned seed = first; seed < first + count; ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    Sim s(seed);
+    s.page_idle = seed % 3 == 0 ? 30 : 0;
+    const auto [k, in] = random_conv(s.rng, 3e6);
+    check_conv(s, k, in);
+    if (testing::Test::HasFatalFailure()) return;
+  }
+}
+TEST(Engine32, RandomConvolutions) { some_convolutions<sim32>(500, 25); }
+TEST(Engine64, RandomConvolutions) { some_convolutions<sim64>(600, 25); }
+
+// ---- Negative ----
+
+TEST(Engine16, IllegalDescriptorsTouchNothing) {
+  sim16 s(7);
+  constexpr std::uint32_t words = sim16::spad_words;
+  std::vector<word> image(words);
+  for (auto& w : image) {
+    for (auto& b : w) b = static_cast<std::uint8_t>(s.rng());
+  }
+  ASSERT_FALSE(s.put(0, words, 1, image).bad_input);
+
+  const int batch = 3;
+  const layout in = layout::of(6, 5, 70, 100), out = layout::of(6, 5, 300, 4000);
+  conv k;
+  k.kh = k.kw = 3, k.pt = k.pl = 1, k.out_h = 6, k.out_w = 5, k.c = 70, k.cout = 300;
+  randomise(k, s.rng);
+  const layout small = layout::of(6, 5, 3, 100);
+  conv ks = k;
+  ks.c = 3;
+  pool p;
+  p.kh = p.kw = 2, p.pt = 1, p.out_h = 6, p.out_w = 4;
+  const layout pooled = layout::of(6, 4, 70, 4000);
+  addition a;
+  const layout second = layout::of(6, 5, 70, 2000), sum = layout::of(6, 5, 70, 4000);
+  const spec::descriptor mm = describe(k, in, out), ms = describe(ks, small, out);
+  const spec::descriptor mp = describe(p, in, pooled), ad = describe(a, in, second, sum);
+  spec::descriptor inp, outp;
+  inp.op = 1, inp.out_base = 10, inp.out_stride = 20;
+  outp.op = 5, outp.in_base = 10, outp.in_stride = 20;
+
+  using desc = spec::descriptor;
+  using edit = std::function<void(desc&)>;
+  struct bad {
+    const char* what;
+    desc d;
+    edit e;
+  };
+  std::vector<bad> cases;
+  for (std::uint32_t op : {0u, 6u, 7u, 8u, 9u, 10u, 11u, 12u, 13u, 14u}) {
+    cases.push_back({"unknown operation", mm, [op](desc& d) { d.op = op; }});
+  }
+  for (const desc* base : {&mm, &mp}) {
+    cases.push_back({"in_h 0", *base, [](desc& d) { d.in_h = 0; }});
+    cases.push_back({"in_w 0", *base, [](desc& d) { d.in_w = 0; }});
+    cases.push_back({"in_cb 0", *base, [](desc& d) { d.in_cb = 0; }});
+    cases.push_back({"in_cb 65", *base, [](desc& d) { d.in_cb = 65; }});
+    cases.push_back({"in_cp_log2 7", *base, [](desc& d) { d.in_cp_log2 = 7; }});
+    cases.push_back({"in_cp_log2 5 with two blocks", *base, [](desc& d) { d.in_cp_log2 = 5; }});
+    cases.push_back({"in_c_last 0", *base, [](desc& d) { d.in_c_last = 0; }});
+    cases.push_back({"in_c_last 65", *base, [](desc& d) { d.in_c_last = 65; }});
+    cases.push_back({"kernel_h 0", *base, [](desc& d) { d.kernel_h = 0; }});
+    cases.push_back({"kernel_w 0", *base, [](desc& d) { d.kernel_w = 0; }});
+    cases.push_back({"stride_y 0", *base, [](desc& d) { d.stride_y = 0; }});
+    cases.push_back({"stride_x 0", *base, [](desc& d) { d.stride_x = 0; }});
+    cases.push_back({"in_stride too small", *base, [](desc& d) { --d.in_stride; }});
+    cases.push_back({"in_h beyond the stride", *base, [](desc& d) { ++d.in_h; }});
+  }
+  for (const desc* base : {&mm, &mp, &ad}) {
+    cases.push_back({"out_h 0", *base, [](desc& d) { d.out_h = 0; }});
+    cases.push_back({"out_w 0", *base, [](desc& d) { d.out_w = 0; }});
+    cases.push_back({"out_w huge", *base, [](desc& d) { d.out_w = 65535; }});
+    cases.push_back({"out_cb 0", *base, [](desc& d) { d.out_cb = 0; }});
+    cases.push_back({"out_cb 65", *base, [](desc& d) { d.out_cb = 65; }});
+    cases.push_back({"out_cp_log2 7", *base, [](desc& d) { d.out_cp_log2 = 7; }});
+    cases.push_back({"out_c_last 0", *base, [](desc& d) { d.out_c_last = 0; }});
+    cases.push_back({"out_c_last 65", *base, [](desc& d) { d.out_c_last = 65; }});
+    cases.push_back({"out_stride too small", *base, [](desc& d) { --d.out_stride; }});
+    cases.push_back({"in_base behind the end", *base, [](desc& d) { d.in_base = words; }});
+    cases.push_back({"in_base near the end", *base,
+                     [](desc& d) { d.in_base = words - 3 * d.in_stride + 1; }});
+    cases.push_back({"in_base wraps", *base, [](desc& d) { d.in_base = 0xffffffffu; }});
+    cases.push_back({"in_stride wraps", *base, [](desc& d) { d.in_stride = 0x80000000u; }});
+    cases.push_back({"out_base near the end", *base,
+                     [](desc& d) { d.out_base = words - 3 * d.out_stride + 1; }});
+    cases.push_back({"out_base wraps", *base, [](desc& d) { d.out_base = 0xfffffff0u; }});
+    cases.push_back({"out_stride wraps", *base, [](desc& d) { d.out_stride = 0x55555556u; }});
+    cases.push_back({"in_stride 0", *base, [](desc& d) { d.in_stride = 0; }});
+    cases.push_back({"out_stride 0", *base, [](desc& d) { d.out_stride = 0; }});
+  }
+  cases.push_back({"c_last beyond a narrow block", ms, [](desc& d) { d.in_c_last = 5; }});
+  for (const desc* base : {&mm, &ms}) {
+    cases.push_back({"taps", *base, [](desc& d) { ++d.taps; }});
+    cases.push_back({"taps 0", *base, [](desc& d) { d.taps = 0; }});
+    cases.push_back({"k_tiles", *base, [](desc& d) { ++d.k_tiles; }});
+    cases.push_back({"k_tiles 0", *base, [](desc& d) { d.k_tiles = 0; }});
+    cases.push_back({"n_tiles", *base, [](desc& d) { ++d.n_tiles; }});
+    cases.push_back({"n_tiles 0", *base, [](desc& d) { d.n_tiles = 0; }});
+    cases.push_back({"param_pages", *base, [](desc& d) { ++d.param_pages; }});
+    cases.push_back({"param_pages 0", *base, [](desc& d) { d.param_pages = 0; }});
+  }
+  for (const desc* base : {&mm, &ad}) {
+    cases.push_back({"clamp", *base, [](desc& d) { d.clamp_lo = 5, d.clamp_hi = 4; }});
+  }
+  cases.push_back({"pool changes channels", mp, [](desc& d) { d.out_c_last = 7; }});
+  cases.push_back({"pool changes blocks", mp, [](desc& d) { d.out_cb = 1, d.out_c_last = 6; }});
+  cases.push_back({"pool window above the input", mp, [](desc& d) { d.pad_top = 2; }});
+  cases.push_back({"pool window left of the input", mp, [](desc& d) { d.pad_left = 2; }});
+  cases.push_back({"pool window below the input", mp, [](desc& d) { d.stride_y = 2; }});
+  cases.push_back({"pool window right of the input", mp, [](desc& d) { d.stride_x = 2; }});
+  cases.push_back({"add_shift 23", ad, [](desc& d) { d.add_shift = 23; }});
+  cases.push_back({"in2_stride too small", ad, [](desc& d) { --d.in2_stride; }});
+  cases.push_back({"in2_base", ad, [](desc& d) { d.in2_base = words - 3 * d.in2_stride + 1; }});
+  cases.push_back({"in2_stride 0", ad, [](desc& d) { d.in2_stride = 0; }});
+  cases.push_back({"input base", inp, [](desc& d) { d.out_base = words - 59; }});
+  cases.push_back({"input stride", inp, [](desc& d) { d.out_stride = 0; }});
+  cases.push_back({"output base", outp, [](desc& d) { d.in_base = words - 59; }});
+  cases.push_back({"output stride", outp, [](desc& d) { d.in_stride = 0; }});
+
+  for (const bad& c : cases) {
+    SCOPED_TRACE(c.what);
+    desc d = c.d;
+    c.e(d);
+    s.load_pages(std::vector<page>(2));
+    s.input.assign(100, {word{}, false});
+    s.output.clear();
+    const run_result r = s.run(d, batch, 2000);
+    EXPECT_TRUE(r.bad_desc);
+    EXPECT_FALSE(r.bad_input);
+    EXPECT_EQ(s.beats_left(), 128u);
+    EXPECT_EQ(s.input.size(), 100u);
+    EXPECT_TRUE(s.output.empty());
+    s.drop_pages();
+    s.input.clear();
+  }
+  for (const desc& d : {mm, mp, ad, inp, outp}) EXPECT_TRUE(s.run(d, 0, 2000).bad_desc) << "batch 0";
+  EXPECT_TRUE(s.run(mm, 65535, 2000).bad_desc) << "batch beyond the scratchpad";
+  EXPECT_EQ(s.get(0, words, 1), image);
+
+  // The unchanged descriptors are legal.
+  s.load_pages(pages_of(k, in, batch * 30, 16, s.rng));
+  EXPECT_FALSE(s.run(mm, batch).bad_desc);
+  s.load_pages(pages_of(ks, small, batch * 30, 16, s.rng));
+  EXPECT_FALSE(s.run(ms, batch).bad_desc);
+  EXPECT_FALSE(s.run(mp, batch).bad_desc);
+  EXPECT_FALSE(s.run(ad, batch).bad_desc);
+  desc end;
+  end.op = 15;
+  EXPECT_FALSE(s.run(end, 1).bad_desc);
+}
+
+TEST(Engine16, BrokenInputStream) {
+  sim16 s(8);
+  std::vector<word> words(30);
+  for (auto& w : words) {
+    for (auto& b : w) b = static_cast<std::uint8_t>(s.rng());
+  }
+  spec::descriptor d;
+  d.op = 1, d.out_base = 5, d.out_stride = 10;
+  // Short: the last word comes one too early.
+  for (int i = 0; i < 29; ++i) s.input.emplace_back(words[i], i == 28);
+  EXPECT_TRUE(s.run(d, 3).bad_input);
+  EXPECT_TRUE(s.input.empty());
+  // Long: the expected last word is not the last.
+  for (int i = 0; i < 30; ++i) s.input.emplace_back(words[i], false);
+  s.input.emplace_back(word{}, true);
+  EXPECT_TRUE(s.run(d, 3).bad_input);
+  EXPECT_EQ(s.input.size(), 1u);
+  s.input.clear();
+  // Exact.
+  s.in_idle = 50;
+  s.out_idle = 50;
+  EXPECT_FALSE(s.put(5, 10, 3, words).bad_input);
+  EXPECT_EQ(s.get(5, 10, 3), words);
+}
+
+TEST(Engine16, AbortThenCleanRun) {
+  sim16 s(9);
+  conv k;
+  k.kh = k.kw = 3, k.pt = k.pl = 1, k.out_h = 9, k.out_w = 8, k.c = 20, k.cout = 90;
+  randomise(k, s.rng);
+  const tensor in = random_tensor(s.rng, 2, 9, 8, 20);
+  const layout li = layout::of(9, 8, 20, 0), lo = layout::of(9, 8, 90, 1000);
+  const tensor want = golden(k, in);
+  pool p;
+  p.kh = p.kw = 3, p.out_h = 7, p.out_w = 6;
+  const layout lp = layout::of(7, 6, 20, 3000);
+  addition a;
+  const layout la = layout::of(9, 8, 20, 4000);
+  for (int i = 0; i < 40; ++i) {
+    SCOPED_TRACE("case " + std::to_string(i));
+    s.page_idle = i % 2 ? 30 : 0;
+    put_tensor(s, li, in);
+    s.abort_at = pick(s.rng, 1, i < 20 ? 300 : 9000);
+    run_result r;
+    if (i % 4 == 3) {
+      r = s.run(describe(p, li, lp), 2);
+    } else if (i % 4 == 2) {
+      r = s.run(describe(a, li, li, la), 2);
+    } else {
+      s.load_pages(pages_of(k, li, 144, 16, s.rng));
+      r = s.run(describe(k, li, lo), 2);
+      if (r.aborted) EXPECT_LE(r.cycles, s.abort_at + 3);
+    }
+    EXPECT_FALSE(r.bad_desc || r.bad_input);
+    s.abort_at = 0;
+    s.drop_pages();
+    expect_tensor(s, li, in, "the input stays");
+    run_conv(s, k, li, lo, 2);
+    expect_tensor(s, lo, want, "clean run");
+    s.run(describe(p, li, lp), 2);
+    expect_tensor(s, lp, golden(p, in), "clean pool");
+    if (HasFatalFailure()) return;
+  }
+}
+
+TEST(Engine16, WipeLeavesNothing) {
+  sim16 s(10);
+  constexpr std::uint32_t words = sim16::spad_words;
+  std::vector<word> image(words);
+  for (auto& w : image) {
+    for (auto& b : w) b = static_cast<std::uint8_t>(s.rng() | 1);
+  }
+  ASSERT_FALSE(s.put(0, words, 1, image).bad_input);
+  const std::uint64_t took = s.wipe();
+  EXPECT_GE(took, words);
+  EXPECT_LE(took, words + 4u);
+  EXPECT_EQ(s.get(0, words, 1), std::vector<word>(words));
+
+  // A wipe in the middle of a layer ends it; then everything works again.
+  conv k;
+  k.kh = k.kw = 3, k.pt = k.pl = 1, k.out_h = 9, k.out_w = 8, k.c = 20, k.cout = 90;
+  randomise(k, s.rng);
+  const tensor in = random_tensor(s.rng, 2, 9, 8, 20);
+  const layout li = layout::of(9, 8, 20, 0), lo = layout::of(9, 8, 90, 1000);
+  for (int at : {10, 100, 2000, 4000}) {
+    put_tensor(s, li, in);
+    s.load_pages(pages_of(k, li, 144, 16, s.rng));
+    s.wipe_at = at;
+    const run_result r = s.run(describe(k, li, lo), 2);
+    EXPECT_TRUE(r.aborted);
+    EXPECT_LE(r.cycles, s.wipe_at + 3);
+    s.wipe_at = 0;
+    s.drop_pages();
+    s.wait_wipe();
+    EXPECT_EQ(s.get(0, words, 1), std::vector<word>(words));
+    put_tensor(s, li, in);
+    run_conv(s, k, li, lo, 2);
+    expect_tensor(s, lo, golden(k, in), "after the wipe");
+    if (HasFatalFailure()) return;
+  }
+}
+
+// ---- Rates ----
+
+void report(const char* what, const run_result& r, double seconds) {
+  std::printf("%s: %llu cycles, busy %.4f want %.4f load %.4f feed %.4f post %.4f, beats/cycle %.4f, "
+              "MACs %llu, %.0f kcycles/s\n",
+              what, static_cast<unsigned long long>(r.cycles), 1.0 * r.busy / r.cycles,
+              1.0 * r.want / r.cycles, 1.0 * r.loading / r.cycles, 1.0 * r.feed / r.cycles,
+              1.0 * r.post / r.cycles, 1.0 * r.beats / r.cycles,
+              static_cast<unsigned long long>(r.macs), r.cycles / seconds / 1e3);
+}
+
+template <class Sim>
+run_result timed(const char* what, const conv& k, int batch, int h, int w) {
+  Sim s(11);
+  conv kk = k;
+  randomise(kk, s.rng);
+  const layout li = layout::of(h, w, k.c, 0), lo = layout::of(k.out_h, k.out_w, k.cout, li.stride * batch);
+  EXPECT_LE(lo.base + lo.stride * batch, Sim::spad_words);
+  put_tensor(s, li, random_tensor(s.rng, batch, h, w, k.c));
+  s.load_pages(pages_of(kk, li, batch * k.out_h * k.out_w, Sim::array_n, s.rng));
+  const auto t0 = std::chrono::steady_clock::now();
+  const run_result r = s.run(describe(kk, li, lo), batch);
+  report(what, r, std::chrono::duration<double>(std::chrono::steady_clock::now() - t0).count());
+  EXPECT_FALSE(r.bad_desc);
+  return r;
+}
+
+// 512 x 1024 x 256: the array takes a row in nine of ten cycles.
+template <class Sim>
+void gemm_rate(const char* what) {
+  conv k;
+  k.c = 1024, k.cout = 256;
+  const run_result r = timed<Sim>(what, k, 512, 1, 1);
+  EXPECT_GE(1.0 * r.busy / r.cycles, 0.90);
+}
+TEST(Engine16, GemmRate) { gemm_rate<sim16>("GEMM 512x1024x256 N=16"); }
+TEST(Engine64, GemmRate) { gemm_rate<sim64>("GEMM 512x1024x256 N=64"); }
+
+// One image through a wide layer: bound by the page stream, one beat per cycle.
+template <class Sim>
+void dense_rate(const char* what) {
+  conv k;
+  k.c = 2048, k.cout = 2048;
+  const run_result r = timed<Sim>(what, k, 1, 1, 1);
+  EXPECT_GE(1.0 * r.beats / r.cycles, 0.97);
+}
+TEST(Engine16, DenseRate) { dense_rate<sim16>("dense 1x2048x2048 N=16"); }
+TEST(Engine32, DenseRate) { dense_rate<sim32>("dense 1x2048x2048 N=32"); }
+TEST(Engine64, DenseRate) { dense_rate<sim64>("dense 1x2048x2048 N=64"); }
+
+}  // namespace
+}  // namespace latchkey::test
