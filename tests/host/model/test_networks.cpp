@@ -1,0 +1,150 @@
+// The demonstration models: accuracy in float and int8 on every test image, and bit-exactness with
+// ONNX Runtime on the images of tests/vectors.
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "latchkey/error.hpp"
+#include "model/dataset.hpp"
+#include "model/import.hpp"
+#include "model/quantise.hpp"
+#include "model/reference.hpp"
+
+namespace latchkey::model {
+namespace {
+
+constexpr std::size_t kCalibrationImages = 256;
+
+struct network {
+  const char* name;
+  std::string train, test;
+  double float_at_least, int8_at_least;  // percent
+};
+
+const std::string kModels = LATCHKEY_SOURCE_DIR "/models/";
+const std::string kFashion = LATCHKEY_FASHION_MNIST "/";
+
+const network kNetworks[] = {
+    {"digits_mlp", kModels + "digits-train", kModels + "digits-test", 97.0, 97.0},
+    {"fashion_mlp", kFashion + "train", kFashion + "t10k", 89.3, 89.0},
+    {"fashion_lenet", kFashion + "train", kFashion + "t10k", 92.3, 92.0},
+};
+
+class Networks : public ::testing::TestWithParam<network> {
+ protected:
+  void SetUp() override {
+    if (!std::filesystem::exists(GetParam().test + "-images-idx3-ubyte.gz")) {
+      GTEST_SKIP() << "no data set " << GetParam().test << "; install dataset-fashion-mnist";
+    }
+  }
+  static fgraph import() {
+    return import_onnx(std::filesystem::path(kModels + GetParam().name + ".onnx"));
+  }
+  static qgraph quantised(const quantise_options& options = {}) {
+    return quantise(import(), read_dataset(GetParam().train).sample(kCalibrationImages), options);
+  }
+};
+
+double share(std::size_t right, const dataset& data) {
+  return 100.0 * static_cast<double>(right) / static_cast<double>(data.size());
+}
+
+double int8_accuracy(reference& golden, const dataset& data, std::size_t step = 1) {
+  std::size_t right = 0;
+  std::size_t count = 0;
+  for (std::size_t i = 0; i < data.size(); i += step, ++count) {
+    const auto q = quantise_input(golden.graph(), data.real_image(i));
+    right += argmax(golden.infer(q)) == data.labels[i] ? 1U : 0U;
+  }
+  return 100.0 * static_cast<double>(right) / static_cast<double>(count);
+}
+
+TEST_P(Networks, FloatAccuracy) {
+  const dataset data = read_dataset(GetParam().test);
+  float_executor executor(import());
+  std::size_t right = 0;
+  for (std::size_t i = 0; i < data.size(); ++i) {
+    right += argmax(executor.infer(data.real_image(i))) == data.labels[i] ? 1U : 0U;
+  }
+  std::printf("%s float32: %.2f %% of %zu images\n", GetParam().name, share(right, data),
+              data.size());
+  EXPECT_GE(share(right, data), GetParam().float_at_least);
+}
+
+TEST_P(Networks, Int8Accuracy) {
+  const dataset data = read_dataset(GetParam().test);
+  reference golden(quantised());
+  const auto start = std::chrono::steady_clock::now();
+  const double accuracy = int8_accuracy(golden, data);
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+  std::printf("%s int8: %.2f %% of %zu images, %llu MACs each, %.1f s\n", GetParam().name, accuracy,
+              data.size(), static_cast<unsigned long long>(golden.graph().macs()), seconds.count());
+  EXPECT_GE(accuracy, GetParam().int8_at_least);
+}
+
+TEST_P(Networks, PercentileCalibrationStaysClose) {
+  const dataset data = read_dataset(GetParam().test);
+  quantise_options options;
+  options.method = calibration::percentile;
+  options.percentile = 99.99;
+  const qgraph narrow = quantised(options);
+  const qgraph wide = quantised();
+  bool narrower = false;
+  for (std::size_t t = 0; t < narrow.tensors.size(); ++t) {
+    EXPECT_LE(narrow.tensors[t].scale, wide.tensors[t].scale * 1.001F) << narrow.tensors[t].name;
+    narrower |= narrow.tensors[t].scale < wide.tensors[t].scale * 0.999F;
+  }
+  EXPECT_TRUE(narrower);
+  EXPECT_EQ(narrow.input_tensor().scale, wide.input_tensor().scale);
+  reference golden(narrow);
+  reference usual(wide);
+  const std::size_t step = data.size() > 1000 ? 10 : 1;
+  EXPECT_NEAR(int8_accuracy(golden, data, step), int8_accuracy(usual, data, step), 1.0);
+}
+
+// tests/vectors/make_expected.py wrote these with ONNX Runtime from the same quantised graph.
+TEST_P(Networks, EqualsOnnxRuntime) {
+  std::ifstream file(LATCHKEY_SOURCE_DIR "/tests/vectors/" + std::string(GetParam().name) +
+                     ".expected.json");
+  ASSERT_TRUE(file) << "the expected logits are missing";
+  const auto expected = nlohmann::json::parse(file);
+  ASSERT_EQ(expected.at("calibration_images"), kCalibrationImages);
+  const qgraph graph = quantised();
+  // First the quantisation itself: other scales would excuse other logits.
+  ASSERT_EQ(expected.at("tensors").size(), graph.tensors.size());
+  for (std::size_t t = 0; t < graph.tensors.size(); ++t) {
+    const auto& e = expected["tensors"][t];
+    ASSERT_EQ(e.at("name"), graph.tensors[t].name);
+    ASSERT_EQ(std::strtof(e.at("scale").get<std::string>().c_str(), nullptr),
+              graph.tensors[t].scale);
+    ASSERT_EQ(e.at("zero_point"), graph.tensors[t].zero_point);
+  }
+  reference golden(graph);
+  const dataset data = read_dataset(GetParam().test);
+  const auto& logits = expected.at("logits");
+  ASSERT_GE(logits.size(), 360U);
+  std::size_t differing = 0;
+  std::size_t compared = 0;
+  for (std::size_t i = 0; i < logits.size(); ++i) {
+    const auto out = golden.infer(quantise_input(graph, data.real_image(i)));
+    const std::string hex = logits[i];
+    ASSERT_EQ(hex.size(), 2 * out.size());
+    for (std::size_t o = 0; o < out.size(); ++o, ++compared) {
+      differing += std::stoi(hex.substr(2 * o, 2), nullptr, 16) != out[o] ? 1U : 0U;
+    }
+  }
+  std::printf("%s: %zu of %zu logits differ from ONNX Runtime %s\n", GetParam().name, differing,
+              compared, expected.at("onnxruntime").get<std::string>().c_str());
+  EXPECT_EQ(differing, 0U);
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, Networks, ::testing::ValuesIn(kNetworks),
+                         [](const auto& p) { return std::string(p.param.name); });
+
+}  // namespace
+}  // namespace latchkey::model
