@@ -1,0 +1,229 @@
+// Program files: round trip, and refusal of everything that is not one, with file, part and offset.
+#include "compiler/program.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <stdlib.h>
+
+#include <cstring>
+#include <filesystem>
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "compiler/compile.hpp"
+#include "compiler/interpret.hpp"
+#include "latchkey/error.hpp"
+#include "random_graph.hpp"
+
+namespace latchkey::compiler {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Property;
+using ::testing::Throws;
+using ::testing::ThrowsMessage;
+
+class ProgramFile : public ::testing::Test {
+ protected:
+  ProgramFile() {
+    std::string name = (std::filesystem::temp_directory_path() / "latchkey.XXXXXX").string();
+    dir_ = mkdtemp(name.data());
+    graph_builder b(21);
+    int t = b.input(3, 6, 5);
+    t = b.conv(t, 9, 3, 3, 1, 1, {1, 1, 1, 1});
+    t = b.add(t, t);
+    t = b.max_pool(t, 2, 2, 2, 2, {0, 0, 0, 0});
+    model::qgraph graph = b.finish(b.fc(t, 10));
+    graph.name = "na\"me \xff";  // no valid UTF-8: ONNX promises none
+    graph.input.type = model::io_type::u8;
+    program_ = compile(graph, {{16, 1024}, 0, {}});
+    path_ = (dir_ / "p.lkm").string();
+    write_program(path_, program_);
+    file_ = io::read_file(path_);
+    header_ = file_.size() - 32 - 32 - program_.pages.size();
+  }
+  ~ProgramFile() override { std::filesystem::remove_all(dir_); }
+
+  /// The file with another header and a fitting preamble and checksum.
+  io::bytes with_header(const std::function<void(nlohmann::json&)>& change) const {
+    auto j = io::parse_json(io::byte_view(file_).subspan(32, header_), "test");
+    change(j);
+    const std::string text = j.dump();
+    io::bytes f(file_.begin(), file_.begin() + 8);
+    io::put_u64(f, text.size());
+    io::put_u64(f, program_.num_pages());
+    io::put_u64(f, 32 + text.size() + program_.pages.size() + 32);
+    f.insert(f.end(), text.begin(), text.end());
+    f.insert(f.end(), program_.pages.begin(), program_.pages.end());
+    return with_digest(f);
+  }
+  static io::bytes with_digest(io::bytes f) {
+    const auto d = io::sha256({f});
+    f.insert(f.end(), d.begin(), d.end());
+    return f;
+  }
+
+  std::filesystem::path dir_;
+  std::string path_;
+  program program_;
+  io::bytes file_;
+  std::size_t header_ = 0;
+};
+
+TEST_F(ProgramFile, RoundTrip) {
+  const program p = read_program(path_);
+  EXPECT_EQ(p.name, "na\"me \xef\xbf\xbd");
+  EXPECT_EQ(p.pages, program_.pages);
+  EXPECT_EQ(p.target, program_.target);
+  EXPECT_EQ(p.max_batch, program_.max_batch);
+  EXPECT_EQ(p.peak_words, program_.peak_words);
+  EXPECT_EQ(p.regions, program_.regions);
+  EXPECT_EQ(p.input, program_.input);
+  EXPECT_EQ(p.input.type, element::u8);
+  EXPECT_EQ(p.output, program_.output);
+  EXPECT_EQ(p.layers, program_.layers);
+  ASSERT_EQ(p.descriptors.size(), program_.descriptors.size());
+  for (std::size_t i = 0; i < p.descriptors.size(); ++i)
+    EXPECT_EQ(p.descriptors[i].pack(), program_.descriptors[i].pack());
+  EXPECT_EQ(std::filesystem::status(path_).permissions(),
+            std::filesystem::perms::owner_read | std::filesystem::perms::owner_write);
+}
+
+TEST_F(ProgramFile, EveryTruncationIsRefused) {
+  for (std::size_t n = 0; n < file_.size(); ++n) {
+    ASSERT_THAT([&] { parse_program(io::byte_view(file_).first(n), "cut.lkm"); },
+                ThrowsMessage<error>(
+                    AllOf(HasSubstr("cut.lkm"), HasSubstr("truncated"), HasSubstr("offset"))))
+        << n;
+  }
+}
+
+TEST_F(ProgramFile, EveryChangedByteIsRefused) {
+  io::bytes f = file_;
+  for (std::size_t i = 0; i < f.size(); ++i) {
+    f[i] ^= static_cast<std::uint8_t>(1u << (i % 8));
+    ASSERT_THAT([&] { parse_program(f, "bad.lkm"); },
+                Throws<error>(Property(&error::code, errc::bad_file)))
+        << "byte " << i;
+    f[i] = file_[i];
+  }
+}
+
+TEST_F(ProgramFile, RefusalsSayWhy) {
+  const auto refuses = [](const io::bytes& f, const char* reason) {
+    EXPECT_THAT([&] { parse_program(f, "x.lkm"); },
+                ThrowsMessage<error>(AllOf(HasSubstr("x.lkm"), HasSubstr(reason))));
+  };
+  const auto changed = [&](std::size_t at, std::uint8_t value) {
+    io::bytes f = file_;
+    f[at] = value;
+    return f;
+  };
+  refuses(changed(0, 'l'), "LKMP");
+  refuses(changed(4, 2), "format 2");
+  refuses(changed(15, 0x80), "absurd header");
+  refuses(changed(23, 0x80), "absurd number of pages");
+  refuses(changed(24, 0), "add up");
+  refuses(changed(file_.size() - 1, static_cast<std::uint8_t>(file_.back() ^ 1)), "SHA-256");
+  io::bytes longer = file_;
+  longer.push_back(0);
+  refuses(longer, "follow");
+  EXPECT_THAT([] { read_program("/nonexistent.lkm"); },
+              Throws<error>(Property(&error::code, errc::io)));
+}
+
+// A header can be wrong although its checksum is right: nothing in it is believed.
+TEST_F(ProgramFile, HeadersAreChecked) {
+  using nlohmann::json;
+  const auto refuses = [&](const std::function<void(json&)>& change, const char* reason) {
+    EXPECT_THAT([&] { parse_program(with_header(change), "x.lkm"); },
+                ThrowsMessage<error>(AllOf(HasSubstr("x.lkm"), HasSubstr(reason))));
+  };
+  EXPECT_NO_THROW(parse_program(with_header([](json&) {}), "x.lkm"));
+  for (const char* key : {"format", "model", "target", "max_batch", "peak_words", "regions",
+                          "input", "output", "num_descriptors", "num_pages"})
+    refuses([&](json& j) { j.erase(key); }, key);
+  for (const char* key : {"format", "model", "target", "max_batch", "regions", "input", "output"})
+    refuses([&](json& j) { j[key] = nullptr; }, key);
+  refuses([](json& j) { j["max_batch"] = 0; }, "max_batch");
+  refuses([](json& j) { j["max_batch"] = 257; }, "max_batch");
+  refuses([](json& j) { j["max_batch"] = 200; }, "scratchpad");
+  refuses([](json& j) { j["max_batch"] = -1; }, "max_batch");
+  refuses([](json& j) { j["max_batch"] = 1.5; }, "max_batch");
+  refuses([](json& j) { j["max_batch"] = 1ull << 40; }, "max_batch");
+  refuses([](json& j) { j["target"]["array_n"] = 32; }, "config_id");
+  refuses([](json& j) { j["target"] = {{"array_n", 48}, {"spad_words", 1024},
+                                       {"config_id", spec::config_id(48, 1024)}}; }, "array_n");
+  refuses([](json& j) { j["regions"][1]["count"] = 1; }, "regions");
+  refuses([](json& j) { j["regions"][0]["count"] = 4000; }, "descriptors");
+  refuses([](json& j) { j["regions"] = json::array(); }, "descriptors");
+  refuses([](json& j) { j["regions"][0] = 5; }, "regions");
+  refuses([](json& j) { j["input"]["scale"] = -1; }, "scale");
+  refuses([](json& j) { j["input"]["scale"] = 1e300; }, "scale");
+  refuses([](json& j) { j["input"]["type"] = "f64"; }, "f64");
+  refuses([](json& j) { j["input"]["zero_point"] = 256; }, "zero_point");
+  refuses([](json& j) { j["input"]["shape"] = {3, 6, 6}; }, "shape");
+  refuses([](json& j) { j["input"]["shape"] = {-3, 6, 5}; }, "shape");
+  refuses([](json& j) { j["input"]["layout"]["height"] = 7; }, "layout");
+  refuses([](json& j) { j["input"]["layout"]["words"] = 100; }, "layout");
+  refuses([](json& j) { j["layers"].erase(0); }, "layers");
+  refuses([](json& j) { j["layers"][0] = 1; }, "layers");
+  refuses([](json& j) { j["num_pages"] = 1; }, "counts");
+}
+
+// Whatever the descriptor pages hold, reading ends in an error or in a program that runs inside its
+// scratchpad and its pages.
+TEST_F(ProgramFile, ChangedDescriptorsAreRefusedOrRun) {
+  std::mt19937 random(31);
+  int refused = 0, ran = 0;
+  for (int i = 0; i < 3000; ++i) {
+    io::bytes f(file_.begin(), file_.end() - 32);
+    const std::size_t bit = random() % (program_.descriptors.size() * 128 * 8);
+    f[32 + header_ + bit / 8] ^= static_cast<std::uint8_t>(1u << (bit % 8));
+    program p;
+    try {
+      p = parse_program(with_digest(f), "x.lkm");
+    } catch (const error& e) {
+      EXPECT_EQ(e.code(), errc::bad_file);
+      ++refused;
+      continue;
+    }
+    const io::bytes input(std::size_t{p.max_batch} * p.input.layout.words * 64);
+    EXPECT_NO_THROW(interpret(p, input, p.max_batch)) << "bit " << bit;
+    ++ran;
+  }
+  EXPECT_GT(refused, 1000);
+  EXPECT_GT(ran, 100);
+}
+
+TEST(TensorLayout, FollowsTheBlockRule) {
+  const auto l = [](std::uint32_t c) { return tensor_layout::of(3, 5, c); };
+  EXPECT_EQ(l(1).cp_log2, 0u);
+  EXPECT_EQ(l(1).words, 1u);
+  EXPECT_EQ(l(3).cp_log2, 2u);
+  EXPECT_EQ(l(32).cp_log2, 5u);
+  EXPECT_EQ(l(32).words, 8u);
+  EXPECT_EQ(l(33).cp_log2, 6u);
+  EXPECT_EQ(l(33).c_last, 33u);
+  EXPECT_EQ(l(64).cb, 1u);
+  EXPECT_EQ(l(65).cb, 2u);
+  EXPECT_EQ(l(65).c_last, 1u);
+  EXPECT_EQ(l(65).words, 30u);
+  EXPECT_EQ(l(65).offset(1, 2, 64), ((1u * 5 + 2) * 2 + 1) * 64);
+  EXPECT_EQ(l(3).offset(2, 4, 2), (2u * 5 + 4) * 4 + 2);
+  EXPECT_THROW(tensor_layout::of(0, 1, 1), error);
+  EXPECT_THROW(tensor_layout::of(65536, 1, 1), error);
+  EXPECT_THROW(tensor_layout::of(65535, 65535, 4000), error);
+  for (const std::uint32_t c : {1u, 3u, 32u, 40u, 130u}) {
+    io::bytes v(15 * c);
+    for (std::size_t i = 0; i < v.size(); ++i) v[i] = static_cast<std::uint8_t>(i * 7);
+    EXPECT_EQ(l(c).unpack(l(c).pack(v)), v);
+  }
+  EXPECT_THROW(l(3).pack(io::bytes(44)), error);
+  EXPECT_THROW(l(3).unpack(io::bytes(63)), error);
+}
+
+}  // namespace
+}  // namespace latchkey::compiler

@@ -1,0 +1,167 @@
+// Random quantised graphs that are legal, varied and numerically alive (results spread over the
+// byte range instead of sitting at a clamp).
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <random>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "model/qgraph.hpp"
+
+namespace latchkey::compiler {
+
+class graph_builder {
+ public:
+  explicit graph_builder(unsigned seed) : random_(seed) { graph_.name = "random" + std::to_string(seed); }
+
+  int uniform(int lo, int hi) { return std::uniform_int_distribution<int>(lo, hi)(random_); }
+  bool chance(int percent) { return uniform(1, 100) <= percent; }
+  template <typename T>
+  T pick(const std::vector<T>& from) {
+    return from[static_cast<std::size_t>(uniform(0, static_cast<int>(from.size()) - 1))];
+  }
+  const model::qtensor& at(int t) const { return graph_.tensors[static_cast<std::size_t>(t)]; }
+
+  int tensor(int c, int h, int w, float scale, int zero_point) {
+    graph_.tensors.push_back({"t" + std::to_string(graph_.tensors.size()), c, h, w, scale,
+                              static_cast<std::uint8_t>(zero_point)});
+    return static_cast<int>(graph_.tensors.size()) - 1;
+  }
+
+  int input(int c, int h, int w) {
+    const int t = tensor(c, h, w, 1.0F / static_cast<float>(uniform(50, 300)), uniform(0, 255));
+    graph_.input = {"input", t, model::io_type::f32, {c, h, w}};
+    return t;
+  }
+
+  /// A convolution whose output spreads; pads are top, left, bottom, right.
+  int conv(int in, int out_channels, int kh, int kw, int sy, int sx, std::vector<int> pads,
+           bool fully_connected = false) {
+    model::qconv n;
+    const model::qtensor x = at(in);
+    n.fully_connected = fully_connected;
+    n.out_channels = out_channels;
+    n.in_channels = x.c;
+    n.kernel_h = kh;
+    n.kernel_w = kw;
+    n.stride_y = sy;
+    n.stride_x = sx;
+    n.pad_top = pads[0];
+    n.pad_left = pads[1];
+    n.pad_bottom = pads[2];
+    n.pad_right = pads[3];
+    const int k = x.c * kh * kw;
+    const int reach = chance(20) ? 127 : uniform(1, 127);
+    for (int i = 0; i < k * out_channels; ++i)
+      n.weights.push_back(static_cast<std::int8_t>(chance(2) ? (chance(50) ? 127 : -127)
+                                                             : uniform(-reach, reach)));
+    const double spread = std::sqrt(static_cast<double>(k)) * reach * 40 + 1;
+    const float y_scale = static_cast<float>(x.scale * 0.01 * spread / 50);
+    const int y = tensor(out_channels, model::window_output(x.h, kh, sy, pads[0], pads[2]),
+                         model::window_output(x.w, kw, sx, pads[1], pads[3]), y_scale,
+                         uniform(0, 255));
+    for (int o = 0; o < out_channels; ++o) {
+      n.weight_scale.push_back(0.01F * static_cast<float>(uniform(50, 200)) / 100);
+      // Now and then a channel with the multiplier 0, or a bias that drives it to its clamp.
+      if (chance(2)) n.weight_scale.back() = 1e-30F;
+      n.bias.push_back(uniform(-static_cast<int>(spread), static_cast<int>(spread)));
+      if (chance(2)) n.bias.back() *= 100;
+      n.scale.push_back(model::make_requant(x.scale, n.weight_scale.back(), y_scale));
+    }
+    if (chance(50)) n.clamp_lo = at(y).zero_point;  // Relu
+    if (chance(20)) n.clamp_hi = static_cast<std::uint8_t>(uniform(n.clamp_lo, 255));
+    return node(fully_connected ? "fc" : "conv", {in}, y, std::move(n));
+  }
+
+  int fc(int in, int out_channels) {
+    return conv(in, out_channels, at(in).h, at(in).w, 1, 1, {0, 0, 0, 0}, true);
+  }
+
+  int max_pool(int in, int kh, int kw, int sy, int sx, std::vector<int> pads) {
+    const model::qtensor x = at(in);
+    const int y = tensor(x.c, model::window_output(x.h, kh, sy, pads[0], pads[2]),
+                         model::window_output(x.w, kw, sx, pads[1], pads[3]), x.scale,
+                         x.zero_point);
+    return node("pool", {in}, y,
+                model::qmaxpool{kh, kw, sy, sx, pads[0], pads[1], pads[2], pads[3]});
+  }
+
+  int add(int a, int b) {
+    model::qadd n;
+    n.shift = static_cast<std::uint8_t>(uniform(0, 22));
+    const int top = std::min(65535, 2 << n.shift);
+    n.mult_a = static_cast<std::uint16_t>(uniform(0, top));
+    n.mult_b = static_cast<std::uint16_t>(uniform(0, top));
+    n.offset = uniform(-100, 100) * (1 << n.shift) + uniform(-1000, 1000);
+    if (chance(30)) n.clamp_lo = static_cast<std::uint8_t>(uniform(0, 150));
+    if (chance(30)) n.clamp_hi = static_cast<std::uint8_t>(uniform(n.clamp_lo, 255));
+    const int y = tensor(at(a).c, at(a).h, at(a).w, 0.5F, uniform(0, 255));
+    return node("add", {a, b}, y, n);
+  }
+
+  model::qgraph finish(int output) {
+    graph_.output = {"output", output, model::io_type::f32,
+                     {at(output).c, at(output).h, at(output).w}};
+    model::validate(graph_);
+    return graph_;
+  }
+
+  /// A random network: convolutions, pools, residual blocks with skips that outlive several layers,
+  /// and perhaps fully connected layers at the end.
+  model::qgraph random_graph() {
+    const std::vector<int> channels{1, 2, 3, 5, 8, 15, 16, 17, 31, 32, 33, 40, 63, 64, 65, 96, 130};
+    int t = input(pick(channels), uniform(1, 12), uniform(1, 12));
+    const int blocks = uniform(1, 5);
+    for (int i = 0; i < blocks; ++i) {
+      const int h = at(t).h, w = at(t).w;
+      switch (uniform(0, 4)) {
+        case 0:
+        case 1: {
+          const int kh = uniform(1, std::min(5, h + 1)), kw = uniform(1, std::min(5, w + 1));
+          t = conv(t, pick(channels), kh, kw, uniform(1, 3), uniform(1, 3),
+                   {uniform(0, kh), uniform(0, kw), uniform(1, kh), uniform(1, kw)});
+          break;
+        }
+        case 2: {
+          const int kh = uniform(1, std::min(3, h)), kw = uniform(1, std::min(3, w));
+          t = max_pool(t, kh, kw, uniform(1, 3), uniform(1, 3),
+                       {uniform(0, kh - 1), uniform(0, kw - 1), uniform(0, kh - 1),
+                        uniform(0, kw - 1)});
+          break;
+        }
+        default: {  // residual block; the skip may cross a nested one
+          const int skip = t;
+          const int c = at(t).c;
+          t = conv(t, pick(channels), 3, 3, 1, 1, {1, 1, 1, 1});
+          if (chance(40)) t = add(t, conv(t, at(t).c, 1, 1, 1, 1, {0, 0, 0, 0}));
+          t = conv(t, c, 1, 1, 1, 1, {0, 0, 0, 0});
+          t = chance(50) ? add(t, skip) : add(skip, t);
+          if (chance(20)) t = add(t, t);
+        }
+      }
+    }
+    if (chance(60)) {
+      t = fc(t, pick(channels));
+      if (chance(50)) t = fc(t, uniform(1, 300));
+    }
+    return finish(t);
+  }
+
+  std::mt19937& engine() { return random_; }
+
+ private:
+  template <typename Op>
+  int node(const std::string& kind, std::vector<int> inputs, int output, Op op) {
+    graph_.nodes.push_back(
+        {kind + std::to_string(graph_.nodes.size()), std::move(inputs), output, std::move(op)});
+    return output;
+  }
+
+  std::mt19937 random_;
+  model::qgraph graph_;
+};
+
+}  // namespace latchkey::compiler
