@@ -46,3 +46,31 @@ LATCHKEY_RTL_KERNEL(@ARG_PREFIX@, "@ARG_RTL@", "@parameters@")
   set_property(TARGET ${target} APPEND PROPERTY LINK_DEPENDS "${map}")
   target_link_libraries(${target} PRIVATE -latomic)
 endfunction()
+
+# latchkey_card_tests(<target> CARDS <text> [TIMEOUT <s>] [LABELS <label> ...])
+#
+# ctest cases of a GoogleTest program that uses simulated cards through XRT; CARDS is the text of
+# LATCHKEY_SIM_CARDS with every ';' escaped as '\;'. Each test case gets a state folder of its own.
+function(latchkey_card_tests target)
+  cmake_parse_arguments(PARSE_ARGV 1 ARG "" "CARDS;TIMEOUT" "LABELS")
+  if(NOT ARG_TIMEOUT)
+    set(ARG_TIMEOUT 300)
+  endif()
+  # A wrapper, because ctest's ENVIRONMENT property splits at every ';'.
+  set(wrapper "${CMAKE_CURRENT_BINARY_DIR}/${target}.sh")
+  string(REPLACE "\\;" ";" cards "${ARG_CARDS}")
+  file(CONFIGURE OUTPUT "${wrapper}" @ONLY CONTENT [[
+#!/bin/sh
+# Runs a program with simulated cards and a fresh state folder.
+state=$(mktemp -d) || exit 1
+trap 'rm -rf "$state"' EXIT
+export LATCHKEY_STATE_DIR="$state" LATCHKEY_SIM_CARDS='@cards@'
+export XCL_EMULATION_MODE=hw_emu XILINX_XRT='@CMAKE_BINARY_DIR@/xrt'
+"$@"
+]])
+  file(CHMOD "${wrapper}" PERMISSIONS OWNER_READ OWNER_WRITE OWNER_EXECUTE GROUP_READ
+    GROUP_EXECUTE WORLD_READ WORLD_EXECUTE)
+  set_target_properties(${target} PROPERTIES CROSSCOMPILING_EMULATOR "${wrapper}")
+  gtest_discover_tests(${target} DISCOVERY_MODE PRE_TEST
+    PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS "${ARG_LABELS}")
+endfunction()

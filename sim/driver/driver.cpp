@@ -354,8 +354,7 @@ void load_image(Handle& h, const axlf* top) {
   Card& card = platform.card(h.card);
   auto banks = memory_banks(top);
   platform.call([&] {
-    card.load(std::make_unique<latchkey::sim::Image>(model.data, model.bytes, "latchkey_image"),
-              units);
+    card.load(latchkey::sim::Image::open(model.data, model.bytes), units);
     card.memory().set_banks(std::move(banks));
   });
   record.loaded = true;

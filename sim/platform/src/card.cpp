@@ -100,41 +100,44 @@ void CardState::store(const FuseState& fuses) {
 
 // ---- Image ----------------------------------------------------------------------------------------
 
-Image::Image(const void* data, std::size_t bytes, const std::string& name) {
-  const int fd = memfd_create(name.c_str(), MFD_CLOEXEC);
-  if (fd < 0) throw std::runtime_error("cannot make room for the image: " + errno_text());
-  const auto* at = static_cast<const char*>(data);
-  for (std::size_t left = bytes; left != 0;) {
-    const ssize_t n = ::write(fd, at, left);
-    if (n <= 0) {
-      ::close(fd);
-      throw std::runtime_error("cannot make room for the image: " + errno_text());
-    }
-    at += n;
-    left -= static_cast<std::size_t>(n);
+const Image& Image::open(const void* data, std::size_t bytes) {
+  static auto* const images = new std::vector<std::unique_ptr<const Image>>;
+  for (const auto& image : *images) {
+    if (image->size_ == bytes && std::memcmp(image->bytes_, data, bytes) == 0) return *image;
   }
-  const std::string path = "/proc/self/fd/" + std::to_string(fd);
-  library_ = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
-  const char* error = library_ == nullptr ? dlerror() : nullptr;
-  const std::string why = error == nullptr ? "" : error;
-  ::close(fd);
-  if (library_ == nullptr) {
-    throw std::runtime_error("the image's simulation model cannot be loaded: " + why);
+  images->emplace_back(new Image(data, bytes));
+  return *images->back();
+}
+
+Image::Image(const void* data, std::size_t bytes) : size_(bytes) {
+  const int fd = memfd_create("latchkey_image", MFD_CLOEXEC);
+  const auto fail = [&](const std::string& what) {
+    if (bytes_ != nullptr) munmap(const_cast<void*>(bytes_), size_);
+    if (fd >= 0) ::close(fd);
+    throw std::runtime_error(what);
+  };
+  if (fd < 0 || ftruncate(fd, static_cast<off_t>(bytes)) != 0) {
+    fail("cannot make room for the image: " + errno_text());
   }
-  const auto function = reinterpret_cast<lk_image_fn>(dlsym(library_, "latchkey_image"));
+  void* mapped = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  if (mapped == MAP_FAILED) fail("cannot make room for the image: " + errno_text());
+  bytes_ = mapped;
+  std::memcpy(mapped, data, bytes);
+  // The descriptor stays open: the loader takes equal paths for the same library, so its number must
+  // not be used again.
+  void* library = dlopen(("/proc/self/fd/" + std::to_string(fd)).c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (library == nullptr) {
+    fail(std::string("the image's simulation model cannot be loaded: ") + dlerror());
+  }
+  const auto function = reinterpret_cast<lk_image_fn>(dlsym(library, "latchkey_image"));
   table_ = function == nullptr ? nullptr : function();
   if (table_ == nullptr || table_->abi != LATCHKEY_MODEL_ABI) {
     const std::string version = table_ == nullptr ? "none" : std::to_string(table_->abi);
-    dlclose(library_);
-    throw std::runtime_error("the image's simulation model has interface version " + version +
-                             ", this card wants " + std::to_string(LATCHKEY_MODEL_ABI) +
-                             "; build image and driver from the same version");
+    dlclose(library);
+    fail("the image's simulation model has interface version " + version + ", this card wants " +
+         std::to_string(LATCHKEY_MODEL_ABI) + "; build image and driver from the same version");
   }
 }
-
-// The library stays mapped: a kernel function may still be on the stack of a simulation thread, and
-// images are few.
-Image::~Image() = default;
 
 const lk_rtl_kernel* Image::find_rtl(const std::string& kernel) const {
   for (std::uint32_t i = 0; i < table_->num_rtl; ++i) {
@@ -201,7 +204,7 @@ void Card::power_off() {
   state_.reset();
 }
 
-void Card::load(std::unique_ptr<Image> image, const std::vector<std::string>& units) {
+void Card::load(const Image& image, const std::vector<std::string>& units) {
   struct Placed {
     const lk_rtl_kernel* rtl;
     const lk_hls_kernel* hls;
@@ -210,7 +213,7 @@ void Card::load(std::unique_ptr<Image> image, const std::vector<std::string>& un
   std::size_t rtl_used = 0, hls_used = 0;
   for (const std::string& unit : units) {
     const std::string kernel = unit.substr(0, unit.find(':'));
-    Placed p{image->find_rtl(kernel), image->find_hls(kernel)};
+    Placed p{image.find_rtl(kernel), image.find_hls(kernel)};
     if (p.rtl == nullptr && p.hls == nullptr) {
       throw std::runtime_error("the image lists " + unit + " but has no model of " + kernel);
     }
@@ -223,7 +226,7 @@ void Card::load(std::unique_ptr<Image> image, const std::vector<std::string>& un
                              std::to_string(rtl_slots) + " and " + std::to_string(hls_slots));
   }
   unload();
-  image_ = std::move(image);
+  memory_model_.restart();
   input_fifo_.clear();
   output_fifo_.clear();
   // Streams: each end goes to the first unit that has the port.
@@ -265,7 +268,6 @@ void Card::unload() {
   for (auto& unit : rtl_) unit->unload();
   for (auto& unit : hls_) unit->unload();
   units_.clear();
-  image_.reset();
 }
 
 void Card::fail(const std::string& reason, RunEnd end) {

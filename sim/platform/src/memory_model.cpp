@@ -24,10 +24,18 @@ MemoryModel::MemoryModel(const sc_core::sc_module_name& name, DeviceMemory& cont
       timing_(timing_of(preset)),
       channels_(timing_.channels) {
   socket.register_b_transport(this, &MemoryModel::b_transport);
+  restart();
+}
+
+void MemoryModel::restart() {
+  const std::uint64_t now = sc_core::sc_time_stamp().value();
   for (Channel& c : channels_) {
+    c = Channel{};
     c.open_row.fill(~std::uint64_t{0});
-    c.next_refresh_ps = timing_.refresh_every_ps;
+    c.free_ps = now;
+    c.next_refresh_ps = now + timing_.refresh_every_ps;
   }
+  statistics_ = MemoryStatistics{};
 }
 
 void MemoryModel::b_transport(int, tlm::tlm_generic_payload& transaction,

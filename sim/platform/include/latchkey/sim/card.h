@@ -41,21 +41,22 @@ class CardState {
   FuseState fuses_;
 };
 
-// A loaded image: the shared library of a card image, from memory.
+// A card image's shared library. Images stay loaded until the process ends: a kernel function may
+// still be on the stack of a simulation thread when its card gets another image. Equal bytes give the
+// same object. Platform thread only.
 class Image {
  public:
   // Throws std::runtime_error when the bytes are not an image or of another ABI version.
-  Image(const void* data, std::size_t bytes, const std::string& name);
-  ~Image();
-  Image(const Image&) = delete;
-  Image& operator=(const Image&) = delete;
+  static const Image& open(const void* data, std::size_t bytes);
 
-  const lk_image& table() const { return *table_; }
   const lk_rtl_kernel* find_rtl(const std::string& kernel) const;
   const lk_hls_kernel* find_hls(const std::string& kernel) const;
 
  private:
-  void* library_ = nullptr;
+  Image(const void* data, std::size_t bytes);
+
+  const void* bytes_ = nullptr;
+  std::size_t size_ = 0;
   const lk_image* table_ = nullptr;
 };
 
@@ -81,7 +82,7 @@ class Card : public sc_core::sc_module {
   // their indices. An RTL kernel's s_axis_in is wired to the HLS kernel with a stream output, its
   // m_axis_out to the one with a stream input; the first RTL kernel with the port gets it. Throws
   // std::runtime_error when the image lacks a kernel or the card a slot for it.
-  void load(std::unique_ptr<Image> image, const std::vector<std::string>& units);
+  void load(const Image& image, const std::vector<std::string>& units);
   void unload();
 
   std::size_t unit_count() const { return units_.size(); }
@@ -108,7 +109,6 @@ class Card : public sc_core::sc_module {
   std::unique_ptr<Silicon> silicon_;
   Fuses fuses_;
   latchkey_silicon_ops silicon_ops_{};
-  std::unique_ptr<Image> image_;
   std::vector<ComputeUnit*> units_;
 };
 

@@ -55,6 +55,9 @@ class MemoryModel : public sc_core::sc_module {
   MemoryModel(const sc_core::sc_module_name& name, DeviceMemory& contents, MemoryPreset preset);
 
   tlm_utils::multi_passthrough_target_socket<MemoryModel, 512> socket;
+  // Closes all rows and starts the refresh period now, so that a run after loading an image takes the
+  // same time whatever the card did before.
+  void restart();
   const MemoryStatistics& statistics() const { return statistics_; }
 
  private:

@@ -70,13 +70,17 @@ class RtlKernel {
     top_.ap_rst_n = 0;
   }
 
+  // Verilator keeps the context it used last in a thread-local pointer. Models of one image share it,
+  // so it is set whenever a model is entered and never left at one that is gone.
   ~RtlKernel() {
+    Verilated::threadContextp(&context_);
     trace_close();
     top_.final();
   }
 
   void settle() {
     latchkey_silicon_select(silicon_);
+    Verilated::threadContextp(&context_);
     lk_pins& p = *pins_;
     top_.ap_clk = 0;
     top_.ap_rst_n = p.rst_n;
@@ -198,6 +202,7 @@ class RtlKernel {
   // Registers start from random values, so a kernel that relies on a reset it does not have shows;
   // the seed is fixed, so a run can be repeated.
   static VerilatedContext* init(VerilatedContext& context) {
+    Verilated::threadContextp(&context);
     context.randReset(2);
     context.randSeed(1);
 #if VM_TRACE_FST
