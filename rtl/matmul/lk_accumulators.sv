@@ -45,7 +45,9 @@ module lk_accumulators #(
   } meta_t;
 
   logic                 v1_q, v2_q, v3_q;
-  meta_t                m1_q, m2_q, m3_q;
+  // verilator lint_off UNUSEDSIGNAL
+  meta_t                m1_q, m2_q, m3_q;  // m3_q does not use `first`
+  // verilator lint_on UNUSEDSIGNAL
   logic [32*ArrayN-1:0] wr_q;
   logic [32*ArrayN-1:0] rdata [2];
   logic                 dr_bank1_q, dr_bank2_q;

@@ -239,7 +239,9 @@ module lk_matmul #(
   localparam int unsigned MetaDepth = Latency - 2;
   logic [MetaDepth-1:0]                mv_q;
   logic [MetaDepth*$bits(meta_t)-1:0]  meta_q;
-  meta_t                               meta;
+  // verilator lint_off UNUSEDSIGNAL
+  meta_t                               meta;  // ni is unused at ArrayN = 64, partly at 32
+  // verilator lint_on UNUSEDSIGNAL
   logic [Aw-1:0]                       meta_addr;
 
   always_ff @(posedge clk_i or negedge rst_ni) begin

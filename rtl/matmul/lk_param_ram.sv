@@ -8,7 +8,9 @@ module lk_param_ram (
   input  logic            clk_i,
   input  logic            we_i,
   input  logic [9:0]      addr_i,
-  input  logic [511:0]    data_i,
+  // verilator lint_off UNUSEDSIGNAL
+  input  logic [511:0]    data_i,  // a channel's padding is ignored
+  // verilator lint_on UNUSEDSIGNAL
   input  logic            re_i,
   input  logic [7:0]      raddr_i,
   output logic [16*62-1:0] rdata_o,

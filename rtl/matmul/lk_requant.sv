@@ -25,7 +25,9 @@ module lk_requant #(
 
   logic [Latency-1:0] valid_q;               // valid_q[k]: stage k+1 holds a value
   logic [9:0]         stage;
-  logic [Latency*SideW-1:0] side_q;          // shifts with the stages
+  // verilator lint_off UNUSEDSIGNAL
+  logic [Latency*SideW-1:0] side_q;  // shifts with the stages; the last needs its tag only
+  // verilator lint_on UNUSEDSIGNAL
 
   assign stage = {valid_q[Latency-2:0], valid_i} | {10{wipe_i}};
 

@@ -61,11 +61,11 @@ module lk_requant_lane (
     end
     if (stage_i[2]) begin
       logic [3:0]  e3;
-      logic [39:0] x3;
+      logic [31:0] x3;
       logic [24:0] a3;
       e3 = '0;
       for (int unsigned i = 24; i < 32; i++) if (mag2_q[i]) e3 = 4'(i - 23);
-      x3 = {mag2_q, 8'b0} >> e3;
+      x3 = 32'({mag2_q, 8'b0} >> e3);  // the shift clears the upper 8 bits
       a3 = 25'(x3[31:8]) + 25'(x3[7] && (x3[6:0] != '0 || x3[8]));
       neg3_q <= neg2_q;
       // A carry out of the rounding leaves the single bit 2^24 = 2^23 * 2.
@@ -97,8 +97,8 @@ module lk_requant_lane (
       f6_q   <= f6;
     end
     if (stage_i[6]) begin
-      logic [71:0] x7;
-      x7 = {p6_q, 24'b0} >> f6_q;
+      logic [47:0] x7;
+      x7 = 48'({p6_q, 24'b0} >> f6_q);  // the shift clears the upper 24 bits
       neg7_q <= neg6_q;
       q7_q   <= 25'(x7[47:24]) + 25'(x7[23] && (x7[22:0] != '0 || x7[24]));
       n7_q   <= 8'(s6_q) - 8'(f6_q) - 8'(e6_q);
