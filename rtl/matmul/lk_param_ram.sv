@@ -1,9 +1,9 @@
 // Per-channel parameters of a layer, 4,096 channels: bias' int32 | M 24 bit | s 6 bit.
 //
 // Write: one beat = 4 channels of 16 bytes (bias' int32 | M u32, upper byte ignored | s u8, low 6
-// bits | 7 ignored), at group addr_i = channel / 4. Read: re_i with 16-channel group raddr_i in cycle
-// t, 16 channels in cycle t+2, channel i at bits [62*i+61:62*i] = {s, M, bias'}. wipe_i zeroes the
-// 16 channels at wipe_addr_i.
+// bits | 7 ignored), at group addr_i = channel / 4. Read: re_i with 16-channel group raddr_i in
+// cycle t, 16 channels in cycle t+2, channel i at bits [62*i+61:62*i] = {s, M, bias'}. wipe_i
+// zeroes the 16 channels at wipe_addr_i.
 module lk_param_ram (
   input  logic            clk_i,
   input  logic            we_i,

@@ -1,17 +1,17 @@
 // One lane of the post unit: int32 accumulator to int8, bit-exact with a float32 requantisation.
 //
 //   v = acc + bias                                    int32
-//   P = RN24(v) * M                                   exact, at most 57 bits; here mantissa and shift
-//   t = RNE(RN24(P) >> s)
+//   P = RN24(v) * M                                   exact, at most 57 bits; here mantissa and
+//   shift t = RNE(RN24(P) >> s)
 //   y = clamp(t + zero, lo, hi)
 //
-// RN24 rounds to 24 significant bits, RNE(>> s) shifts arithmetically, both half to even. This equals
-// nearbyint((float)v * m) for m = M * 2^-s with 2^23 <= M < 2^24. M = 0 gives y = clamp(zero).
-// All roundings are symmetric, so the lane works on the magnitude and a sign.
+// RN24 rounds to 24 significant bits, RNE(>> s) shifts arithmetically, both half to even. This
+// equals nearbyint((float)v * m) for m = M * 2^-s with 2^23 <= M < 2^24. M = 0 gives y =
+// clamp(zero). All roundings are symmetric, so the lane works on the magnitude and a sign.
 //
 // Latency 10. stage_i[k] is high when stage k's register is to take a value (stage_i[0] with the
-// inputs); the caller shifts it, so idle lanes neither toggle nor cost simulation time. zero, lo and
-// hi are those of the value in the last stage.
+// inputs); the caller shifts it, so idle lanes neither toggle nor cost simulation time. zero, lo
+// and hi are those of the value in the last stage.
 module lk_requant_lane (
   input  logic               clk_i,
   input  logic [9:0]         stage_i,
@@ -104,9 +104,9 @@ module lk_requant_lane (
       n7_q   <= 8'(s6_q) - 8'(f6_q) - 8'(e6_q);
     end
     if (stage_i[7]) begin
-      // To the right, shifts by 26 and more leave less than half, a shift by 25 at most exactly half,
-      // which rounds to the even 0. To the left, anything from 2^10 on saturates the clamp, whatever
-      // zero is.
+      // To the right, shifts by 26 and more leave less than half, a shift by 25 at most exactly
+      // half, which rounds to the even 0. To the left, anything from 2^10 on saturates the clamp,
+      // whatever zero is.
       logic [7:0]  left8;
       logic [49:0] x8;
       logic [34:0] l8;

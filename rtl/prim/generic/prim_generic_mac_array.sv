@@ -2,12 +2,12 @@
 // still synthesizable by inference.
 //
 // One always block computes a whole row at once with blocking loops; Verilator unrolls them and the
-// C++ compiler vectorises the result. Sums wait for their latency in a ring that is written and read
-// once per row instead of being shifted every cycle. Blocking assignments are confined to variables
-// that no other block reads.
+// C++ compiler vectorises the result. Sums wait for their latency in a ring that is written and
+// read once per row instead of being shifted every cycle. Blocking assignments are confined to
+// variables that no other block reads.
 //
-// LATCHKEY_FAULT_PRODUCT (never defined in a shipped build) corrupts the product of row 0 and column
-// 0. Tests use it to show that results come out of this array and of nothing else.
+// LATCHKEY_FAULT_PRODUCT (never defined in a shipped build) corrupts the product of row 0 and
+// column 0. Tests use it to show that results come out of this array and of nothing else.
 module prim_generic_mac_array #(
   parameter int unsigned N = 16,
   localparam int unsigned BeatW = $clog2(N * N / 64)
