@@ -52,7 +52,8 @@ void expect_tensor(Sim& s, const layout& l, const tensor& want, const std::strin
 std::string name(const conv& k, const tensor& in) {
   char b[200];
   std::snprintf(b, sizeof b, "conv %dx%dx%dx%d -> %dx%dx%d kernel %dx%d stride %d,%d pad %d,%d",
-                in.n, in.h, in.w, in.c, k.out_h, k.out_w, k.cout, k.kh, k.kw, k.sy, k.sx, k.pt, k.pl);
+                in.n, in.h, in.w, in.c, k.out_h, k.out_w, k.cout, k.kh, k.kw, k.sy, k.sx, k.pt,
+                k.pl);
   return b;
 }
 
