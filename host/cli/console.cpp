@@ -10,6 +10,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
 
 #include "latchkey/error.hpp"
 
@@ -173,6 +174,14 @@ lock::secret_buffer passphrase_source::read(const std::string& prompt, bool conf
       throw error(errc::usage, "the two passphrases differ; nothing was written");
   }
   return first;
+}
+
+void check_folder(const std::string& path) {
+  const std::filesystem::path parent = std::filesystem::absolute(path).parent_path();
+  if (::access(parent.c_str(), W_OK | X_OK) != 0) {
+    throw error(errc::io, fmt::format("{}: cannot write into {}: {}", path, parent.string(),
+                                      std::strerror(errno)));
+  }
 }
 
 std::string grouped(std::uint64_t n) {

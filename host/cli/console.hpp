@@ -59,6 +59,10 @@ inline std::string_view text(const lock::secret_buffer& passphrase) {
   return {reinterpret_cast<const char*>(passphrase.view().data()), passphrase.view().size()};
 }
 
+/// Throws latchkey::error (io) unless the folder of `path` can be written into: asked before work whose
+/// result would be lost.
+void check_folder(const std::string& path);
+
 /// "1,234,567".
 std::string grouped(std::uint64_t n);
 /// "12.3 KiB".

@@ -1,8 +1,6 @@
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <filesystem>
-#include <fstream>
 
 #include "commands.hpp"
 #include "compiler/file_io.hpp"
@@ -27,9 +25,10 @@ void check_writable(const std::string& path) {
                                          "Choose another name or move it away",
                                          path));
   }
-  const fs::path parent = fs::absolute(path).parent_path();
-  if (::access(parent.c_str(), W_OK) != 0)
-    throw error(errc::io, fmt::format("{}: cannot write into {}", path, parent.string()));
+  check_folder(path);
+  // More than a record takes, written and removed: a full disk shows now.
+  io::write_file(path, {io::bytes(8192)}, 0600);
+  fs::remove(path);
 }
 
 void enroll(const options& o) {

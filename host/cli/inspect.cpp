@@ -72,6 +72,11 @@ void inspect(const options& o) {
     }
     result(json);
   } else {
+    if (file.empty() || file[0] != '{') {
+      throw error(errc::bad_file, fmt::format("{}: neither a program (.lkm) nor a package (.lkx) nor a "
+                                              "device record (.lkd)",
+                                              o.file));
+    }
     const lock::public_record r = lock::parse_public_record(file, o.file);
     say(fmt::format("{}: device record, device id {}{}", o.file, io::to_hex(r.id),
                     r.name.empty() ? "" : ", name " + r.name));

@@ -1,8 +1,9 @@
 // latchkey: the command-line tool.
 #include <fmt/format.h>
 
-#include <cstdio>
 #include <exception>
+#include <string>
+#include <vector>
 
 #include "commands.hpp"
 #include "console.hpp"
@@ -57,8 +58,14 @@ int main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
-    const int code = app.exit(e);
-    return code == 0 ? 0 : static_cast<int>(errc::usage);
+    if (e.get_exit_code() == 0) return app.exit(e);  // help and version
+    // CLI11 complains of what is missing first; a word that nobody understood explains it better.
+    std::string what = e.what();
+    std::vector<std::string> unknown = app.remaining(true);
+    std::erase(unknown, "--");
+    if (!unknown.empty()) what = fmt::format("unknown argument '{}'", unknown.front());
+    return fail(static_cast<int>(errc::usage),
+                fmt::format("{}; run `latchkey --help`, or --help after a subcommand", what).c_str());
   } catch (const error& e) {
     return fail(e.exit_code(), e.what());
   } catch (const std::bad_alloc&) {

@@ -38,7 +38,17 @@ input_data read_images(const options& o, const compiler::io_tensor& input) {
     data.bytes = io::read_file(path);
     data.format.type = ImageFormat::Type::f32;
   } else {
-    data.bytes = model::read_idx(path).values;
+    model::idx_array array = model::read_idx(path);
+    const std::size_t items = array.dims.empty() ? 0 : array.dims[0];
+    // Not only the number of bytes: 28 x 28 images are bytes enough for a model of 8 x 8 ones.
+    if (items == 0 || array.values.size() != items * values) {
+      throw error(errc::mismatch,
+                  fmt::format("{}: holds {} as count and size of its images; input '{}' takes {} x {} x "
+                              "{} (C, H, W) = {} bytes each",
+                              path, fmt::join(array.dims, " x "), input.name, input.layout.c,
+                              input.layout.h, input.layout.w, values));
+    }
+    data.bytes = std::move(array.values);
   }
   const std::size_t image = values * (data.format.type == ImageFormat::Type::u8 ? 1 : 4);
   if (data.bytes.empty() || data.bytes.size() % image != 0) {
@@ -120,6 +130,8 @@ void run(const options& o) {
                                               expected.size(), data.count, needed));
     }
   }
+
+  if (!o.output.empty()) check_folder(o.output);
 
   Device device(o.device);
   const auto began = std::chrono::steady_clock::now();

@@ -37,7 +37,10 @@ bytes read_file(const std::string& path, std::uint64_t limit) {
   do {
     f.fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   } while (f.fd < 0 && errno == EINTR);
-  if (f.fd < 0) fail_errno(path, "cannot open for reading", errno);
+  if (f.fd < 0) {
+    throw error(errc::bad_file, path + ": cannot open for reading: " + std::strerror(errno) +
+                                    "; check the path");
+  }
   struct stat st {};
   if (::fstat(f.fd, &st) != 0) fail_errno(path, "cannot read its size", errno);
   if (!S_ISREG(st.st_mode)) throw error(errc::bad_file, path + ": not a regular file");

@@ -104,6 +104,7 @@ public_record public_from_json(const json& j, const std::string& what) {
 }
 
 json parse_file(byte_view text, const std::string& name) {
+  if (text.empty() || text[0] != '{') bad(name, "not a Latchkey device record");
   json j = io::parse_json(text, name);
   if (const auto it = j.find("kind"); it == j.end() || *it != kind)
     bad(name, "not a Latchkey device record");

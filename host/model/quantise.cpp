@@ -98,7 +98,7 @@ class quantiser {
     if (std::all_of(q_.begin(), q_.end(), [](const auto& q) { return q.has_value(); })) return;
     if (images_.empty()) {
       throw error(errc::usage, format("{}: '{}' carries no quantisation in the file; give "
-                                      "calibration images",
+                                      "calibration images (--calibrate)",
                                       g_.name, first_open()));
     }
     if (!(options_.percentile > 50.0) || options_.percentile > 100.0) {

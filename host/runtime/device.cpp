@@ -5,8 +5,12 @@
 #include <xrt/xrt_uuid.h>
 #include <xrt/experimental/xrt_system.h>
 
+#include <xclbin.h>
+
 #include <cctype>
 #include <chrono>
+#include <cstring>
+#include <fstream>
 #include <thread>
 
 #include "card.hpp"
@@ -35,10 +39,46 @@ xrt::device open_card(const std::string& name, bool simulated) {
                                                  "it to end or choose another card",
                                                  name));
     }
+    // The driver's own name for the list of cards; what follows names card and setting.
+    static constexpr std::string_view settings = "LATCHKEY_SIM_CARDS: ";
+    if (const auto at = why.find(settings); simulated && at != std::string::npos) {
+      throw error(errc::usage, fmt::format("simulated card '{}': {}. Settings are temperature, "
+                                           "voltage, age, noise and memory, as in "
+                                           "sim:7,temperature=85,memory=hbm",
+                                           name, why.substr(at + settings.size())));
+    }
+    // XRT says this when it finds no driver of a real card.
+    const bool no_driver = why.find("XILINX_XRT not set") != std::string::npos;
     throw error(errc::no_device,
                 fmt::format("device {}: no such card ({}). `latchkey devices` lists the cards; "
                             "simulated ones are named sim:SEED",
-                            name, why));
+                            name, no_driver ? "XRT finds no driver of a real card" : why));
+  }
+}
+
+/// XRT trusts the lengths inside an xclbin; a cut file would make it read past the end.
+void check_image(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  axlf head{};
+  in.read(reinterpret_cast<char*>(&head), sizeof head);
+  const auto got = static_cast<std::uint64_t>(in.gcount());
+  if (got < sizeof head || std::memcmp(head.m_magic, "xclbin2", 8) != 0)
+    throw error(errc::bad_file, fmt::format("card image {}: not an xclbin; build it again", path));
+  const std::uint64_t size = fs::file_size(path);
+  bool fits = head.m_header.m_length <= size;
+  const std::uint64_t sections = head.m_header.m_numSections;
+  const std::uint64_t table = offsetof(axlf, m_sections);
+  fits = fits && sections <= (size - table) / sizeof(axlf_section_header);
+  in.seekg(static_cast<std::streamoff>(table));
+  for (std::uint64_t i = 0; fits && i < sections; ++i) {
+    axlf_section_header section{};
+    in.read(reinterpret_cast<char*>(&section), sizeof section);
+    fits = in && section.m_sectionOffset <= size && section.m_sectionSize <= size - section.m_sectionOffset;
+  }
+  if (!fits) {
+    throw error(errc::bad_file, fmt::format("card image {}: {} bytes are there, its header tells of "
+                                            "more; build or copy it again",
+                                            path, size));
   }
 }
 
@@ -100,6 +140,7 @@ bool Device::simulated() const { return impl_->simulated; }
 BuildInfo Device::load(Build build, std::uint32_t array_n) {
   const std::string image = find_image(build, array_n, impl_->simulated).string();
   if (impl_->info && impl_->image == image) return *impl_->info;
+  check_image(image);
 
   impl_->info.reset();
   impl_->core = {};

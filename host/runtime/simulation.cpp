@@ -105,9 +105,16 @@ fs::path find_image(Build build, std::uint32_t array_n, bool simulated) {
                 "LATCHKEY_IMAGES (bitstreams/README.md tells how to make them)");
   }
   if (!fs::exists(dir / file)) {
-    throw error(errc::bad_file, fmt::format("card image {} is missing; images are named "
-                                            "operate-n16.xclbin, unlocked-n16.xclbin, enrol.xclbin",
-                                            (dir / file).string()));
+    std::vector<std::string> there;
+    std::error_code ignored;
+    for (const auto& entry : fs::directory_iterator(dir, ignored))
+      if (entry.path().extension() == ".xclbin") there.push_back(entry.path().filename());
+    std::sort(there.begin(), there.end());
+    throw error(errc::bad_file,
+                fmt::format("card image {} is missing; the folder (LATCHKEY_IMAGES names another) has "
+                            "{}. Build it, or compile the model with --array for a build that is there",
+                            (dir / file).string(),
+                            there.empty() ? "no images" : fmt::format("{}", fmt::join(there, ", "))));
   }
   return dir / file;
 }

@@ -131,7 +131,7 @@ TEST_F(ProgramFile, RefusalsSayWhy) {
   longer.push_back(0);
   refuses(longer, "follow");
   EXPECT_THAT([] { read_program("/nonexistent.lkm"); },
-              Throws<error>(Property(&error::code, errc::io)));
+              Throws<error>(Property(&error::code, errc::bad_file)));
 }
 
 // A header can be wrong although its checksum is right: nothing in it is believed.

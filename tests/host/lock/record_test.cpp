@@ -201,7 +201,7 @@ TEST(Record, GarbageIsRefusedWithTheFilesName) {
                  error);
   }
   EXPECT_THAT([] { read_public_record("/nonexistent/a.lkd"); },
-              testing::Throws<error>(testing::Property(&error::code, errc::io)));
+              testing::Throws<error>(testing::Property(&error::code, errc::bad_file)));
   EXPECT_THROW(read_public_record("/dev/zero"), error);
 }
 
