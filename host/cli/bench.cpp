@@ -126,6 +126,7 @@ void add_bench(CLI::App& app) {
   command->add_option("--array", o->array_n, "Array size for fc and gemm: 16, 32 or 64")
       ->check(CLI::IsMember({16, 32, 64}));
   command->add_option("--images", o->images, "Images in the start, for a program")
+      ->check(whole_number)
       ->check(CLI::PositiveNumber);
   o->passphrase.add_options(*command);
   command->callback([o] { bench(*o); });

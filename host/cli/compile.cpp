@@ -149,13 +149,15 @@ void add_compile(CLI::App& app) {
       ->required();
   command->add_option("--array", o->array_n, "Array size of the build: 16, 32 or 64")
       ->check(CLI::IsMember({16, 32, 64}));
-  command->add_option("--scratchpad", o->spad_words, "64-byte words of the build's scratchpad");
+  command->add_option("--scratchpad", o->spad_words, "64-byte words of the build's scratchpad")
+      ->check(whole_number);
   command->add_option("--batch", o->batch, "Most images per start (default: as many as fit, up to 256)")
       ->check(CLI::Range(1, 256));
   command->add_option("--calibrate", o->calibrate,
                       "Images (IDX, also .gz) that set the activation ranges; not needed for a model "
                       "that is quantised already");
   command->add_option("--calibrate-count", o->calibrate_count, "How many of them, spread evenly")
+      ->check(whole_number)
       ->check(CLI::PositiveNumber);
   command->add_option("--percentile", o->percentile,
                       "Clip activation ranges to this percentile instead of the full range")
@@ -164,7 +166,9 @@ void add_compile(CLI::App& app) {
                                      "Images (IDX) to compare the float model and the int8 model on");
   auto* labels = command->add_option("--labels", o->labels, "Their labels (IDX)")->needs(images);
   images->needs(labels);
-  command->add_option("--count", o->count, "Evaluate only the first images")->needs(images);
+  command->add_option("--count", o->count, "Evaluate only the first images")
+      ->needs(images)
+      ->check(whole_number);
   command->add_option("--reference-output", o->reference_output,
                       "Write the int8 reference's raw outputs, for run --expect")
       ->needs(images);

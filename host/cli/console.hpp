@@ -63,6 +63,16 @@ inline std::string_view text(const lock::secret_buffer& passphrase) {
 /// result would be lost.
 void check_folder(const std::string& path);
 
+/// For options that count something. CLI11 itself lets "-5" wrap and clamps what is too large.
+inline const CLI::Validator whole_number(
+    [](const std::string& text) -> std::string {
+      if (!text.empty() && text.size() <= 10 &&
+          text.find_first_not_of("0123456789") == std::string::npos && std::stoull(text) <= 0xffffffffu)
+        return {};
+      return "'" + text + "' is not a whole number from 0 to 4294967295";
+    },
+    "COUNT");
+
 /// "1,234,567".
 std::string grouped(std::uint64_t n);
 /// "12.3 KiB".

@@ -80,7 +80,7 @@ void add_enroll(CLI::App& app) {
   command->add_option("--public", o->public_record, "Also write the public part alone, to go with the card");
   command->add_option("--name", o->name, "Your name for the card");
   command->add_option("--slot", o->slot, "Owner slot of the exported key")->check(CLI::Range(0, 255));
-  command->add_option("--epoch", o->epoch, "Epoch of the exported key");
+  command->add_option("--epoch", o->epoch, "Epoch of the exported key")->check(whole_number);
   o->passphrase.add_options(*command);
   command->callback([o] { enroll(*o); });
 }

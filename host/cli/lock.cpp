@@ -56,7 +56,7 @@ void add_lock(CLI::App& app) {
                       "Version of the model; a chip refuses versions below its minimum")
       ->check(CLI::Range(std::uint32_t{1}, ~std::uint32_t{0}));
   command->add_option("--slot", o->slot, "Owner slot of the wrapping key")->check(CLI::Range(0, 255));
-  command->add_option("--epoch", o->epoch, "Epoch of the wrapping key");
+  command->add_option("--epoch", o->epoch, "Epoch of the wrapping key")->check(whole_number);
   command->add_flag("--hide-layers", o->hide_layers, "Leave the table of layers out of the public header");
   o->passphrase.add_options(*command);
   command->callback([o] { run(*o); });

@@ -208,16 +208,17 @@ void add_run(CLI::App& app) {
   auto* raw = command->add_option("--raw", o->raw, "Images as raw float32, one after another");
   images->excludes(raw);
   command->add_flag("--nhwc", o->nhwc, "Images lie channels last (default: NCHW)");
-  command->add_option("--count", o->count, "Only the first images");
+  command->add_option("--count", o->count, "Only the first images")->check(whole_number);
   command->add_option("--labels", o->labels, "Labels (IDX): print top-1");
   command->add_option("--expect", o->expect,
                       "Raw outputs to compare with (compile --reference-output); a difference is an "
                       "error");
   command->add_option("--mode", o->mode, "What to write per image: raw, dequant, softmax or top-k")
       ->check(CLI::IsMember({"raw", "dequant", "softmax", "top-k"}));
-  command->add_option("--k", o->k, "Entries of top-k");
+  command->add_option("--k", o->k, "Entries of top-k")->check(whole_number);
   command->add_option("-o,--output", o->output, "File for the results");
-  command->add_option("--batch", o->batch, "Images per start (default: the program's limit)");
+  command->add_option("--batch", o->batch, "Images per start (default: the program's limit)")
+      ->check(whole_number);
   command->add_flag("--unlocked", o->unlocked,
                     "Run a program in clear on the unlocked build, to measure the lock's price");
   command->add_flag("--skip-host-checks", o->skip_host_checks,

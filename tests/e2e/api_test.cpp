@@ -1,0 +1,335 @@
+// What only the API shows: futures, two cards in one process, a chip handed changed data without any
+// check of the host, and what can be read out of the registers and the memory of a card.
+//
+// XRT takes the list of simulated cards once per process, so all cases share one list and one
+// enrolment; each case still works alone.
+#include <dlfcn.h>
+#include <gmock/gmock.h>
+
+#include <atomic>
+#include <map>
+#include <numeric>
+#include <thread>
+
+#include "latchkey/session.hpp"
+#include "lock/package.hpp"
+#include "lock/record.hpp"
+#include "model/dataset.hpp"
+#include "runtime/card.hpp"
+#include "scan.hpp"
+#include "tool.hpp"
+
+namespace latchkey::e2e {
+namespace {
+
+using testing::AnyOf;
+using testing::Contains;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::SizeIs;
+
+constexpr const char* kPassphrase = "correct horse 42";
+constexpr std::size_t kImage = 64, kRecord = 10;
+const std::vector<std::string> kCards = {"sim:21", "sim:22"};
+
+/// Enrolled cards with a package each; made by the tool once per process.
+struct World {
+  Workspace w;
+  bytes images, reference;
+
+  World() {
+    for (const std::string& card : {"21", "22"}) w.enroll("sim:" + card, card + ".lkd");
+    w.compile_digits("digits.lkm");
+    for (const std::string& card : {"21", "22"}) w.lock("digits.lkm", card + ".lkd", card + ".lkx");
+    images = model::read_idx(digit_images()).values;
+    reference = read(w.path("digits.ref"));
+    ::setenv("LATCHKEY_STATE_DIR", w.str("state").c_str(), 1);
+    ::setenv("LATCHKEY_SIM_ROOT", LATCHKEY_IMAGE_DIR "/..", 1);
+    Device::simulate(kCards);
+  }
+  Package package(const std::string& card) const { return Package::read(w.str(card + ".lkx")); }
+  PublicRecord record(const std::string& card) const {
+    return PublicRecord::read(w.str(card + ".lkd"));
+  }
+  std::span<const std::uint8_t> first(std::size_t n) const {
+    return std::span(images).first(n * kImage);
+  }
+  bytes expected(std::size_t from, std::size_t n) const {
+    const auto begin = reference.begin() + static_cast<std::ptrdiff_t>(from * kRecord);
+    return {begin, begin + static_cast<std::ptrdiff_t>(n * kRecord)};
+  }
+};
+
+World& world() {
+  static World the_world;
+  return the_world;
+}
+
+template <class F>
+std::pair<errc, std::string> error_of(F&& action) {
+  try {
+    action();
+  } catch (const error& e) {
+    return {e.code(), e.what()};
+  }
+  ADD_FAILURE() << "nothing was thrown";
+  return {errc::usage, ""};
+}
+
+TEST(Api, FuturesGiveWhatRunGives) {
+  World& t = world();
+  Device device("sim:21");
+  Session session(device, t.package("21"), t.record("21"));
+  std::vector<std::future<RunResult>> later;
+  for (std::size_t i = 0; i < 6; ++i) {
+    const auto part = std::span(t.images).subspan(i * 20 * kImage, 20 * kImage);
+    later.push_back(session.run_async({part.begin(), part.end()}, 20, {}));
+  }
+  for (std::size_t i = 0; i < later.size(); ++i) {
+    const RunResult r = later[i].get();
+    EXPECT_EQ(r.data, t.expected(20 * i, 20)) << "future " << i;
+    EXPECT_EQ(r.counters.attributed(), r.counters.cycles);
+  }
+  const RunResult now = session.run(t.first(120), 120, {});
+  EXPECT_EQ(now.data, t.expected(0, 120));
+  EXPECT_EQ(now.counters.macs, 120 * t.package("21").get().info.macs());
+  // An error arrives through the future; the session goes on.
+  auto wrong = session.run_async(bytes(10), 1, {});
+  EXPECT_EQ(error_of([&] { wrong.get(); }).first, errc::usage);
+  EXPECT_EQ(session.run(t.first(3), 3, {}).data, t.expected(0, 3));
+}
+
+TEST(Api, FuturesAreKeptWhenTheSessionEnds) {
+  World& t = world();
+  Device device("sim:21");
+  std::future<RunResult> later;
+  {
+    Session session(device, t.package("21"), t.record("21"));
+    const auto part = t.first(40);
+    later = session.run_async({part.begin(), part.end()}, 40, {});
+  }
+  EXPECT_EQ(later.get().data, t.expected(0, 40));
+}
+
+TEST(Api, TwoCardsEachWithItsPackage) {
+  World& t = world();
+  Device one("sim:21"), two("sim:22");
+  Session first(one, t.package("21"), t.record("21")), second(two, t.package("22"), t.record("22"));
+  ASSERT_NE(t.package("21").device_id(), t.package("22").device_id());
+  std::vector<std::future<RunResult>> later;
+  const auto part = t.first(100);
+  for (int i = 0; i < 2; ++i) {
+    later.push_back(first.run_async({part.begin(), part.end()}, 100, {}));
+    later.push_back(second.run_async({part.begin(), part.end()}, 100, {}));
+  }
+  for (auto& f : later) EXPECT_EQ(f.get().data, t.expected(0, 100));
+  // Neither takes the other's package.
+  const auto host = error_of([&] { Session(one, t.package("22"), t.record("21")); });
+  EXPECT_EQ(host.first, errc::mismatch);
+  const auto chip = error_of([&] { Session(one, t.package("22"), t.record("21"), {true}); });
+  EXPECT_EQ(chip.first, errc::refused);
+  EXPECT_THAT(chip.second, HasSubstr("another device"));
+}
+
+TEST(Api, CardsAreNamedOnce) {
+  world();
+  Device::simulate(kCards);
+  EXPECT_EQ(error_of([] { Device::simulate({"sim:23"}); }).first, errc::usage);
+  EXPECT_EQ(error_of([] { Device::simulate({"7"}); }).first, errc::usage);
+  EXPECT_EQ(error_of([] { Device("sim:23"); }).first, errc::usage);
+}
+
+TEST(Api, BatchAboveTheLimitIsRefused) {
+  World& t = world();
+  Device device("sim:21");
+  Session session(device, t.package("21"), t.record("21"));
+  EXPECT_EQ(error_of([&] { session.limit_batch(257); }).first, errc::usage);
+  EXPECT_EQ(error_of([&] { session.run({}, 0, {}); }).first, errc::usage);
+  session.limit_batch(7);
+  const RunResult r = session.run(t.first(20), 20, {});
+  EXPECT_EQ(r.counters.starts, 3U);
+  EXPECT_EQ(r.data, t.expected(0, 20));
+}
+
+// No parser and no check of the host stands before the chip here: every word of the manifest counts.
+TEST(Api, TheChipItselfRefusesEveryManifestWord) {
+  World& t = world();
+  const lock::package good = t.package("21").get();
+  for (std::size_t word = 0; word < 32; ++word) {
+    SCOPED_TRACE("manifest word " + std::to_string(word));
+    lock::package bad = good;
+    lock::manifest_bytes m = lock::to_bytes(bad.manifest);
+    m[4 * word + word % 4] ^= static_cast<std::uint8_t>(1u << (word % 8));
+    bad.manifest = lock::manifest_from_bytes(m);
+    Device device("sim:21");  // opened anew: a card locks itself after three failures
+    const auto e = error_of([&] { Session(device, Package(bad), t.record("21"), {true}); });
+    EXPECT_THAT(e.first, AnyOf(errc::refused, errc::mismatch)) << e.second;
+    EXPECT_THAT(e.second, HasSubstr("the chip refused the package"));
+  }
+  Device device("sim:21");
+  Session session(device, Package(good), t.record("21"));
+  EXPECT_EQ(session.run(t.first(5), 5, {}).data, t.expected(0, 5));
+}
+
+TEST(Api, ATamperedPageReleasesNothingAndLocksTheSession) {
+  World& t = world();
+  lock::package bad = t.package("21").get();
+  bad.pages[bad.pages.size() - 1] ^= 1;
+  {
+    Device device("sim:21");
+    Session session(device, Package(bad), t.record("21"));
+    for (int attempt = 0; attempt < 2; ++attempt) {
+      const auto e = error_of([&] { session.run(t.first(9), 9, {}); });
+      EXPECT_EQ(e.first, errc::refused) << e.second;
+      EXPECT_EQ(session.released_bytes(), 0U);
+      EXPECT_THAT(e.second, HasSubstr(attempt == 0 ? "page 6 failed authentication" : "no model key"));
+    }
+  }
+  Device device("sim:21");
+  Session session(device, t.package("21"), t.record("21"));
+  EXPECT_EQ(session.run(t.first(9), 9, {}).data, t.expected(0, 9));
+}
+
+// ---- what can be read out --------------------------------------------------------------------------
+
+/// The keys that a host can know of this card and package.
+KeyScan keys_of(const World& t, const std::string& card) {
+  const lock::device_record record = lock::read_record(t.w.str(card + ".lkd"), kPassphrase);
+  const lock::package package = t.package(card).get();
+  lock::model_key key;
+  std::array<std::uint8_t, 32> hash{};
+  if (!lock::unwrap_model_key(record.keys.at(0).key, package.key, key, hash))
+    throw std::runtime_error("the wrapped key does not open");
+  KeyScan scan;
+  scan.add("owner key", record.keys[0].key.view());
+  scan.add("model key", key.view());
+  return scan;
+}
+
+/// Every register of the core's 64 KiB window, as bytes.
+bytes registers(Device& device) {
+  bytes dump;
+  for (std::uint32_t offset = 0; offset < 0x10000; offset += 4) {
+    const std::uint32_t word = device.impl().core.read_register(offset);
+    for (int b = 0; b < 4; ++b) dump.push_back(static_cast<std::uint8_t>(word >> 8 * b));
+  }
+  return dump;
+}
+
+TEST(ReadOut, NoKeyInAnyRegister) {
+  World& t = world();
+  const KeyScan scan = keys_of(t, "21");
+  Device device("sim:21");
+  Session session(device, t.package("21"), t.record("21"));
+  const bytes started = registers(device);
+  EXPECT_THAT(scan.find(started), IsEmpty());
+  EXPECT_EQ(std::string(started.begin() + 0x80, started.begin() + 0x84), "LKCH");  // it did read
+  EXPECT_EQ(session.run(t.first(9), 9, {}).data, t.expected(0, 9));
+  const bytes ran = registers(device);
+  EXPECT_THAT(scan.find(ran), IsEmpty());
+  // The window where the enrol build shows its key is empty here, and nothing answers beyond.
+  EXPECT_EQ(std::count(ran.begin() + 0x1000, ran.begin() + 0x1020, 0), 0x20);
+
+  bytes planted = ran;
+  const lock::device_record record = lock::read_record(t.w.str("21.lkd"), kPassphrase);
+  const auto key = record.keys[0].key.view();
+  std::copy(key.begin(), key.end(), planted.begin() + 0x1000);
+  EXPECT_THAT(scan.find(planted), Contains("owner key"));
+}
+
+/// Everything that lies in a card's memory: page by page through the driver's own back door.
+class CardMemory {
+ public:
+  explicit CardMemory(unsigned card) {
+    void* const driver = ::dlopen(LATCHKEY_DRIVER, RTLD_NOW | RTLD_NOLOAD);
+    if (!driver) throw std::runtime_error("the driver is not loaded");
+    read_ = reinterpret_cast<Read>(::dlsym(driver, "xclUnmgdPread"));
+    close_ = reinterpret_cast<Close>(::dlsym(driver, "xclClose"));
+    const auto open = reinterpret_cast<Open>(::dlsym(driver, "xclOpen"));
+    if (!read_ || !close_ || !open) throw std::runtime_error("the driver lacks a function");
+    handle_ = open(card, nullptr, 0);
+  }
+  ~CardMemory() { close_(handle_); }
+  CardMemory(const CardMemory&) = delete;
+  CardMemory& operator=(const CardMemory&) = delete;
+  /// Buffers by address, in 64-byte beats joined to runs.
+  std::map<std::uint64_t, std::string> dump(std::uint64_t from, std::uint64_t to) const {
+    std::map<std::uint64_t, std::string> found;
+    std::uint64_t start = 0, next = 0;
+    char beat[64];
+    for (std::uint64_t page = from; page < to; page += 4096) {
+      for (std::uint64_t at = page; at < page + 4096; at += 64) {
+        if (read_(handle_, 0, beat, sizeof beat, at) != sizeof beat) break;  // next page
+        if (at != next || start == 0) start = at;
+        found[start].append(beat, sizeof beat);
+        next = at + 64;
+      }
+    }
+    return found;
+  }
+
+ private:
+  using Read = ssize_t (*)(void*, unsigned, void*, std::size_t, std::uint64_t);
+  using Open = void* (*)(unsigned, const char*, int);
+  using Close = void (*)(void*);
+  void* handle_ = nullptr;
+  Read read_;
+  Close close_;
+};
+
+std::uint64_t pages_address(Device& device) {
+  return device.impl().core.read_register(spec::reg::pages_addr_lo) |
+         std::uint64_t{device.impl().core.read_register(spec::reg::pages_addr_hi)} << 32;
+}
+
+TEST(ReadOut, NoKeyAndNoPlaintextInTheCardsMemory) {
+  World& t = world();
+  KeyScan scan = keys_of(t, "21");
+  // 64 bytes of weights of each layer, as the program holds them in clear.
+  const compiler::program program = compiler::read_program(t.w.str("digits.lkm"));
+  for (const std::uint32_t page : {0U, 2U, 4U, 6U}) {
+    const auto clear = program.page(page).first(page == 0 ? 128 : 64);
+    scan.add_text("plaintext of page " + std::to_string(page), {clear.begin(), clear.end()});
+  }
+  Device device("sim:21");
+  {
+    Session session(device, t.package("21"), t.record("21"));
+    session.limit_batch(8);
+    session.run(t.first(8), 8, {});
+    const CardMemory memory(0);
+    const std::uint64_t base = pages_address(device);
+    const std::uint64_t from = base > 0x100000 ? base - 0x100000 : 0;
+    // While it runs the images and results are there too.
+    std::atomic<std::size_t> most = 0;
+    std::vector<std::string> found;
+    std::atomic<bool> done = false;
+    std::thread watcher([&] {
+      do {
+        const auto buffers = memory.dump(from, base + 0x100000);
+        most = std::max(most.load(), buffers.size());
+        for (const auto& [address, content] : buffers)
+          for (const std::string& what : scan.find(content)) found.push_back(what);
+      } while (!done);
+    });
+    const RunResult r = session.run(t.first(360), 360, {});
+    done = true;
+    watcher.join();
+    EXPECT_EQ(r.data, t.expected(0, 360));
+    EXPECT_THAT(found, IsEmpty());
+    EXPECT_GE(most.load(), 4U) << "pages, tags, images and results were not all seen";
+    const auto buffers = memory.dump(from, base + 0x100000);
+    ASSERT_TRUE(buffers.contains(base));
+    const bytes& sealed = t.package("21").get().pages;
+    EXPECT_EQ(buffers.at(base).substr(0, sealed.size()), std::string(sealed.begin(), sealed.end()));
+  }
+  // The unlocked build's memory does hold the plaintext, and the same look finds it.
+  Session open(device, Program::read(t.w.str("digits.lkm")));
+  open.run(t.first(8), 8, {});
+  const std::uint64_t base = pages_address(device);
+  const auto buffers = CardMemory(0).dump(base, base + 0x10000);
+  ASSERT_TRUE(buffers.contains(base));
+  EXPECT_THAT(scan.find(buffers.at(base)), SizeIs(4));
+}
+
+}  // namespace
+}  // namespace latchkey::e2e
