@@ -177,7 +177,7 @@ module latchkey_core #(
     .key_valid_i(key_valid), .key_i(key), .wipe_i(wipe), .wipe_busy_o(chain_wipe_busy),
     .key_ready_o(chain_ready),
     .flush_i(flush), .idle_o(chain_idle), .pages_addr_i(pages_addr_q), .tags_addr_i(tags_addr_q),
-    .version_i(manifest.version),
+    .version_i(manifest.version), .num_pages_i(manifest.num_pages),
     .req_valid_i(req_valid), .req_ready_o(req_ready), .req_page_i(req_page),
     .req_region_i(req_region), .req_index_i(req_index),
     .m_arvalid_o(m_axi_gmem_arvalid), .m_arready_i(m_axi_gmem_arready),

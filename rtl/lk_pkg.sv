@@ -30,6 +30,8 @@ package lk_pkg;
   localparam int unsigned SpadWords = 65536;
   // Pages that the verify-before-use ring holds.
   localparam int unsigned RingSlots = 8;
+  // 64-byte words of an image or result that the input and output adapters buffer (1 MiB).
+  localparam int unsigned AdapterWords = 16384;
   // 32-bit words of the helper data.
   localparam int unsigned HelperWords = 272;
   // 32-bit words of a manifest.

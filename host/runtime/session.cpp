@@ -324,6 +324,14 @@ RunResult Session::Impl::run(std::span<const std::uint8_t> images, std::size_t c
   result.record_bytes = mode == OutputMode::raw     ? pixels * output.layout.c
                         : mode == OutputMode::top_k ? 8 * pixels * k
                                                     : 4 * pixels * output.layout.c;
+  for (const std::size_t bytes : {image_bytes, result.record_bytes}) {
+    if (words_of(bytes) > spec::adapter_words) {
+      throw error(errc::usage,
+                  fmt::format("an image or result of {} bytes is larger than the adapters' buffer of {} "
+                              "bytes; use smaller images, u8 instead of float32, or raw output",
+                              bytes, spec::adapter_words * spec::beat_bytes));
+    }
+  }
   result.data.resize(count * result.record_bytes);
   released = 0;
   for (std::size_t done = 0; done < count;) {

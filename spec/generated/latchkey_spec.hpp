@@ -21,6 +21,7 @@ inline constexpr std::uint32_t acc_rows = 512;  // Rows of one of the two accumu
 inline constexpr std::uint32_t post_lanes = 16;  // Results that the post unit requantises per cycle
 inline constexpr std::uint32_t spad_words = 65536;  // 64-byte words of the activation scratchpad (default: 4 MiB)
 inline constexpr std::uint32_t ring_slots = 8;  // Pages that the verify-before-use ring holds
+inline constexpr std::uint32_t adapter_words = 16384;  // 64-byte words of an image or result that the input and output adapters buffer (1 MiB)
 inline constexpr std::uint32_t helper_words = 272;  // 32-bit words of the helper data
 inline constexpr std::uint32_t manifest_words = 32;  // 32-bit words of a manifest
 inline constexpr std::uint32_t blob_words = 14;  // 32-bit words of a wrapped model key

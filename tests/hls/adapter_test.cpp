@@ -122,13 +122,16 @@ INSTANTIATE_TEST_SUITE_P(
                                          Shape{33, 2, 5}),
                        ::testing::Values(0, 1), ::testing::Values(0, 1)));
 
-TEST(InputAdapter, ImageLargerThanItsBufferIsRefusedWithoutABeat) {
+TEST(InputAdapter, ImageLargerThanItsBufferIsRefusedWithANullBeat) {
   hls::stream<axis> stream;
   std::uint32_t status = kUntouched;
   latchkey_input(nullptr, stream, 1, 1, 1024, 1024, 0, 0, 0, 16384, max_image_words + 1, 1, 0, 1, 0,
                  &status);
   EXPECT_EQ(status, static_cast<std::uint32_t>(adapter_status::too_large));
-  EXPECT_TRUE(stream.empty());
+  ASSERT_EQ(stream.size(), 1u);
+  const axis beat = stream.read();
+  EXPECT_EQ(beat.keep, 0u);
+  EXPECT_TRUE(beat.last);
 }
 
 struct OutputCase {
