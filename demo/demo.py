@@ -47,7 +47,7 @@ class Demo:
 
     def show(self, text):
         for line in text.splitlines():
-            if line.strip() and not line.startswith(("running:", "evaluating:", "Running pass")):
+            if line.strip() and not line.startswith(("running:", "locked:", "unlocked:", "evaluating:", "Running pass")):
                 print(f"   {line}", flush=True)
 
     def expect(self, good, what):

@@ -1,5 +1,8 @@
 #include <fmt/format.h>
 
+#include <chrono>
+#include <cmath>
+#include <optional>
 #include <random>
 
 #include "commands.hpp"
@@ -50,9 +53,13 @@ nlohmann::json measure(Session& session, const compiler::program& p, std::uint32
   for (auto& b : data) b = static_cast<std::uint8_t>(rng());
   progress bar(session.build().build == Build::operate ? "locked" : "unlocked");
   session.on_progress([&](std::size_t n, std::size_t total) { bar.update(n, total); });
+  const auto began = std::chrono::steady_clock::now();
   const RunResult done = session.run(data, images, {});
+  const double seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
   say_counters(done.counters, p.macs() * images, p.target.array_n);
   nlohmann::json json = to_json(done.counters);
+  json["seconds"] = seconds;
   json["macs_expected"] = p.macs() * images;
   return json;
 }

@@ -105,8 +105,8 @@ error Session::Impl::refuse(const std::string& what, spec::key_err why) const {
   errc code = errc::refused;
   switch (why) {
     case spec::key_err::key_failure:
-      advice = "the chip does not say which of the secret checks failed. Check that the device record "
-               "belongs to this very card and that record and package are unchanged";
+      advice = "check that the device record belongs to this very card, and that record and package are "
+               "unchanged";
       break;
     case spec::key_err::life_cycle:
       code = errc::not_enrolled;
@@ -122,8 +122,8 @@ error Session::Impl::refuse(const std::string& what, spec::key_err why) const {
       break;
     default: advice = "docs/programmers_guide.md lists what each reason asks for"; break;
   }
-  return error(code, fmt::format("device {}: the chip refused {}: {} (reason {}); {}", card.name, what,
-                                 spec::describe(why), static_cast<unsigned>(why), advice));
+  return error(code, fmt::format("device {}: the chip refused {}, reason {}: {}. Remedy: {}", card.name,
+                                 what, static_cast<unsigned>(why), spec::describe(why), advice));
 }
 
 void Session::Impl::take_layout(const compiler::program& program) {

@@ -8,8 +8,8 @@
 // A command is taken with cmd_valid_i and cmd_ready_o. Its descriptor is checked first (lk_setup,
 // about 20 cycles); an illegal one ends with done_o and bad_desc_o and touches nothing: no page, no
 // stream word, no scratchpad word. done_o comes once per command, after the last write has landed
-// and, for MatMul, after the layer's last page has been taken. The page stream must hold exactly the
-// layer's pages: param_pages, then k_tiles * n_tiles per block of 512 rows.
+// and, for MatMul, after the layer's last page has been taken. The page stream must hold exactly
+// the layer's pages: param_pages, then k_tiles * n_tiles per block of 512 rows.
 //
 // abort_i (level) stops the operation: its state is dropped, done_o follows, the scratchpad stays.
 // No command is taken while it is high. wipe_i (level or pulse) aborts too and zeroes scratchpad,
@@ -66,7 +66,8 @@ module lk_engine #(
   if (ArrayN != 16 && ArrayN != 32 && ArrayN != 64) begin : gen_bad_array
     $fatal(1, "%m: ArrayN must be 16, 32 or 64, got %0d", ArrayN);
   end
-  if (SpadWords < 64 || SpadWords > 65536 || (SpadWords & (SpadWords - 1)) != 0) begin : gen_bad_spad
+  if (SpadWords < 64 || SpadWords > 65536 ||
+      (SpadWords & (SpadWords - 1)) != 0) begin : gen_bad_spad
     $fatal(1, "%m: SpadWords must be a power of two from 64 to 65536, got %0d", SpadWords);
   end
 
@@ -89,8 +90,8 @@ module lk_engine #(
   assign start_loop  = state_q == StStart && (desc_q.op == OpMatMul || desc_q.op == OpMaxPool);
   assign start_move  = state_q == StStart && !start_loop && desc_q.op != OpEnd;
 
-  // What holds state of a running operation starts over with every operation, so that an abort needs
-  // no second cause: everything is cleared while nothing runs.
+  // What holds state of a running operation starts over with every operation, so that an abort
+  // needs no second cause: everything is cleared while nothing runs.
   logic clear;
   assign clear = kill || state_q == StIdle || state_q == StDone;
 

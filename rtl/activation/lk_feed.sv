@@ -1,18 +1,19 @@
 // Feed: turns sweeps into scratchpad reads and rows of ArrayN activation bytes (implicit im2col).
 //
-// A sweep names a slice of K and a number of output pixels; the feed walks the pixels (image, oy, ox)
-// with counters and adders only and never multiplies. Sweeps follow each other without a bubble.
+// A sweep names a slice of K and a number of output pixels; the feed walks the pixels (image, oy,
+// ox) with counters and adders only and never multiplies. Sweeps follow each other without a
+// bubble.
 //   ModeDirect: the slice lies inside one channel block: one read, one row, every cycle.
-//   ModeGather: the slice holds several taps (blocks narrower than the array). Taps that follow each
-//     other in a kernel row and lie in one word are fetched by one read: rotate, mask, merge. A row
+//   ModeGather: the slice holds several taps (blocks narrower than the array). Taps that follow
+//     each other in a kernel row and lie in one word are fetched by one read: rotate, mask, merge. A row
 //     takes one cycle per (kernel row, word) that it touches; padding left and right is free.
 //   ModeWindow: for the vector unit: one window tap per cycle, aligned to byte 0, in_bytes of one
 //     channel block; win_hit_o tells whether the tap lies inside the input.
 // Bytes outside the input are pad_value. Byte b of a row is k = b of the slice; bytes behind the
 // last real tap hold whatever was there, because their weights are zero.
 //
-// Rows are pushed into a small FIFO: the scratchpad is never stalled, a read is only issued when its
-// row has a place (credits). clear_i drops everything in flight; wipe_i also erases it.
+// Rows are pushed into a small FIFO: the scratchpad is never stalled, a read is only issued when
+// its row has a place (credits). clear_i drops everything in flight; wipe_i also erases it.
 module lk_feed #(
   parameter int unsigned ArrayN      = 16,
   parameter int unsigned SpadWords   = lk_pkg::SpadWords,
@@ -128,7 +129,7 @@ module lk_feed #(
   assign base = cur_q.pos + row_off_q;
 
   always_comb begin
-    // Gather: taps kx_lo .. kx_hi-1 of this kernel row are inside the input, cnt of them in the word.
+    // Gather: taps kx_lo .. kx_hi-1 of this kernel row are inside the input, cnt in the word.
     kx_run = 26'(geom_i.kernel_w);
     if (17'(kx_q) + 17'(taps_q) < 17'(geom_i.kernel_w)) kx_run = 26'(kx_q) + 26'(taps_q);
     right  = 26'(geom_i.in_w) - cur_q.ix;
@@ -294,7 +295,9 @@ module lk_feed #(
         row = seg.first ? {ArrayN{geom_i.pad_value}} : merge_q;
         if (seg.hit && gather) begin
           for (int unsigned b = 0; b < ArrayN; b++) begin
-            if (7'(b) >= 7'(seg.dst) && 7'(b) < 7'(seg.dst) + seg.len) row[8*b +: 8] = rot[8*b +: 8];
+            if (7'(b) >= 7'(seg.dst) && 7'(b) < 7'(seg.dst) + seg.len) begin
+              row[8*b +: 8] = rot[8*b +: 8];
+            end
           end
         end
       end

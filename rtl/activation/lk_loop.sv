@@ -1,11 +1,11 @@
 // Loop controller of MatMul and MaxPool: emits the sweeps in the order in which the pages come
-// (contract of the page order: for mb, for n, for k: page; inside a page for ki, for ni) and, with
+// (for mb, for n, for k: a page; inside a page for ki, for ni) and, with
 // the last sweep of each (mb, n), the tile of outputs that is then complete.
 //
-// MatMul: one sweep per subtile. A subtile whose slice of K holds no real byte, or which has no real
-// output channel, is emitted with sw_skip_o: lk_matmul drains its weights and no rows follow. Tap
-// positions are walked, not divided: a slice of a gathered layer (block narrower than the array) is
-// left behind one kernel row per cycle while the array is busy with it.
+// MatMul: one sweep per subtile. A subtile whose slice of K holds no real byte, or which has no
+// real output channel, is emitted with sw_skip_o: lk_matmul drains its weights and no rows follow.
+// Tap positions are walked, not divided: a slice of a gathered layer (block narrower than the
+// array) is left behind one kernel row per cycle while the array is busy with it.
 // MaxPool: one sweep per channel block over all rows; the tile goes with it.
 //
 // A new tile waits until tile_free_i (an accumulator bank is free).

@@ -61,7 +61,8 @@ module lk_setup #(
 
   logic bad_static;
   always_comb begin
-    bad_static = batch_i == '0 || !(is_mm || is_pool || is_add || is_in || is_out || desc_i.op == OpEnd);
+    bad_static = batch_i == '0 ||
+                 !(is_mm || is_pool || is_add || is_in || is_out || desc_i.op == OpEnd);
     if (shape_in) begin
       bad_static |= bad_shape(desc_i.in_h, desc_i.in_w, desc_i.in_cb, desc_i.in_cp_log2,
                               desc_i.in_c_last);

@@ -1,9 +1,9 @@
-// Vector unit. Max-pool: the maximum over the window taps that the feed delivers, 64 int8 lanes, one
-// tap per cycle; a tap outside the input does not count. Addition: 16 lanes per cycle of
-//   t = a * mult_a + b * mult_b + offset   (a, b int8; multipliers unsigned 16 bit; t int32, wrapping)
+// Vector unit. Max-pool: the maximum over the window taps that the feed delivers, 64 int8 lanes,
+// one tap per cycle; a tap outside the input does not count. Addition: 16 lanes per cycle of
+//   t = a * mult_a + b * mult_b + offset   (a, b int8; mult unsigned 16 bit; t int32, wrapping)
 //   y = clamp(t >> shift rounded half to even, clamp_lo, clamp_hi)
-// over words of two tensors: the pair is taken with add_valid_i and may come every fourth cycle; four
-// cycles of 16 bytes follow, three cycles later, chunk c on bytes 16c..16c+15.
+// over words of two tensors: the pair is taken with add_valid_i and may come every fourth cycle;
+// four cycles of 16 bytes follow, three cycles later, chunk c on bytes 16c..16c+15.
 module lk_vector (
   input  logic         clk_i,
   input  logic         rst_ni,

@@ -176,7 +176,9 @@ module lk_sequencer (
       if (eng_done_i) active_q <= 1'b0;
 
       unique case (state_q)
-        StIdle: if (start_i && !wipe_i && !wipe_busy_i) begin
+        // A start waits for a wipe's walkers. A locked key block holds the wipe for ever: then the
+        // start is taken and ends for want of a key.
+        StIdle: if (start_i && (wipe_i || !wipe_busy_i)) begin
           in_seen_q   <= 1'b0;
           bus_error_q <= 1'b0;
           status_q    <= RunStatusOk;
@@ -224,10 +226,10 @@ module lk_sequencer (
           state_q <= StRead;
         end
 
-        // Wait for the bus, the engine and a wipe to come to rest.
+        // Wait for the bus and the engine to come to rest. A wipe goes on beside it.
         StFlush: begin
           engine_off_q <= engine_off_q || !active_q || eng_done_i;
-          if (chain_idle_i && (engine_off_q || !active_q) && !wipe_i && !wipe_busy_i) begin
+          if (chain_idle_i && (engine_off_q || !active_q)) begin
             state_q <= in_seen_q ? StNull : StDrain;
           end
         end

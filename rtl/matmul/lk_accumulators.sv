@@ -6,13 +6,14 @@
 //   cycle t+2  sum_i holds the row's ArrayN sums; they are added to the word read, or replace it if
 //              row_first_i was set
 //   cycle t+3  the result is written; sweep_done_o[bank] marks it if row_last_i was set
-// So the same word may be addressed again from cycle t+4 on (RmwDistance); lk_sweep keeps the distance.
+// So the same word may be addressed again from cycle t+4 on (RmwDistance); lk_sweep keeps the
+// distance.
 //
-// Drain port: dr_re_i with bank and address in cycle t gives dr_word_o in cycle t+2. The bank that is
-// drained must not be swept meanwhile, because each bank has a single read port.
+// Drain port: dr_re_i with bank and address in cycle t gives dr_word_o in cycle t+2. The bank that
+// is drained must not be swept meanwhile, because each bank has a single read port.
 //
-// wipe_i zeroes both banks at wipe_addr_i, which the caller counts through all addresses; hold it four
-// cycles longer to flush the pipeline registers too. clear_i drops rows in flight.
+// wipe_i zeroes both banks at wipe_addr_i, which the caller counts through all addresses; hold it
+// four cycles longer to flush the pipeline registers too. clear_i drops rows in flight.
 module lk_accumulators #(
   parameter int unsigned ArrayN = 16,
   localparam int unsigned NiW = $clog2(64 / ArrayN),
@@ -45,7 +46,9 @@ module lk_accumulators #(
   } meta_t;
 
   logic                 v1_q, v2_q, v3_q;
-  meta_t                m1_q, m2_q, m3_q;
+  // verilator lint_off UNUSEDSIGNAL
+  meta_t                m1_q, m2_q, m3_q;  // m3_q does not use `first`
+  // verilator lint_on UNUSEDSIGNAL
   logic [32*ArrayN-1:0] wr_q;
   logic [32*ArrayN-1:0] rdata [2];
   logic                 dr_bank1_q, dr_bank2_q;

@@ -2,11 +2,11 @@
 // the post unit to the result port.
 //
 // Commands wait in a queue of two (one per bank). The head starts when outstanding_i[bank] is low,
-// i.e. when the last row of every accepted sweep of the bank has been written. pending_o[bank] is high
-// from the command's acceptance until the last word has been read; the bank may be swept again then.
-// Group g of a row is its channels 16g..16g+15, whose parameters are those of channel dr_chan + 16g;
-// dr_chan is a multiple of 64. A read is only started if its result has a place in the output FIFO,
-// so y_ready_i may stall at any time and for as long as it likes.
+// i.e. when the last row of every accepted sweep of the bank has been written. pending_o[bank] is
+// high from the command's acceptance until the last word has been read; the bank may be swept again
+// then. Group g of a row is its channels 16g..16g+15, whose parameters are those of channel dr_chan
+// + 16g; dr_chan is a multiple of 64. A read is only started if its result has a place in the
+// output FIFO, so y_ready_i may stall at any time and for as long as it likes.
 module lk_drain #(
   parameter int unsigned ArrayN = 16,
   localparam int unsigned NiW = $clog2(64 / ArrayN),
@@ -58,7 +58,7 @@ module lk_drain #(
     logic       last;
   } tag_t;
 
-  // ---- commands ----------------------------------------------------------------------------------
+  // ---- commands ---------------------------------------------------------------------------------
   cmd_t       cmd;
   logic       cmd_valid, cmd_done;
   lk_fifo #(.Width($bits(cmd_t)), .Depth(2)) u_cmd (
@@ -85,7 +85,7 @@ module lk_drain #(
     assign pending_o[b] = count_q[b] != '0;
   end
 
-  // ---- reads -------------------------------------------------------------------------------------
+  // ---- reads ------------------------------------------------------------------------------------
   logic [8:0]               row_q;
   logic [1:0]               group_q;
   logic [$clog2(Slots):0]   used_q;   // reads whose result has not left the FIFO yet
@@ -124,7 +124,7 @@ module lk_drain #(
     end
   end
 
-  // ---- two cycles of RAM -------------------------------------------------------------------------
+  // ---- two cycles of RAM ------------------------------------------------------------------------
   logic        v1_q, v2_q;
   tag_t        tag1_q, tag2_q;
   logic [23:0] cfg1_q, cfg2_q;
@@ -151,7 +151,7 @@ module lk_drain #(
     assign acc = word_i[512*32'(tag2_q.group[SelW-1:0])+:512];
   end
 
-  // ---- post unit and output FIFO -----------------------------------------------------------------
+  // ---- post unit and output FIFO ----------------------------------------------------------------
   logic         rq_valid;
   logic [127:0] rq_y;
   tag_t         rq_tag, y_tag;

@@ -1,40 +1,42 @@
-// Matrix engine: weight loader, multiply-accumulate array, accumulators, parameter RAM and post unit.
+// Matrix engine: weight loader, multiply-accumulate array, accumulators, parameter RAM and post
+// unit.
 //
-// For a block of up to 512 rows of activations and one tile of 64 output channels the caller gives a
-// sweep per weight subtile (ArrayN x ArrayN), in page order, and for every sweep that is not skipped
-// the rows 0 .. rows-1 of its k slice. Every row adds x (1 x ArrayN) * w (ArrayN x ArrayN) to the
-// accumulators [bank][row][16..64 channels of ni]; sw_first_i overwrites instead. A drain then
-// requantises a bank to int8. Drains of one bank overlap sweeps into the other.
+// For a block of up to 512 rows of activations and one tile of 64 output channels the caller gives
+// a sweep per weight subtile (ArrayN x ArrayN), in page order, and for every sweep that is not
+// skipped the rows 0 .. rows-1 of its k slice. Every row adds x (1 x ArrayN) * w (ArrayN x ArrayN)
+// to the accumulators [bank][row][16..64 channels of ni]; sw_first_i overwrites instead. A drain
+// then requantises a bank to int8. Drains of one bank overlap sweeps into the other.
 //
-// Streams are ready/valid. The order of weights is the order of sweeps; rows follow sweeps that are not
-// skipped; nothing else couples the ports, each may be idle at any time.
+// Streams are ready/valid. The order of weights is the order of sweeps; rows follow sweeps that are
+// not skipped; nothing else couples the ports, each may be idle at any time.
 //   wt    64-byte beats, ArrayN*ArrayN/64 per sweep, byte r*ArrayN+c of a subtile = w[r][c],
 //         in [-127,127]. Beats of skipped sweeps are dropped.
-//   x     byte r = int8 activation of k = r; x_kvalid_i = real k bytes of the slice (for macs_o only)
+//   x     byte r = int8 activation of k = r; x_kvalid_i = real k bytes of the slice (macs_o only)
 //   sw    sweeps into a bank whose drain is pending are held back (sw_ready_o low)
 //   dr    after all its sweeps were accepted; waits by itself until their last row has landed
 //   y     for row in rows, for group in groups: 16 int8 (channel 16*group + i at byte i)
-// prm: 4 channels per write (see lk_param_ram); must be written before the drain that needs them and
-// not change during it.
+// prm: 4 channels per write (see lk_param_ram); must be written before the drain that needs them
+// and not change during it.
 //
 // bank_busy_o[b]: from the acceptance of the bank's drain until its last accumulator has been read.
 // A caller that hands out drains in order after their sweeps needs no other check.
 //
-// Rates: one row per cycle, one beat per cycle; the next subtile loads while the current one sweeps, and
-// sweeps follow each other without a bubble when the load is hidden (rows >= ArrayN*ArrayN/64) and
-// else the weight port runs at one beat per cycle. A row's sums land prim_mac_array_pkg::latency + 1
-// cycles after it was taken; an accumulator word is not touched twice within 4 cycles (lk_sweep).
-// The first result follows the start of a drain by 14 cycles, then one group per cycle.
+// Rates: one row per cycle, one beat per cycle; the next subtile loads while the current one
+// sweeps, and sweeps follow each other without a bubble when the load is hidden (rows >=
+// ArrayN*ArrayN/64) and else the weight port runs at one beat per cycle. A row's sums land
+// prim_mac_array_pkg::latency + 1 cycles after it was taken; an accumulator word is not touched
+// twice within 4 cycles (lk_sweep). The first result follows the start of a drain by 14 cycles,
+// then one group per cycle.
 //
 // clear_i (level) drops everything in flight and queued; accumulators and parameters keep their
-// contents. wipe_i (a pulse or a level; its rising edge counts) does the same and zeroes the accumulators, both
-// weight tiles, the parameter RAM and the result FIFO; wipe_busy_o is high meanwhile
-// (512*64/ArrayN + 64 cycles) and nothing is accepted.
+// contents. wipe_i (a pulse or a level; its rising edge counts) does the same and zeroes the
+// accumulators, both weight tiles, the parameter RAM and the result FIFO; wipe_busy_o is high
+// meanwhile (512*64/ArrayN + 64 cycles) and nothing is accepted.
 //
-// Events, one cycle late, at most one set: ev_busy_o a row was taken; ev_wait_x_o a sweep with weights
-// waits for a row; ev_want_weights_o the loader waits for a beat; ev_loading_o a beat is being
-// shifted in and no sweep can run. None: no sweep to do, or the accumulator distance after a short
-// sweep. macs_o: real k bytes * real channels of the row taken, also one cycle late.
+// Events, one cycle late, at most one set: ev_busy_o a row was taken; ev_wait_x_o a sweep with
+// weights waits for a row; ev_want_weights_o the loader waits for a beat; ev_loading_o a beat is
+// being shifted in and no sweep can run. None: no sweep to do, or the accumulator distance after a
+// short sweep. macs_o: real k bytes * real channels of the row taken, also one cycle late.
 module lk_matmul #(
   parameter int unsigned ArrayN = 16
 ) (
@@ -92,7 +94,7 @@ module lk_matmul #(
     $fatal(1, "%m: ArrayN must be 16, 32 or 64, got %0d", ArrayN);
   end
 
-  // ---- wipe: walk all addresses, then let the pipelines run dry, then one cycle of clear --------------
+  // ---- wipe: walk all addresses, then let the pipelines run dry, then one cycle of clear --------
   localparam int unsigned WipeCycles = (1 << Aw) + 64;
   logic        wiping_q, wipe_seen_q, wipe_end_q;
   logic [Aw:0] walk_q;
@@ -123,7 +125,7 @@ module lk_matmul #(
   assign clear       = clear_i || wipe_busy_o;
   assign open        = !clear;
 
-  // ---- sweep queue and loader ------------------------------------------------------------------------
+  // ---- sweep queue and loader -------------------------------------------------------------------
   typedef struct packed {
     logic       skip;
     logic       first;
@@ -167,7 +169,7 @@ module lk_matmul #(
     .w_data_o    (w_data)
   );
 
-  // ---- rows: a small FIFO keeps the caller's valid out of wt_ready_o ------------------------------------
+  // ---- rows: a small FIFO keeps the caller's valid out of wt_ready_o ----------------------------
   logic                xf_ready, xf_valid;
   logic [8*ArrayN-1:0] xf_data;
   logic [6:0]          xf_kvalid;
@@ -211,7 +213,7 @@ module lk_matmul #(
     .macs_o        (macs)
   );
 
-  // ---- array -------------------------------------------------------------------------------------------
+  // ---- array ------------------------------------------------------------------------------------
   logic [32*ArrayN-1:0] sums;
   logic                 sums_valid;
   prim_mac_array #(.N(ArrayN)) u_array (
@@ -228,7 +230,7 @@ module lk_matmul #(
     .y_data_o  (sums)
   );
 
-  // ---- accumulators; a row's address overtakes its sums by two cycles ------------------------------------
+  // ---- accumulators; a row's address overtakes its sums by two cycles ---------------------------
   typedef struct packed {
     logic       bank;
     logic       first;
@@ -239,7 +241,9 @@ module lk_matmul #(
   localparam int unsigned MetaDepth = Latency - 2;
   logic [MetaDepth-1:0]                mv_q;
   logic [MetaDepth*$bits(meta_t)-1:0]  meta_q;
-  meta_t                               meta;
+  // verilator lint_off UNUSEDSIGNAL
+  meta_t                               meta;  // ni is unused at ArrayN = 64, partly at 32
+  // verilator lint_on UNUSEDSIGNAL
   logic [Aw-1:0]                       meta_addr;
 
   always_ff @(posedge clk_i or negedge rst_ni) begin
@@ -249,7 +253,8 @@ module lk_matmul #(
   end
   always_ff @(posedge clk_i) begin
     if (take || mv_q != '0) begin
-      meta_q <= {meta_q[(MetaDepth-1)*$bits(meta_t)-1:0], row_bank, row_first, row_last, row_ni, row};
+      meta_q <= {meta_q[(MetaDepth-1)*$bits(meta_t)-1:0],
+                 row_bank, row_first, row_last, row_ni, row};
     end
   end
   assign meta = meta_q[(MetaDepth-1)*$bits(meta_t)+:$bits(meta_t)];
@@ -296,7 +301,7 @@ module lk_matmul #(
     assign outstanding[b] = open_q[b] != '0;
   end
 
-  // ---- parameters and drain ----------------------------------------------------------------------------
+  // ---- parameters and drain ---------------------------------------------------------------------
   logic [7:0]       prm_addr;
   logic [16*62-1:0] prm;
   lk_param_ram u_params (
@@ -334,7 +339,7 @@ module lk_matmul #(
   );
   assign y_valid_o = y_valid;
 
-  // ---- events --------------------------------------------------------------------------------------------
+  // ---- events -----------------------------------------------------------------------------------
   always_ff @(posedge clk_i or negedge rst_ni) begin
     if (!rst_ni) begin
       ev_busy_o         <= 1'b0;

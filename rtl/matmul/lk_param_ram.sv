@@ -1,14 +1,16 @@
 // Per-channel parameters of a layer, 4,096 channels: bias' int32 | M 24 bit | s 6 bit.
 //
 // Write: one beat = 4 channels of 16 bytes (bias' int32 | M u32, upper byte ignored | s u8, low 6
-// bits | 7 ignored), at group addr_i = channel / 4. Read: re_i with 16-channel group raddr_i in cycle
-// t, 16 channels in cycle t+2, channel i at bits [62*i+61:62*i] = {s, M, bias'}. wipe_i zeroes the
-// 16 channels at wipe_addr_i.
+// bits | 7 ignored), at group addr_i = channel / 4. Read: re_i with 16-channel group raddr_i in
+// cycle t, 16 channels in cycle t+2, channel i at bits [62*i+61:62*i] = {s, M, bias'}. wipe_i
+// zeroes the 16 channels at wipe_addr_i.
 module lk_param_ram (
   input  logic            clk_i,
   input  logic            we_i,
   input  logic [9:0]      addr_i,
-  input  logic [511:0]    data_i,
+  // verilator lint_off UNUSEDSIGNAL
+  input  logic [511:0]    data_i,  // a channel's padding is ignored
+  // verilator lint_on UNUSEDSIGNAL
   input  logic            re_i,
   input  logic [7:0]      raddr_i,
   output logic [16*62-1:0] rdata_o,

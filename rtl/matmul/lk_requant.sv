@@ -1,7 +1,7 @@
 // Post unit: 16 accumulators of one row per cycle to 16 int8, fully pipelined, latency 10, no
-// back-pressure. Lane i: acc_i[32*i+:32], prm_i[62*i+:62] = {s, M, bias'}, y_o[8*i+:8]. zero, lo and
-// hi (int8) and the tag travel along. Arithmetic: lk_requant_lane. clear_i drops what is in flight.
-// wipe_i lets zeros through all stages for as long as it is high.
+// back-pressure. Lane i: acc_i[32*i+:32], prm_i[62*i+:62] = {s, M, bias'}, y_o[8*i+:8]. zero, lo
+// and hi (int8) and the tag travel along. Arithmetic: lk_requant_lane. clear_i drops what is in
+// flight. wipe_i lets zeros through all stages for as long as it is high.
 module lk_requant #(
   parameter int unsigned TagW = 13
 ) (
@@ -25,7 +25,9 @@ module lk_requant #(
 
   logic [Latency-1:0] valid_q;               // valid_q[k]: stage k+1 holds a value
   logic [9:0]         stage;
-  logic [Latency*SideW-1:0] side_q;          // shifts with the stages
+  // verilator lint_off UNUSEDSIGNAL
+  logic [Latency*SideW-1:0] side_q;  // shifts with the stages; the last needs its tag only
+  // verilator lint_on UNUSEDSIGNAL
 
   assign stage = {valid_q[Latency-2:0], valid_i} | {10{wipe_i}};
 

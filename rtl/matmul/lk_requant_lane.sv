@@ -1,17 +1,17 @@
 // One lane of the post unit: int32 accumulator to int8, bit-exact with a float32 requantisation.
 //
 //   v = acc + bias                                    int32
-//   P = RN24(v) * M                                   exact, at most 57 bits; here mantissa and shift
-//   t = RNE(RN24(P) >> s)
+//   P = RN24(v) * M                                   exact, at most 57 bits; here mantissa and
+//   shift t = RNE(RN24(P) >> s)
 //   y = clamp(t + zero, lo, hi)
 //
-// RN24 rounds to 24 significant bits, RNE(>> s) shifts arithmetically, both half to even. This equals
-// nearbyint((float)v * m) for m = M * 2^-s with 2^23 <= M < 2^24. M = 0 gives y = clamp(zero).
-// All roundings are symmetric, so the lane works on the magnitude and a sign.
+// RN24 rounds to 24 significant bits, RNE(>> s) shifts arithmetically, both half to even. This
+// equals nearbyint((float)v * m) for m = M * 2^-s with 2^23 <= M < 2^24. M = 0 gives y =
+// clamp(zero). All roundings are symmetric, so the lane works on the magnitude and a sign.
 //
 // Latency 10. stage_i[k] is high when stage k's register is to take a value (stage_i[0] with the
-// inputs); the caller shifts it, so idle lanes neither toggle nor cost simulation time. zero, lo and
-// hi are those of the value in the last stage.
+// inputs); the caller shifts it, so idle lanes neither toggle nor cost simulation time. zero, lo
+// and hi are those of the value in the last stage.
 module lk_requant_lane (
   input  logic               clk_i,
   input  logic [9:0]         stage_i,
@@ -61,11 +61,11 @@ module lk_requant_lane (
     end
     if (stage_i[2]) begin
       logic [3:0]  e3;
-      logic [39:0] x3;
+      logic [31:0] x3;
       logic [24:0] a3;
       e3 = '0;
       for (int unsigned i = 24; i < 32; i++) if (mag2_q[i]) e3 = 4'(i - 23);
-      x3 = {mag2_q, 8'b0} >> e3;
+      x3 = 32'({mag2_q, 8'b0} >> e3);  // the shift clears the upper 8 bits
       a3 = 25'(x3[31:8]) + 25'(x3[7] && (x3[6:0] != '0 || x3[8]));
       neg3_q <= neg2_q;
       // A carry out of the rounding leaves the single bit 2^24 = 2^23 * 2.
@@ -97,16 +97,16 @@ module lk_requant_lane (
       f6_q   <= f6;
     end
     if (stage_i[6]) begin
-      logic [71:0] x7;
-      x7 = {p6_q, 24'b0} >> f6_q;
+      logic [47:0] x7;
+      x7 = 48'({p6_q, 24'b0} >> f6_q);  // the shift clears the upper 24 bits
       neg7_q <= neg6_q;
       q7_q   <= 25'(x7[47:24]) + 25'(x7[23] && (x7[22:0] != '0 || x7[24]));
       n7_q   <= 8'(s6_q) - 8'(f6_q) - 8'(e6_q);
     end
     if (stage_i[7]) begin
-      // To the right, shifts by 26 and more leave less than half, a shift by 25 at most exactly half,
-      // which rounds to the even 0. To the left, anything from 2^10 on saturates the clamp, whatever
-      // zero is.
+      // To the right, shifts by 26 and more leave less than half, a shift by 25 at most exactly
+      // half, which rounds to the even 0. To the left, anything from 2^10 on saturates the clamp,
+      // whatever zero is.
       logic [7:0]  left8;
       logic [49:0] x8;
       logic [34:0] l8;

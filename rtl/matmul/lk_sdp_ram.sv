@@ -1,7 +1,7 @@
 // A simple dual-port RAM of Depth words of Width bits. A read address given
 // with re_i in cycle t shows its word in cycle t+2 (block RAM with output register); the word stays
-// until the next read. A write in cycle t is seen by reads from t+1 on; a read of the same address in
-// the same cycle returns the old word. Contents are undefined until written.
+// until the next read. A write in cycle t is seen by reads from t+1 on; a read of the same address
+// in the same cycle returns the old word. Contents are undefined until written.
 module lk_sdp_ram #(
   parameter int unsigned Width = 512,
   parameter int unsigned Depth = 2048,

@@ -1,13 +1,13 @@
 // Runs the sweeps: decides in which cycle the array takes which row, and with which weights.
 //
-// A sweep waits in the shadow place (sh_*) from the moment its weights are complete (full_i) until its
-// first row is taken, which swaps the weights; then its remaining rows follow. Rows of the next
+// A sweep waits in the shadow place (sh_*) from the moment its weights are complete (full_i) until
+// its first row is taken, which swaps the weights; then its remaining rows follow. Rows of the next
 // sweep follow without a bubble if its weights are there.
 //
-// Read-modify-write distance: an accumulator word may be touched again 4 cycles after the last time.
-// A sweep of R >= 4 rows keeps that by itself. After a shorter one the next sweep starts at the
-// earliest 5 - R cycles after its last row. As a subtile takes at least 4 beats to load, this costs
-// nothing while weights stream.
+// Read-modify-write distance: an accumulator word may be touched again 4 cycles after the last
+// time. A sweep of R >= 4 rows keeps that by itself. After a shorter one the next sweep starts at
+// the earliest 5 - R cycles after its last row. As a subtile takes at least 4 beats to load, this
+// costs nothing while weights stream.
 module lk_sweep #(
   parameter int unsigned ArrayN = 16
 ) (

@@ -1,10 +1,10 @@
 // Moves the beats of weight subtiles into the shadow tile of the array, in page order.
 //
-// One command per subtile (cmd_skip_i: its beats are taken and dropped). A command stays at the input
-// until its last beat has been taken; cmd_ready_o marks that cycle. A subtile is ArrayN*ArrayN/64
-// beats. full_o: the shadow tile is complete; swap_i: it becomes the active tile in this cycle, so
-// the next subtile's first beat may be taken in the same cycle. With that the weight port never pauses
-// between subtiles. clear_i forgets a partly or fully loaded shadow tile.
+// One command per subtile (cmd_skip_i: its beats are taken and dropped). A command stays at the
+// input until its last beat has been taken; cmd_ready_o marks that cycle. A subtile is
+// ArrayN*ArrayN/64 beats. full_o: the shadow tile is complete; swap_i: it becomes the active tile
+// in this cycle, so the next subtile's first beat may be taken in the same cycle. With that the
+// weight port never pauses between subtiles. clear_i forgets a partly or fully loaded shadow tile.
 //
 // Weights of -128 are illegal (see prim_mac_array); an assertion watches for them in simulation.
 module lk_weight_loader #(

@@ -1,8 +1,8 @@
 // N x N weight-stationary int8 multiply-accumulate array: y[c] = sum over r of x[r] * w[r][c].
 //
-// Rows. A row of N activations x enters with x_valid_i, one per cycle; its N sums leave as int32 with
-// y_valid_o exactly prim_mac_array_pkg::latency(N) cycles later. There is no back-pressure. Byte r of
-// x_data_i is x[r]; bits [32*c+31:32*c] of y_data_o are y[c].
+// Rows. A row of N activations x enters with x_valid_i, one per cycle; its N sums leave as int32
+// with y_valid_o exactly prim_mac_array_pkg::latency(N) cycles later. There is no back-pressure.
+// Byte r of x_data_i is x[r]; bits [32*c+31:32*c] of y_data_o are y[c].
 //
 // Weights are double-buffered. Beats of 64 bytes fill the shadow tile: beat b holds rows
 // b*64/N .. (b+1)*64/N-1, byte r*N+c of the tile is w[r][c], so a tile is N*N/64 beats. A row with

@@ -1,7 +1,7 @@
 // Timing and geometry of the multiply-accumulate array, common to its twins.
 package prim_mac_array_pkg;
-  // Rows that one DSP cascade sums. 8 * 127 * 128 = 130,048 is the longest sum of int8 products that
-  // still fits the 18 bits below the upper product of a packed DSP.
+  // Rows that one DSP cascade sums. 8 * 127 * 128 = 130,048 is the longest sum of int8 products
+  // that still fits the 18 bits below the upper product of a packed DSP.
   localparam int unsigned CascadeLen = 8;
 
   // Cycles from x_valid_i to the y_valid_o of the same row: input register, B, M and P register,

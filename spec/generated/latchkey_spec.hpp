@@ -96,7 +96,7 @@ enum class key_err : std::uint32_t {
   none = 0,  ///< No error
   illegal_command = 1,  ///< Command not allowed in this state
   helper_malformed = 2,  ///< Helper data: wrong length, magic, format or mask weight
-  key_failure = 3,  ///< The secret side of the key refused: wrong device, changed helper data, changed wrapped key or changed manifest look alike
+  key_failure = 3,  ///< Key failure: wrong device, or changed helper data, wrapped key or manifest; on the secret side of the key the chip tells no more
   manifest_malformed = 4,  ///< Manifest: wrong length, magic or format
   config_mismatch = 5,  ///< The package is for another build configuration
   version_too_old = 6,  ///< The package's version is below the chip's minimum version
@@ -114,7 +114,7 @@ constexpr std::string_view describe(key_err value) {
     case key_err::none: return "No error";
     case key_err::illegal_command: return "Command not allowed in this state";
     case key_err::helper_malformed: return "Helper data: wrong length, magic, format or mask weight";
-    case key_err::key_failure: return "The secret side of the key refused: wrong device, changed helper data, changed wrapped key or changed manifest look alike";
+    case key_err::key_failure: return "Key failure: wrong device, or changed helper data, wrapped key or manifest; on the secret side of the key the chip tells no more";
     case key_err::manifest_malformed: return "Manifest: wrong length, magic or format";
     case key_err::config_mismatch: return "The package is for another build configuration";
     case key_err::version_too_old: return "The package's version is below the chip's minimum version";
@@ -406,7 +406,7 @@ struct descriptor {
 struct manifest {
   std::uint32_t magic{};  ///< 'LKMF', 0x464D4B4C
   std::uint32_t format{};  ///< FormatVersion
-  std::array<std::uint32_t, 4> model_id{};  ///< First 16 bytes of the SHA-256 of the program
+  std::array<std::uint32_t, 4> model_id{};  ///< First 16 bytes of the SHA-256 of the package's preamble and header
   std::uint32_t version{};  ///< Version of the model, part of every IV
   std::uint32_t config_id{};  ///< CONFIG_ID of the builds that may run it
   std::array<std::uint32_t, 4> device_id{};  ///< Device that the key is wrapped for

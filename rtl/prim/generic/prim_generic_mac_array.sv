@@ -2,12 +2,12 @@
 // still synthesizable by inference.
 //
 // One always block computes a whole row at once with blocking loops; Verilator unrolls them and the
-// C++ compiler vectorises the result. Sums wait for their latency in a ring that is written and read
-// once per row instead of being shifted every cycle. Blocking assignments are confined to variables
-// that no other block reads.
+// C++ compiler vectorises the result. Sums wait for their latency in a ring that is written and
+// read once per row instead of being shifted every cycle. Blocking assignments are confined to
+// variables that no other block reads.
 //
-// LATCHKEY_FAULT_PRODUCT (never defined in a shipped build) corrupts the product of row 0 and column
-// 0. Tests use it to show that results come out of this array and of nothing else.
+// LATCHKEY_FAULT_PRODUCT (never defined in a shipped build) corrupts the product of row 0 and
+// column 0. Tests use it to show that results come out of this array and of nothing else.
 module prim_generic_mac_array #(
   parameter int unsigned N = 16,
   localparam int unsigned BeatW = $clog2(N * N / 64)
@@ -31,11 +31,12 @@ module prim_generic_mac_array #(
 
   // verilator lint_off BLKSEQ
   logic signed [7:0]      w_q [2][N][N];  // two tiles; `active` names the one in use
-  logic                   active;
+  logic                   active;         // valid within a cycle only
   logic signed [31:0]     acc [N];
   logic signed [31:0]     xr;
   logic signed [31:0]     product;
   // verilator lint_on BLKSEQ
+  logic                   bank_q;
   logic [32*N-1:0]        ring_q [16];
   logic [3:0]             slot_q;
   logic [Latency-2:0]     valid_q;
@@ -46,10 +47,12 @@ module prim_generic_mac_array #(
 
   always_ff @(posedge clk_i or negedge rst_ni) begin
     if (!rst_ni) begin
+      bank_q    <= 1'b0;
       slot_q    <= '0;
       valid_q   <= '0;
       y_valid_o <= 1'b0;
     end else begin
+      bank_q    <= bank_q ^ (x_valid_i && x_swap_i);
       slot_q    <= slot_q + 1'b1;
       valid_q   <= clear_i ? '0 : {valid_q[Latency-3:0], x_valid_i};
       y_valid_o <= valid_q[Latency-2] && !clear_i;
@@ -60,8 +63,7 @@ module prim_generic_mac_array #(
   always_ff @(posedge clk_i) begin
     // The row that swaps already computes with the new tile, and a beat of its cycle already goes
     // to the new shadow.
-    if (!rst_ni) active = 1'b0;
-    else if (x_valid_i && x_swap_i) active = !active;
+    active = bank_q ^ (x_valid_i && x_swap_i);
 
     if (valid_q[Latency-2]) y_data_o <= ring_q[4'(slot_q - 4'(Latency - 1))];
 

@@ -1,8 +1,9 @@
-// Functional simulation model of the DSP48E2, for the mode that prim_xilinx_dsp_mac2 uses: A * B with
-// two A registers, one B register, M and P registers, optional PCIN. Written from the vendor's user
-// guide UG579; any other mode stops the simulation at once instead of computing something else.
-// For synthesis (SYNTHESIS defined) this is only the black box of the device's own cell, which yosys'
-// SystemVerilog front end wants to see; leave the file out of a vendor tool's project, it knows the cell.
+// Functional simulation model of the DSP48E2, for the mode that prim_xilinx_dsp_mac2 uses: A * B
+// with two A registers, one B register, M and P registers, optional PCIN. Written from the vendor's
+// user guide UG579; any other mode stops the simulation at once instead of computing something
+// else. For synthesis (SYNTHESIS defined) this is only the black box of the device's own cell,
+// which yosys' SystemVerilog front end wants to see; leave the file out of a vendor tool's project,
+// it knows the cell.
 `ifdef SYNTHESIS
 (* blackbox *)
 `endif

@@ -1,5 +1,5 @@
-// One DSP48E2 as two int8 multipliers that share an activation, with the weights of two tiles inside
-// the DSP and a place in a summing cascade.
+// One DSP48E2 as two int8 multipliers that share an activation, with the weights of two tiles
+// inside the DSP and a place in a summing cascade.
 //
 // The port A carries both weights, w_hi * 2^18 + w_lo (27 bits, signed). Register A1 is the shadow
 // tile and A2 the active one (AREG = 2), so double buffering takes no fabric register: shadow_we_i

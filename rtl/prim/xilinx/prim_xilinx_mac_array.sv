@@ -6,8 +6,8 @@
 // activation and the swap (which copies A1 to A2 inside the DSP) are delayed by the stage.
 //
 // Weight skew. A tile's beats may start in the very cycle of the previous swap, which reaches stage
-// j only j cycles later, and its last beat may come one cycle before its own swap. So the beat b that
-// holds a row of stage j needs a delay d with j <= b + d <= j + N*N/64 - 1. For N = 32 and 64,
+// j only j cycles later, and its last beat may come one cycle before its own swap. So the beat b
+// that holds a row of stage j needs a delay d with j <= b + d <= j + N*N/64 - 1. For N = 32 and 64,
 // b >= j and d = 0 does. For N = 16, b = j/2: d = 3 for even stages and 4 for odd ones.
 //
 // Unpacking. P of a full cascade is hi * 2^18 + lo with |lo| <= 8 * 127 * 128 < 2^17, hence
@@ -36,7 +36,7 @@ module prim_xilinx_mac_array #(
   localparam int unsigned Lanes = 64 / N;  // rows of a beat
   localparam int unsigned SumW = 15 + $clog2(N);
 
-  // ---- valid -------------------------------------------------------------------------------------
+  // ---- valid ------------------------------------------------------------------------------------
   logic [Latency-1:0] valid_q;
   always_ff @(posedge clk_i or negedge rst_ni) begin
     if (!rst_ni) valid_q <= '0;
@@ -45,7 +45,7 @@ module prim_xilinx_mac_array #(
   end
   assign y_valid_o = valid_q[Latency-1];
 
-  // ---- activations and swap, skewed by the stage ---------------------------------------------------
+  // ---- activations and swap, skewed by the stage ------------------------------------------------
   logic [8*Cascades-1:0] x_in_q [Stages];       // input register, grouped by stage
   logic [8*Cascades-1:0] x_st   [Stages];
   logic [Stages-1:0]     swap_q;                // swap_q[j] belongs to x_st[j]
@@ -71,7 +71,7 @@ module prim_xilinx_mac_array #(
     end
   end
 
-  // ---- weights: pack pairs, skew ---------------------------------------------------------------------
+  // ---- weights: pack pairs, skew ----------------------------------------------------------------
   // lane_w[l] and lane_we[l] address the rows beat * Lanes + l.
   logic [26*Pairs-1:0] lane_w    [Lanes];
   logic                lane_we   [Lanes];
@@ -114,7 +114,7 @@ module prim_xilinx_mac_array #(
     assign lane_beat[l] = beat_q[Delay];
   end
 
-  // ---- DSP cascades and unpacking -----------------------------------------------------------------
+  // ---- DSP cascades and unpacking ---------------------------------------------------------------
   logic signed [18:0] lo_q [Cascades][Pairs];
   logic signed [18:0] hi_q [Cascades][Pairs];
 
@@ -145,7 +145,7 @@ module prim_xilinx_mac_array #(
     end
   end
 
-  // ---- adder tree over the cascades -----------------------------------------------------------------
+  // ---- adder tree over the cascades -------------------------------------------------------------
   for (genvar c = 0; c < N; c++) begin : gen_sum
     // Heap order: node 1 is the root, nodes Cascades .. 2*Cascades-1 are the leaves.
     logic signed [SumW-1:0] node [2*Cascades];

@@ -196,7 +196,8 @@ struct addition {
 inline tensor golden(const addition& k, const tensor& a, const tensor& b) {
   tensor out = a;
   for (std::size_t i = 0; i < a.v.size(); ++i) {
-    const std::int64_t t = std::int64_t{a.v[i]} * k.mult_a + std::int64_t{b.v[i]} * k.mult_b + k.offset;
+    const std::int64_t t =
+        std::int64_t{a.v[i]} * k.mult_a + std::int64_t{b.v[i]} * k.mult_b + k.offset;
     out.v[i] = clamp8(shift_even(static_cast<std::int32_t>(t), k.shift), k.lo, k.hi);
   }
   return out;
@@ -254,8 +255,8 @@ inline spec::descriptor describe(const addition& k, const layout& a, const layou
 
 using page = std::array<std::uint8_t, 4096>;
 
-// All pages of a layer for one run, in fetch order: parameters, then the tiles once per block of 512
-// rows. Output channels that do not exist get arbitrary weights: they must not matter.
+// All pages of a layer for one run, in fetch order: parameters, then the tiles once per block of
+// 512 rows. Output channels that do not exist get arbitrary weights: they must not matter.
 inline std::vector<page> pages_of(const conv& k, const layout& in, int rows, int array_n,
                                   std::mt19937& rng) {
   std::vector<page> out;

@@ -13,7 +13,8 @@ namespace latchkey::test {
 
 struct run_result {
   bool bad_desc = false, bad_input = false, aborted = false;
-  std::uint64_t cycles = 0, busy = 0, want = 0, loading = 0, feed = 0, post = 0, macs = 0, beats = 0;
+  std::uint64_t cycles = 0, busy = 0, want = 0, loading = 0, feed = 0, post = 0;
+  std::uint64_t macs = 0, beats = 0;
 };
 
 template <class Model, int N>
@@ -116,8 +117,11 @@ class engine_sim {
   }
 
   // Writes words through the Input operation, reads them through Output.
-  run_result put(std::uint32_t base, std::uint32_t stride, int batch, const std::vector<word>& words) {
-    for (std::size_t i = 0; i < words.size(); ++i) input.emplace_back(words[i], i + 1 == words.size());
+  run_result put(std::uint32_t base, std::uint32_t stride, int batch,
+                 const std::vector<word>& words) {
+    for (std::size_t i = 0; i < words.size(); ++i) {
+      input.emplace_back(words[i], i + 1 == words.size());
+    }
     spec::descriptor d;
     d.op = static_cast<std::uint32_t>(spec::op::input);
     d.out_base = base, d.out_stride = stride;

@@ -1,5 +1,5 @@
-// lk_engine against the golden model: random layers and sequences, stream stalls, illegal descriptors,
-// broken streams, abort and wipe, and the rates that the architecture promises.
+// lk_engine against the golden model: random layers and sequences, stream stalls, illegal
+// descriptors, broken streams, abort and wipe, and the rates that the architecture promises.
 #include <gtest/gtest.h>
 
 #include <cstdio>
@@ -51,8 +51,9 @@ void expect_tensor(Sim& s, const layout& l, const tensor& want, const std::strin
 
 std::string name(const conv& k, const tensor& in) {
   char b[200];
-  std::snprintf(b, sizeof b, "conv %dx%dx%dx%d -> %dx%dx%d kernel %dx%d stride %d,%d pad %d,%d", in.n,
-                in.h, in.w, in.c, k.out_h, k.out_w, k.cout, k.kh, k.kw, k.sy, k.sx, k.pt, k.pl);
+  std::snprintf(b, sizeof b, "conv %dx%dx%dx%d -> %dx%dx%d kernel %dx%d stride %d,%d pad %d,%d",
+                in.n, in.h, in.w, in.c, k.out_h, k.out_w, k.cout, k.kh, k.kw, k.sy, k.sx, k.pt,
+                k.pl);
   return b;
 }
 
@@ -95,7 +96,8 @@ std::pair<conv, tensor> random_conv(std::mt19937& rng, double max_macs) {
     k.pt = pick(rng, 0, k.kh - 1), k.pl = pick(rng, 0, k.kw - 1);
     k.c = channels[rng() % 11], k.cout = pick(rng, 1, 150);
     const int n = pick(rng, 1, 5), h = pick(rng, 1, 20), w = pick(rng, 1, 20);
-    const int hh = h + k.pt + pick(rng, 0, k.kh - 1) - k.kh, ww = w + k.pl + pick(rng, 0, k.kw - 1) - k.kw;
+    const int hh = h + k.pt + pick(rng, 0, k.kh - 1) - k.kh;
+    const int ww = w + k.pl + pick(rng, 0, k.kw - 1) - k.kw;
     if (hh < 0 || ww < 0) continue;
     k.out_h = hh / k.sy + 1, k.out_w = ww / k.sx + 1;
     if (1.0 * n * k.out_h * k.out_w * k.kh * k.kw * k.c * k.cout > max_macs) continue;
@@ -111,7 +113,8 @@ std::pair<pool, tensor> random_pool(std::mt19937& rng) {
     p.kh = pick(rng, 1, 4), p.kw = pick(rng, 1, 4), p.sy = pick(rng, 1, 3), p.sx = pick(rng, 1, 3);
     p.pt = pick(rng, 0, p.kh - 1), p.pl = pick(rng, 0, p.kw - 1);
     const int n = pick(rng, 1, 4), h = pick(rng, 1, 14), w = pick(rng, 1, 14);
-    const int hh = h + p.pt + pick(rng, 0, p.kh - 1) - p.kh, ww = w + p.pl + pick(rng, 0, p.kw - 1) - p.kw;
+    const int hh = h + p.pt + pick(rng, 0, p.kh - 1) - p.kh;
+    const int ww = w + p.pl + pick(rng, 0, p.kw - 1) - p.kw;
     if (hh < 0 || ww < 0) continue;
     p.out_h = hh / p.sy + 1, p.out_w = ww / p.sx + 1;
     // Every window must touch the input.
@@ -409,7 +412,9 @@ TEST(Engine16, IllegalDescriptorsTouchNothing) {
     s.drop_pages();
     s.input.clear();
   }
-  for (const desc& d : {mm, mp, ad, inp, outp}) EXPECT_TRUE(s.run(d, 0, 2000).bad_desc) << "batch 0";
+  for (const desc& d : {mm, mp, ad, inp, outp}) {
+    EXPECT_TRUE(s.run(d, 0, 2000).bad_desc) << "batch 0";
+  }
   EXPECT_TRUE(s.run(mm, 65535, 2000).bad_desc) << "batch beyond the scratchpad";
   EXPECT_EQ(s.get(0, words, 1), image);
 
@@ -530,8 +535,8 @@ TEST(Engine16, WipeLeavesNothing) {
 // ---- Rates ----
 
 void report(const char* what, const run_result& r, double seconds) {
-  std::printf("%s: %llu cycles, busy %.4f want %.4f load %.4f feed %.4f post %.4f, beats/cycle %.4f, "
-              "MACs %llu, %.0f kcycles per CPU second\n",
+  std::printf("%s: %llu cycles, busy %.4f want %.4f load %.4f feed %.4f post %.4f, "
+              "beats/cycle %.4f, MACs %llu, %.0f kcycles per CPU second\n",
               what, static_cast<unsigned long long>(r.cycles), 1.0 * r.busy / r.cycles,
               1.0 * r.want / r.cycles, 1.0 * r.loading / r.cycles, 1.0 * r.feed / r.cycles,
               1.0 * r.post / r.cycles, 1.0 * r.beats / r.cycles,
@@ -543,7 +548,8 @@ run_result timed(const char* what, const conv& k, int batch, int h, int w) {
   Sim s(11);
   conv kk = k;
   randomise(kk, s.rng);
-  const layout li = layout::of(h, w, k.c, 0), lo = layout::of(k.out_h, k.out_w, k.cout, li.stride * batch);
+  const layout li = layout::of(h, w, k.c, 0);
+  const layout lo = layout::of(k.out_h, k.out_w, k.cout, li.stride * batch);
   EXPECT_LE(lo.base + lo.stride * batch, Sim::spad_words);
   const tensor in = random_tensor(s.rng, batch, h, w, k.c);
   put_tensor(s, li, in);
@@ -568,8 +574,8 @@ void gemm_rate(const char* what) {
 TEST(Engine16, GemmRate) { gemm_rate<sim16>("GEMM 512x1024x256 N=16"); }
 TEST(Engine64, GemmRate) { gemm_rate<sim64>("GEMM 512x1024x256 N=64"); }
 
-// A convolution whose blocks are as wide as the array: one row per cycle, padding included. At N = 64
-// the drain of the last tile, 2,048 of 20,700 cycles, stays visible.
+// A convolution whose blocks are as wide as the array: one row per cycle, padding included. At
+// N = 64 the drain of the last tile, 2,048 of 20,700 cycles, stays visible.
 template <class Sim>
 void conv_rate(const char* what, int c, int side, int kernel, int cout, double busy) {
   conv k;
