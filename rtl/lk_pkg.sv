@@ -134,6 +134,7 @@ package lk_pkg;
   localparam logic [15:0] RegArrayN = 16'h008c;
   localparam logic [15:0] RegSpadWords = 16'h0090;
   localparam logic [15:0] RegBuildVersion = 16'h0094;
+  localparam logic [15:0] RegSetupCycles = 16'h009c;
   localparam logic [15:0] RegBuildHash = 16'h0098;
   localparam logic [15:0] RegCounters = 16'h0100;
   localparam logic [15:0] RegHelperOut = 16'h0800;

@@ -160,7 +160,8 @@ module lk_lock_chain #(
       pending_q    <= pending_q + 5'(slot_take) - 5'(pg_valid_o && pg_ready_i && pg_last_o);
       unverified_q <= unverified_q + 5'(data_valid && data_ready && data_last)
                       - 5'(verdict_valid);
-      if (verdict_valid && !verdict_ok && !fail_o) begin
+      // The ring also fails when its own counts disagree; then too nothing is readable any more.
+      if (((verdict_valid && !verdict_ok) || ring_fail) && !fail_o) begin
         fail_o      <= 1'b1;
         fail_page_o <= meta_page;
       end
@@ -170,5 +171,5 @@ module lk_lock_chain #(
   assign decrypting_o = Locked && unverified_q != '0;
 
   logic unused;
-  assign unused = ^{ring_fail, ring_fail_ordinal, meta_valid, data_last_unused};
+  assign unused = ^{ring_fail_ordinal, meta_valid, data_last_unused};
 endmodule

@@ -82,11 +82,20 @@ module lk_page_fetch #(
   assign issue_page = req_valid_i && !need_line && order_ready && hdr_q_ready && !flush_i;
   assign asked      = '{known: 1'b1, line: ask_line, slot: SlotW'(lines_asked_q), number: lines_asked_q};
 
-  assign m_arvalid_o = issue_line || issue_page;
-  assign m_araddr_o  = need_line ? tags_addr_i + {28'd0, ask_line, 8'd0}
+  // An address that was offered on the bus stays until it is taken, also through a flush.
+  logic        ar_ready;
+  logic [63:0] ar_addr;
+  logic [7:0]  ar_len;
+  assign ar_addr     = need_line ? tags_addr_i + {28'd0, ask_line, 8'd0}
                                  : pages_addr_i + {20'd0, req_page_i, 12'd0};
-  assign m_arlen_o   = need_line ? 8'(LineBeats - 1) : 8'(lk_pkg::PageBeats - 1);
-  assign req_ready_o = issue_page && m_arready_i;
+  assign ar_len      = need_line ? 8'(LineBeats - 1) : 8'(lk_pkg::PageBeats - 1);
+  assign req_ready_o = issue_page && ar_ready;
+
+  lk_skid #(.Width(72)) u_address (
+    .clk_i, .rst_ni, .valid_i(issue_line || issue_page), .ready_o(ar_ready),
+    .data_i({ar_len, ar_addr}), .valid_o(m_arvalid_o), .ready_i(m_arready_i),
+    .data_o({m_arlen_o, m_araddr_o})
+  );
 
   always_ff @(posedge clk_i or negedge rst_ni) begin
     if (!rst_ni) begin
@@ -94,12 +103,15 @@ module lk_page_fetch #(
       next_q        <= '0;
       lines_asked_q <= '0;
     end else begin
-      if (issue_line && m_arready_i) begin
+      if (issue_line && ar_ready) begin
         lines_asked_q <= lines_asked_q + 1'b1;
         if (want_next) next_q <= asked;
         else           here_q <= asked;
       end
-      if (req_ready_o && !in_here && in_next) here_q <= next_q;
+      if (req_ready_o && !in_here && in_next) begin
+        here_q       <= next_q;
+        next_q.known <= 1'b0;  // asked for anew when a later block comes back to it
+      end
       if (flush_i) begin
         here_q.known <= 1'b0;
         next_q.known <= 1'b0;
@@ -112,7 +124,7 @@ module lk_page_fetch #(
   logic [5:0] order_level;
   lk_fifo #(.Width(1), .Depth(32)) u_order (
     .clk_i, .rst_ni, .clear_i(1'b0),
-    .valid_i(m_arvalid_o && m_arready_i), .ready_o(order_ready), .data_i(issue_line),
+    .valid_i((issue_line || issue_page) && ar_ready), .ready_o(order_ready), .data_i(issue_line),
     .valid_o(order_valid), .ready_i(order_pop), .data_o(order_is_line), .level_o(order_level)
   );
 
@@ -139,7 +151,7 @@ module lk_page_fetch #(
   logic [5:0]   unused_level;
   lk_fifo #(.Width(32 + 16 + SlotW + 4 + 32), .Depth(32)) u_headers (
     .clk_i, .rst_ni, .clear_i(flush_i),
-    .valid_i(issue_page && m_arready_i), .ready_o(hdr_q_ready),
+    .valid_i(issue_page && ar_ready), .ready_o(hdr_q_ready),
     .data_i({req_index_i, req_region_i, in_here ? here_q.slot : next_q.slot, req_page_i[3:0],
              in_here ? here_q.number : next_q.number}),
     .valid_o(hq_valid), .ready_i(hq_ready),

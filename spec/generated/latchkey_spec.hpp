@@ -189,6 +189,7 @@ inline constexpr std::uint32_t config_id = 0x88;  // Hash of what a package must
 inline constexpr std::uint32_t array_n = 0x8c;  // Rows and columns of the array
 inline constexpr std::uint32_t spad_words = 0x90;  // Words of the scratchpad
 inline constexpr std::uint32_t build_version = 0x94;  // Version: major << 16 | minor << 8 | patch
+inline constexpr std::uint32_t setup_cycles = 0x9c;  // Cycles that loading a model took since the last START: start, unwrap and the wipe between
 inline constexpr std::uint32_t build_hash = 0x98;  // First 32 bits of the source revision; 0 when unknown
 inline constexpr std::uint32_t counters = 0x100;  // 64-bit counters of the last run, low word first, in the order of the table below
 inline constexpr std::uint32_t helper_out = 0x800;  // Enrol build: 272 words of helper data
