@@ -123,6 +123,7 @@ module lk_sequencer (
     endcase
   end
 
+  logic check_ok;  // the configuration of a start request is acceptable
   logic issue_ok;
   // SEC_CM: RUN.OUTPUT_HOLD
   assign issue_ok = desc_q.op != OpOutput || (walker_finished_i && chain_empty_i && !chain_fail_i);
@@ -146,7 +147,6 @@ module lk_sequencer (
   assign in_drain_o     = state_q == StDrain;
   assign null_valid_o   = state_q == StNull;
 
-  logic        check_ok;
   run_status_e check_why;
   always_comb begin
     check_ok  = 1'b0;
