@@ -8,12 +8,13 @@
 #include <cstdint>
 
 #include "ap_int.h"
+#include "latchkey_spec.hpp"
 
 namespace latchkey::hls_kernels {
 
-constexpr unsigned beat_bytes = 64;
-/// Largest image that the adapters' on-chip buffer takes, in 64-byte words (256 KiB).
-constexpr unsigned max_image_words = 4096;
+constexpr unsigned beat_bytes = spec::beat_bytes;
+/// Largest image that the adapters' on-chip buffer takes, in 64-byte words.
+constexpr unsigned max_image_words = spec::adapter_words;
 
 using word_t = ap_uint<512>;
 

@@ -55,7 +55,14 @@ adapter_status input_adapter(Memory memory, Stream& out, const input_args& a, in
   const unsigned pixels = a.height * a.width;
   const bool straight = a.channels == 1 || (a.channels == block * blocks &&
                                             (a.order == layout::nhwc || pixels == 1));
-  if (a.image_words > max_image_words || a.batch == 0) return adapter_status::too_large;
+  if (a.image_words > max_image_words || a.batch == 0) {
+    // A null beat, so that the core ends its run (BadInput) instead of waiting.
+    beat_t null_beat;
+    null_beat.keep = 0;
+    null_beat.last = true;
+    out.write(null_beat);
+    return adapter_status::too_large;
+  }
 
   for (unsigned p = 0; p < 256; ++p) {
 #pragma HLS PIPELINE II = 1

@@ -1,5 +1,6 @@
 // The HLS tops: latchkey_input and latchkey_output as Vitis takes them. Scalars lie on AXI-Lite from
-// 0x10 on, eight bytes apart, in the order of the parameters; bitstreams/ holds the same map.
+// 0x10 on, eight bytes apart, in the order of the parameters; spec/latchkey.json holds the same map.
+// The stream is the last argument: Vitis numbers the arguments in this order.
 #include "ap_axi_sdata.h"
 #include "hls_stream.h"
 #include "output_adapter.hpp"
@@ -36,11 +37,12 @@ struct axis_reader {
 
 extern "C" {
 
-void latchkey_input(const word_t* gmem, hls::stream<axis>& out, std::uint32_t batch,
-                    std::uint32_t channels, std::uint32_t height, std::uint32_t width,
+void latchkey_input(const word_t* gmem, std::uint32_t batch, std::uint32_t channels,
+                    std::uint32_t height, std::uint32_t width,
                     std::uint32_t type, std::uint32_t order, std::uint32_t cp_log2,
                     std::uint32_t words, std::uint32_t image_words, float scale,
-                    std::uint32_t zero_point, float mul, float add, std::uint32_t* status) {
+                    std::uint32_t zero_point, float mul, float add, std::uint32_t* status,
+                    hls::stream<axis>& out) {
 #pragma HLS INTERFACE m_axi port = gmem bundle = gmem max_read_burst_length = 64
 #pragma HLS INTERFACE axis port = out
 #pragma HLS INTERFACE s_axilite port = status
@@ -54,11 +56,11 @@ void latchkey_input(const word_t* gmem, hls::stream<axis>& out, std::uint32_t ba
   *status = static_cast<std::uint32_t>(input_adapter(gmem, writer, args, ram));
 }
 
-void latchkey_output(word_t* gmem, hls::stream<axis>& in, std::uint32_t batch,
-                     std::uint32_t channels, std::uint32_t pixels, std::uint32_t cp_log2,
+void latchkey_output(word_t* gmem, std::uint32_t batch, std::uint32_t channels,
+                     std::uint32_t pixels, std::uint32_t cp_log2,
                      std::uint32_t words, std::uint32_t record_words, std::uint32_t mode,
                      std::uint32_t k, float scale, std::uint32_t zero_point,
-                     std::uint32_t* status) {
+                     std::uint32_t* status, hls::stream<axis>& in) {
 #pragma HLS INTERFACE m_axi port = gmem bundle = gmem max_write_burst_length = 64
 #pragma HLS INTERFACE axis port = in
 #pragma HLS INTERFACE s_axilite port = status

@@ -122,15 +122,15 @@ module latchkey_core #(
   manifest_t    manifest;
   logic [3:0]   key_state;
   logic [7:0]   key_err;
-  logic [31:0]  start_cycles, min_version;
+  logic [31:0]  start_cycles, setup_cycles, min_version;
   logic [15:0]  unstable, lc_state;
 
   if (Locked) begin : gen_key
-    logic unused_busy;
+    logic key_busy;
     lk_key_top #(.ConfigId(ConfigId)) u_key (
       .clk_i(ap_clk), .rst_ni(ap_rst_n),
       .cmd_valid_i(reg_we && reg_waddr == RegCmd), .cmd_i(reg_wdata[3:0]),
-      .busy_o(unused_busy), .state_o(key_state), .err_o(key_err),
+      .busy_o(key_busy), .state_o(key_state), .err_o(key_err),
       .helper_we_i(reg_we && reg_waddr == RegHelperIn),
       .manifest_we_i(reg_we && reg_waddr == RegManifestIn),
       .blob_we_i(reg_we && reg_waddr == RegBlobIn), .wdata_i(reg_wdata),
@@ -141,6 +141,13 @@ module latchkey_core #(
       .start_cycles_o(start_cycles), .unstable_o(unstable), .min_version_o(min_version),
       .lc_state_o(lc_state)
     );
+
+    // What loading a model costs: start, unwrap and the wipe between, host time not counted.
+    always_ff @(posedge ap_clk or negedge ap_rst_n) begin
+      if (!ap_rst_n) setup_cycles <= '0;
+      else if (reg_we && reg_waddr == RegCmd && reg_wdata[3:0] == CmdStart) setup_cycles <= '0;
+      else if (key_busy || wipe_busy) setup_cycles <= setup_cycles + 1'b1;
+    end
   end else begin : gen_open
     lk_open_manifest u_manifest (
       .clk_i(ap_clk), .rst_ni(ap_rst_n),
@@ -156,6 +163,7 @@ module latchkey_core #(
     assign key_valid     = manifest_valid;
     assign key           = '0;
     assign start_cycles  = '0;
+    assign setup_cycles  = '0;
     assign min_version   = '0;
     assign unstable      = '0;
     assign lc_state      = '0;
@@ -177,7 +185,7 @@ module latchkey_core #(
     .key_valid_i(key_valid), .key_i(key), .wipe_i(wipe), .wipe_busy_o(chain_wipe_busy),
     .key_ready_o(chain_ready),
     .flush_i(flush), .idle_o(chain_idle), .pages_addr_i(pages_addr_q), .tags_addr_i(tags_addr_q),
-    .version_i(manifest.version),
+    .version_i(manifest.version), .num_pages_i(manifest.num_pages),
     .req_valid_i(req_valid), .req_ready_o(req_ready), .req_page_i(req_page),
     .req_region_i(req_region), .req_index_i(req_index),
     .m_arvalid_o(m_axi_gmem_arvalid), .m_arready_i(m_axi_gmem_arready),
@@ -200,7 +208,7 @@ module latchkey_core #(
   desc_t        desc, eng_desc;
   logic         eng_valid, eng_ready, eng_abort, eng_done, eng_bad_desc, eng_bad_input, eng_active;
   logic         in_drain, null_valid;
-  logic         eng_pg_ready, eng_in_ready, eng_out_valid, eng_out_last;
+  logic         eng_pg_ready, eng_in_ready, eng_out_valid, eng_out_last, out_ready, out_keep;
   logic [511:0] eng_out_data;
 
   lk_desc_ram u_descs (
@@ -234,7 +242,7 @@ module latchkey_core #(
     .eng_abort_o(eng_abort), .eng_done_i(eng_done), .eng_bad_desc_i(eng_bad_desc),
     .eng_bad_input_i(eng_bad_input), .eng_active_o(eng_active),
     .in_last_taken_i(s_axis_in_tvalid && s_axis_in_tready && s_axis_in_tlast),
-    .in_drain_o(in_drain), .null_valid_o(null_valid), .null_ready_i(m_axis_out_tready)
+    .in_drain_o(in_drain), .null_valid_o(null_valid), .null_ready_i(out_ready)
   );
   assign ap_done = run_done;
 
@@ -250,7 +258,7 @@ module latchkey_core #(
     .pg_first_i(pg_first), .pg_last_i(pg_last),
     .in_valid_i(s_axis_in_tvalid), .in_ready_o(eng_in_ready), .in_data_i(s_axis_in_tdata),
     .in_last_i(s_axis_in_tlast),
-    .out_valid_o(eng_out_valid), .out_ready_i(m_axis_out_tready), .out_data_o(eng_out_data),
+    .out_valid_o(eng_out_valid), .out_ready_i(out_ready), .out_data_o(eng_out_data),
     .out_last_o(eng_out_last),
     .ev_busy_o(ev_busy), .ev_want_weights_o(ev_want_weights), .ev_loading_o(ev_loading),
     .ev_feed_o(ev_feed), .ev_post_o(ev_post), .macs_o(macs)
@@ -262,10 +270,16 @@ module latchkey_core #(
   assign unused_keep      = ^s_axis_in_tkeep;
   assign s_axis_in_tready = in_drain || (eng_in_ready && running && !eng_abort);
   // SEC_CM: RUN.NO_OUTPUT_ON_FAIL: on a failure only the null beat passes.
-  assign m_axis_out_tvalid = null_valid || (eng_out_valid && eng_active && !eng_abort && !wipe);
-  assign m_axis_out_tdata  = null_valid ? '0 : eng_out_data;
-  assign m_axis_out_tkeep  = null_valid ? '0 : '1;
-  assign m_axis_out_tlast  = null_valid || eng_out_last;
+  // The slice keeps a beat that was offered until it is taken; what reaches it is a released result.
+  lk_skid #(.Width(514)) u_out (
+    .clk_i(ap_clk), .rst_ni(ap_rst_n),
+    .valid_i(null_valid || (eng_out_valid && eng_active && !eng_abort && !wipe)),
+    .ready_o(out_ready),
+    .data_i(null_valid ? {1'b1, 1'b0, 512'd0} : {eng_out_last, 1'b1, eng_out_data}),
+    .valid_o(m_axis_out_tvalid), .ready_i(m_axis_out_tready),
+    .data_o({m_axis_out_tlast, out_keep, m_axis_out_tdata})
+  );
+  assign m_axis_out_tkeep = {64{out_keep}};
 
   // --- Counters and register reads -----------------------------------------------------------------
   logic [31:0] counter_word;
@@ -306,6 +320,7 @@ module latchkey_core #(
       RegMinVersion:   reg_rdata = min_version;
       RegLcState:      reg_rdata = 32'(lc_state);
       RegStartCycles:  reg_rdata = start_cycles;
+      RegSetupCycles:  reg_rdata = setup_cycles;
       RegUnstable:     reg_rdata = 32'(unstable);
       RegBuildMagic:   reg_rdata = 32'h4843_4B4C;
       RegBuildFlags:   reg_rdata = {28'd0, Waveforms, VendorPrims, 1'b0, Locked};

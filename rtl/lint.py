@@ -5,6 +5,7 @@
 2. every counter-measure that docs/security.md lists stands at a line of the RTL (// SEC_CM: ID), and
    every ID in the RTL is listed.
 """
+import concurrent.futures
 import pathlib
 import re
 import subprocess
@@ -15,8 +16,10 @@ RTL = ROOT / "rtl"
 ROOMS = ["common", "prim", "prim/generic", "prim/xilinx", "axi", "puf", "key", "lock", "matmul",
          "activation", "control", "."]
 PACKAGES = ["lk_pkg.sv"]
-TOPS = [("latchkey_core", ["-GLocked=1", "-GArrayN=16"]), ("latchkey_core", ["-GLocked=1", "-GArrayN=64"]),
-        ("latchkey_core", ["-GLocked=0", "-GArrayN=16"]), ("latchkey_enrol", [])]
+# LATCHKEY_TARGET_XILINX lints the twins that a card gets; cells without a simulation model are black boxes.
+XILINX = "-DLATCHKEY_TARGET_XILINX"
+TOPS = [("latchkey_core", [f"-GLocked=1'b{locked}", f"-GArrayN={n}"]) for locked in (1, 0) for n in (16, 64)]
+TOPS += [("latchkey_core", [XILINX, "-GArrayN=16"]), ("latchkey_enrol", []), ("latchkey_enrol", [XILINX])]
 
 
 def packages():
@@ -27,18 +30,21 @@ def packages():
 
 def lint(top, parameters):
     search = [a for room in ROOMS for a in ("-y", str(RTL / room))]
+    cells = [str(ROOT / "bitstreams/xcup_cells.sv")] if XILINX in parameters else []
     command = ["verilator", "--lint-only", "-Wall", "--assert", "--unroll-count", "1000",
                "--unroll-stmts", "100000000", "--top-module", top,
-               *parameters, *search, str(RTL / "lint.vlt"), *packages(), str(RTL / f"{top}.sv")]
+               *parameters, *search, str(RTL / "lint.vlt"), *packages(), *cells,
+               str(RTL / f"{top}.sv")]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
-    print(f"verilator -Wall {top} {' '.join(parameters)}: {'clean' if run.returncode == 0 else 'NOT CLEAN'}")
-    if run.returncode:
-        sys.stdout.write(run.stderr[:6000])
-    return run.returncode == 0
+    return run.returncode, run.stderr
 
 
 def countermeasures():
-    listed = set(re.findall(r"^\| `([A-Z0-9_.]+)` \|", (ROOT / "docs/security.md").read_text(), re.M))
+    document = ROOT / "docs/security.md"
+    if not document.exists():
+        print("counter-measures: docs/security.md, which lists them, is missing")
+        return False
+    listed = set(re.findall(r"^\| `([A-Z0-9_.]+)` \|", document.read_text(), re.M))
     placed = {}
     for path in RTL.rglob("*.sv"):
         for number, line in enumerate(path.read_text().splitlines(), 1):
@@ -53,8 +59,15 @@ def countermeasures():
 
 
 def main():
-    clean = [lint(top, parameters) for top, parameters in TOPS]
-    return 0 if all(clean) and countermeasures() else 1
+    clean = True
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        for (top, parameters), (code, said) in zip(TOPS, pool.map(lambda t: lint(*t), TOPS)):
+            print(f"verilator -Wall {top} {' '.join(parameters)}: {'NOT CLEAN' if code else 'clean'}",
+                  flush=True)
+            if code:
+                sys.stdout.write(said[:6000])
+                clean = False
+    return 0 if countermeasures() and clean else 1
 
 
 if __name__ == "__main__":

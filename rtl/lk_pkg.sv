@@ -30,6 +30,8 @@ package lk_pkg;
   localparam int unsigned SpadWords = 65536;
   // Pages that the verify-before-use ring holds.
   localparam int unsigned RingSlots = 8;
+  // 64-byte words of an image or result that the input and output adapters buffer (1 MiB).
+  localparam int unsigned AdapterWords = 16384;
   // 32-bit words of the helper data.
   localparam int unsigned HelperWords = 272;
   // 32-bit words of a manifest.
@@ -132,6 +134,7 @@ package lk_pkg;
   localparam logic [15:0] RegArrayN = 16'h008c;
   localparam logic [15:0] RegSpadWords = 16'h0090;
   localparam logic [15:0] RegBuildVersion = 16'h0094;
+  localparam logic [15:0] RegSetupCycles = 16'h009c;
   localparam logic [15:0] RegBuildHash = 16'h0098;
   localparam logic [15:0] RegCounters = 16'h0100;
   localparam logic [15:0] RegHelperOut = 16'h0800;

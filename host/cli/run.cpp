@@ -162,10 +162,13 @@ void run(const options& o) {
                             {"seconds", seconds},
                             {"counters", to_json(done.counters)}};
   if (!o.unlocked) {
-    summary["key_setup"] = {{"start_cycles", session.key_setup().start_cycles},
+    summary["key_setup"] = {{"cycles", session.key_setup().cycles},
+                            {"start_cycles", session.key_setup().start_cycles},
                             {"unstable_votes", session.key_setup().unstable_votes}};
-    say(fmt::format("key: rebuilt from the PUF in {} cycles ({} votes not unanimous)",
-                    grouped(session.key_setup().start_cycles), session.key_setup().unstable_votes));
+    say(fmt::format("key: rebuilt from the PUF in {} cycles ({} votes not unanimous); with unwrap and "
+                    "wipe {} cycles",
+                    grouped(session.key_setup().start_cycles), session.key_setup().unstable_votes,
+                    grouped(session.key_setup().cycles)));
   }
   std::string line = fmt::format("{}: {} images", info.name, grouped(data.count));
   if (!labels.empty()) {
@@ -191,8 +194,11 @@ void run(const options& o) {
     for (std::size_t i = 0; i < data.count; ++i)
       say(fmt::format("  image {:>3}: class {}", i, class_of(done, i, mode)));
   }
+  if (differing) {
+    error_details()["result"] = summary;
+    throw error(errc::mismatch, fmt::format("{} outputs differ from {}", differing, o.expect));
+  }
   result(summary);
-  if (differing) throw error(errc::mismatch, fmt::format("{} outputs differ from {}", differing, o.expect));
 }
 
 }  // namespace

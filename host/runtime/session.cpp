@@ -57,6 +57,7 @@ struct Session::Impl {
   BuildInfo build{};
   KeySetup setup;
   std::size_t released = 0;
+  bool loaded = false;  // the card holds this session's model
   std::function<void(std::size_t, std::size_t)> progress;
 
   // The worker: one thread, a queue of runs.
@@ -83,6 +84,11 @@ struct Session::Impl {
     }
     wake.notify_all();
     if (worker.joinable()) worker.join();
+    // Neither key nor weights outlive the session. A card that is gone or locked has wiped itself.
+    try {
+      if (loaded) card.command(spec::cmd::zeroise);
+    } catch (const std::exception&) {
+    }
   }
 
   [[nodiscard]] error refuse(const std::string& what, spec::key_err why) const;
@@ -156,6 +162,10 @@ void Session::Impl::load_memory(std::span<const std::uint8_t> page_bytes,
 void Session::Impl::load_locked(const Package& package, const PublicRecord& record) {
   const lock::package& p = package.get();
   take_layout(p.info);
+  // A key that an earlier session left would make START illegal. A locked chip refuses this too, and
+  // START then says why.
+  if (static_cast<spec::key_state>(card.read(spec::reg::key_state)) != spec::key_state::idle)
+    card.command(spec::cmd::zeroise);
   card.write(spec::reg::fill_clear, 1);
   write_window(spec::reg::helper_in, record.get().helper);
   if (const auto why = card.command(spec::cmd::start); why != spec::key_err::none)
@@ -168,6 +178,7 @@ void Session::Impl::load_locked(const Package& package, const PublicRecord& reco
   write_window(spec::reg::blob_in, p.key);
   if (const auto why = card.command(spec::cmd::unwrap); why != spec::key_err::none)
     throw refuse("the package", why);
+  setup.cycles = card.read(spec::reg::setup_cycles);
   load_memory(p.pages, p.tags);
 }
 
@@ -267,6 +278,8 @@ Counters Session::Impl::start(std::span<const std::uint8_t> images, std::uint32_
   if (done && status == spec::run_status::ok) {
     const std::uint32_t taken = card.output.read_register(spec::output_arg::status);
     if (taken != 0) {
+      released = out.size() - static_cast<std::size_t>(
+                                  std::count(out_map, out_map + out.size(), kUntouched));
       throw error(errc::run_failed, fmt::format("device {}: the output adapter ended with status {}",
                                                 card.name, taken));
     }
@@ -324,6 +337,14 @@ RunResult Session::Impl::run(std::span<const std::uint8_t> images, std::size_t c
   result.record_bytes = mode == OutputMode::raw     ? pixels * output.layout.c
                         : mode == OutputMode::top_k ? 8 * pixels * k
                                                     : 4 * pixels * output.layout.c;
+  for (const std::size_t bytes : {image_bytes, result.record_bytes}) {
+    if (words_of(bytes) > spec::adapter_words) {
+      throw error(errc::usage,
+                  fmt::format("an image or result of {} bytes is larger than the adapters' buffer of {} "
+                              "bytes; use smaller images, u8 instead of float32, or raw output",
+                              bytes, spec::adapter_words * spec::beat_bytes));
+    }
+  }
   result.data.resize(count * result.record_bytes);
   released = 0;
   for (std::size_t done = 0; done < count;) {
@@ -368,12 +389,14 @@ Session::Session(Device& device, const Package& package, const PublicRecord& rec
     lock::check_for(package.get(), record.get().id, impl_->build.config_id, info.name);
   }
   impl_->load_locked(package, record);
+  impl_->loaded = true;
 }
 
 Session::Session(Device& device, const Program& program)
     : impl_(std::make_unique<Impl>(device.impl())) {
   impl_->build = device.load(Build::unlocked, program.array_n());
   impl_->load_open(program);
+  impl_->loaded = true;
 }
 
 Session::Session(Session&&) noexcept = default;

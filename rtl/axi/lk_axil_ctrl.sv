@@ -171,7 +171,7 @@ module lk_axil_ctrl (
   end
 
   always_comb begin
-    unique case (s_axi_araddr_i[3:2])
+    unique case (raddr_q[3:2])
       2'd0:    ctrl_rdata = {22'b0, interrupt_o, 5'b0, ready_q, ap_idle_i, done_q, start_q};
       2'd1:    ctrl_rdata = {31'b0, gie_q};
       2'd2:    ctrl_rdata = {30'b0, ier_q};
@@ -181,5 +181,5 @@ module lk_axil_ctrl (
 
   // Bits 1:0 of the addresses do not select anything: accesses are whole words.
   logic unused;
-  assign unused = ^{awaddr_q[1:0], s_axi_araddr_i[1:0]};
+  assign unused = ^{awaddr_q[1:0], raddr_q[1:0]};
 endmodule

@@ -88,6 +88,7 @@ module lk_sequencer (
   logic        bus_error_q;
   logic        engine_off_q;    // the engine has confirmed the abort, or had nothing to do
   logic        active_q;
+  logic [11:0] patience_q;
   logic        last_desc, next_is_last;
 
   assign last_desc    = 32'(idx_q) + 32'd1 == manifest_i.num_descs;
@@ -122,6 +123,7 @@ module lk_sequencer (
     endcase
   end
 
+  logic check_ok;  // the configuration of a start request is acceptable
   logic issue_ok;
   // SEC_CM: RUN.OUTPUT_HOLD
   assign issue_ok = desc_q.op != OpOutput || (walker_finished_i && chain_empty_i && !chain_fail_i);
@@ -145,12 +147,11 @@ module lk_sequencer (
   assign in_drain_o     = state_q == StDrain;
   assign null_valid_o   = state_q == StNull;
 
-  logic        check_ok;
   run_status_e check_why;
   always_comb begin
     check_ok  = 1'b0;
     check_why = RunStatusOk;
-    if (!key_valid_i || !manifest_valid_i) check_why = RunStatusNoKey;
+    if (!key_valid_i || !chain_ready_i || !manifest_valid_i) check_why = RunStatusNoKey;
     else if (batch_i == '0 || 32'(batch_i) > manifest_i.max_batch) check_why = RunStatusBadBatch;
     else if (manifest_i.desc_pages == '0 || manifest_i.desc_pages > 32'd2
              || manifest_i.num_descs < 32'd2 || manifest_i.num_descs > MaxDescs) begin
@@ -170,6 +171,7 @@ module lk_sequencer (
       bus_error_q  <= 1'b0;
       engine_off_q <= 1'b0;
       active_q     <= 1'b0;
+      patience_q   <= '0;
     end else begin
       if (in_last_taken_i) in_seen_q <= 1'b1;
       if (bus_error_i) bus_error_q <= 1'b1;
@@ -182,8 +184,13 @@ module lk_sequencer (
           in_seen_q   <= 1'b0;
           bus_error_q <= 1'b0;
           status_q    <= RunStatusOk;
-          // Round keys may still be expanding after an unwrap.
-          if (!key_valid_i || chain_ready_i) state_q <= StCheck;
+          // Round keys may still be expanding after an unwrap; a cipher that never gets there counts
+          // as one without a key.
+          patience_q <= patience_q + 1'b1;
+          if (!key_valid_i || chain_ready_i || patience_q == '1) begin
+            patience_q <= '0;
+            state_q    <= StCheck;
+          end
         end
 
         StCheck: begin

@@ -15,7 +15,7 @@ module lk_walker (
   input  logic [31:0]   num_pages_i,
   input  logic [15:0]   batch_i,
   output logic          finished_o,      // every page of the run was asked for
-  output logic          bad_o,           // pulse: a page number lies outside the package
+  output logic          bad_o,           // level: a page number lies outside the package
   output logic          desc_req_o,
   output logic [5:0]    desc_idx_o,
   input  logic          desc_valid_i,

@@ -22,6 +22,7 @@ module lk_lock_chain #(
   input  logic [63:0]  pages_addr_i,
   input  logic [63:0]  tags_addr_i,
   input  logic [31:0]  version_i,
+  input  logic [31:0]  num_pages_i,
   input  logic         req_valid_i,
   output logic         req_ready_o,
   input  logic [31:0]  req_page_i,
@@ -67,6 +68,7 @@ module lk_lock_chain #(
 
   lk_page_fetch #(.WithTags(Locked)) u_fetch (
     .clk_i, .rst_ni, .flush_i, .idle_o, .pages_addr_i, .tags_addr_i, .version_i,
+    .num_pages_i,
     .req_valid_i(req_valid_i && slot_free && meta_ready), .req_ready_o(fetch_req_ready),
     .req_page_i, .req_region_i, .req_index_i,
     .m_arvalid_o, .m_arready_i, .m_araddr_o, .m_arlen_o,
@@ -158,7 +160,8 @@ module lk_lock_chain #(
       pending_q    <= pending_q + 5'(slot_take) - 5'(pg_valid_o && pg_ready_i && pg_last_o);
       unverified_q <= unverified_q + 5'(data_valid && data_ready && data_last)
                       - 5'(verdict_valid);
-      if (verdict_valid && !verdict_ok && !fail_o) begin
+      // The ring also fails when its own counts disagree; then too nothing is readable any more.
+      if (((verdict_valid && !verdict_ok) || ring_fail) && !fail_o) begin
         fail_o      <= 1'b1;
         fail_page_o <= meta_page;
       end
@@ -168,5 +171,5 @@ module lk_lock_chain #(
   assign decrypting_o = Locked && unverified_q != '0;
 
   logic unused;
-  assign unused = ^{ring_fail, ring_fail_ordinal, meta_valid, data_last_unused};
+  assign unused = ^{ring_fail_ordinal, meta_valid, data_last_unused};
 endmodule

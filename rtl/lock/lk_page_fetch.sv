@@ -4,8 +4,9 @@
 //
 // A page is one maximal burst on a 4 KiB boundary. Tags lie beside the pages, 16 bytes each, and come
 // in lines of 16; a line is asked for before the first page that needs it, and all bursts share one
-// AXI ID, so a page's tag is always here before its data. The header of a page (IV and tag) is
-// offered once its tag line has arrived.
+// AXI ID, so a page's tag is always here before its data. The next line is asked for from the middle
+// of a line on: the cipher needs a header some cycles before the data. The header of a page (IV and
+// tag) is offered once its tag line has arrived.
 //
 //   IV bytes 0..3 version, 4..5 region, 6..11 index, each big-endian; formed here from the
 //   authenticated manifest and descriptor, never read from memory.
@@ -22,6 +23,7 @@ module lk_page_fetch #(
   input  logic [63:0]  pages_addr_i,
   input  logic [63:0]  tags_addr_i,
   input  logic [31:0]  version_i,
+  input  logic [31:0]  num_pages_i,   // nothing is fetched ahead beyond the package
   // requests
   input  logic         req_valid_i,
   output logic         req_ready_o,
@@ -55,34 +57,65 @@ module lk_page_fetch #(
   localparam int unsigned SlotW = $clog2(LineSlots);
 
   // --- Requests to bursts ----------------------------------------------------------------------
-  logic        line_known_q;      // the line of line_q was asked for
-  logic [27:0] line_q;            // page number / 16
-  logic [SlotW-1:0] line_slot_q;  // where that line goes
-  logic        need_line;
+  // A line of tags that was asked for: which, where it goes, and its number in the order of asking.
+  typedef struct packed {
+    logic             known;
+    logic [27:0]      line;  // page number / 16
+    logic [SlotW-1:0] slot;
+    logic [31:0]      number;
+  } line_t;
+
+  line_t       here_q, next_q, asked;
+  logic [31:0] lines_asked_q;
+  logic        in_here, in_next, need_line, want_next;
   logic        order_ready, hdr_q_ready;
   logic        issue_line, issue_page;
+  logic [27:0] ask_line;
 
-  assign need_line  = WithTags && (!line_known_q || line_q != req_page_i[31:4]);
+  assign in_here    = here_q.known && here_q.line == req_page_i[31:4];
+  assign in_next    = next_q.known && next_q.line == req_page_i[31:4];
+  assign want_next  = in_here && req_page_i[3] && !(next_q.known && next_q.line == here_q.line + 1'b1)
+                      && {here_q.line + 1'b1, 4'd0} < num_pages_i;
+  assign need_line  = WithTags && ((!in_here && !in_next) || want_next);
+  assign ask_line   = want_next ? here_q.line + 1'b1 : req_page_i[31:4];
   assign issue_line = req_valid_i && need_line && order_ready && !flush_i;
   assign issue_page = req_valid_i && !need_line && order_ready && hdr_q_ready && !flush_i;
+  assign asked      = '{known: 1'b1, line: ask_line, slot: SlotW'(lines_asked_q), number: lines_asked_q};
 
-  assign m_arvalid_o = issue_line || issue_page;
-  assign m_araddr_o  = need_line ? tags_addr_i + {28'd0, req_page_i[31:4], 8'd0}
+  // An address that was offered on the bus stays until it is taken, also through a flush.
+  logic        ar_ready;
+  logic [63:0] ar_addr;
+  logic [7:0]  ar_len;
+  assign ar_addr     = need_line ? tags_addr_i + {28'd0, ask_line, 8'd0}
                                  : pages_addr_i + {20'd0, req_page_i, 12'd0};
-  assign m_arlen_o   = need_line ? 8'(LineBeats - 1) : 8'(lk_pkg::PageBeats - 1);
-  assign req_ready_o = issue_page && m_arready_i;
+  assign ar_len      = need_line ? 8'(LineBeats - 1) : 8'(lk_pkg::PageBeats - 1);
+  assign req_ready_o = issue_page && ar_ready;
+
+  lk_skid #(.Width(72)) u_address (
+    .clk_i, .rst_ni, .valid_i(issue_line || issue_page), .ready_o(ar_ready),
+    .data_i({ar_len, ar_addr}), .valid_o(m_arvalid_o), .ready_i(m_arready_i),
+    .data_o({m_arlen_o, m_araddr_o})
+  );
 
   always_ff @(posedge clk_i or negedge rst_ni) begin
     if (!rst_ni) begin
-      line_known_q <= 1'b0;
-      line_q       <= '0;
-      line_slot_q  <= '0;
-    end else if (flush_i) begin
-      line_known_q <= 1'b0;
-    end else if (issue_line && m_arready_i) begin
-      line_known_q <= 1'b1;
-      line_q       <= req_page_i[31:4];
-      line_slot_q  <= line_slot_q + 1'b1;
+      here_q        <= '0;
+      next_q        <= '0;
+      lines_asked_q <= '0;
+    end else begin
+      if (issue_line && ar_ready) begin
+        lines_asked_q <= lines_asked_q + 1'b1;
+        if (want_next) next_q <= asked;
+        else           here_q <= asked;
+      end
+      if (req_ready_o && !in_here && in_next) begin
+        here_q       <= next_q;
+        next_q.known <= 1'b0;  // asked for anew when a later block comes back to it
+      end
+      if (flush_i) begin
+        here_q.known <= 1'b0;
+        next_q.known <= 1'b0;
+      end
     end
   end
 
@@ -91,7 +124,7 @@ module lk_page_fetch #(
   logic [5:0] order_level;
   lk_fifo #(.Width(1), .Depth(32)) u_order (
     .clk_i, .rst_ni, .clear_i(1'b0),
-    .valid_i(m_arvalid_o && m_arready_i), .ready_o(order_ready), .data_i(issue_line),
+    .valid_i((issue_line || issue_page) && ar_ready), .ready_o(order_ready), .data_i(issue_line),
     .valid_o(order_valid), .ready_i(order_pop), .data_o(order_is_line), .level_o(order_level)
   );
 
@@ -105,11 +138,10 @@ module lk_page_fetch #(
   assign idle_o       = order_level == '0;
 
   // --- Headers ---------------------------------------------------------------------------------
-  // A line's fourth beat raises lines_q; a header waits until its line is counted in.
+  // Line number n goes to slot n mod LineSlots; a header waits until its line has come whole.
   logic [511:0]     line_mem [LineSlots * LineBeats];
-  logic [SlotW-1:0] fill_slot_q;
   logic [1:0]       fill_beat_q;
-  logic [31:0]      lines_asked_q, lines_here_q;
+  logic [31:0]      lines_here_q;
 
   logic         hq_valid, hq_ready;
   logic [31:0]  hq_index, hq_line_no;
@@ -119,25 +151,22 @@ module lk_page_fetch #(
   logic [5:0]   unused_level;
   lk_fifo #(.Width(32 + 16 + SlotW + 4 + 32), .Depth(32)) u_headers (
     .clk_i, .rst_ni, .clear_i(flush_i),
-    .valid_i(issue_page && m_arready_i), .ready_o(hdr_q_ready),
-    .data_i({req_index_i, req_region_i, line_slot_q, req_page_i[3:0], lines_asked_q}),
+    .valid_i(issue_page && ar_ready), .ready_o(hdr_q_ready),
+    .data_i({req_index_i, req_region_i, in_here ? here_q.slot : next_q.slot, req_page_i[3:0],
+             in_here ? here_q.number : next_q.number}),
     .valid_o(hq_valid), .ready_i(hq_ready),
     .data_o({hq_index, hq_region, hq_slot, hq_tag, hq_line_no}), .level_o(unused_level)
   );
 
   always_ff @(posedge clk_i or negedge rst_ni) begin
     if (!rst_ni) begin
-      fill_slot_q   <= SlotW'(1);
-      fill_beat_q   <= '0;
-      lines_asked_q <= '0;
-      lines_here_q  <= '0;
+      fill_beat_q  <= '0;
+      lines_here_q <= '0;
     end else begin
-      if (issue_line && m_arready_i) lines_asked_q <= lines_asked_q + 1'b1;
       if (m_rvalid_i && m_rready_o && order_is_line) begin
         fill_beat_q <= fill_beat_q + 1'b1;
         if (m_rlast_i) begin
           fill_beat_q  <= '0;
-          fill_slot_q  <= fill_slot_q + 1'b1;
           lines_here_q <= lines_here_q + 1'b1;
         end
       end
@@ -145,13 +174,14 @@ module lk_page_fetch #(
   end
 
   always_ff @(posedge clk_i) begin
-    if (m_rvalid_i && m_rready_o && order_is_line) line_mem[{fill_slot_q, fill_beat_q}] <= m_rdata_i;
+    if (m_rvalid_i && m_rready_o && order_is_line) line_mem[{lines_here_q[SlotW-1:0], fill_beat_q}] <= m_rdata_i;
   end
 
   logic [511:0] tag_beat;
   assign tag_beat    = line_mem[{hq_slot, hq_tag[3:2]}];
-  assign hdr_valid_o = hq_valid && (!WithTags || lines_here_q == hq_line_no
-                                    || 32'(lines_here_q - hq_line_no) < 32'h8000_0000);
+  logic [31:0] lines_past;  // lines that came since the header's own, modulo 2^32
+  assign lines_past  = lines_here_q - hq_line_no - 1'b1;
+  assign hdr_valid_o = hq_valid && (!WithTags || !lines_past[31]);
   assign hdr_tag_o   = tag_beat[128*hq_tag[1:0] +: 128];
   assign hq_ready    = hdr_ready_i && hdr_valid_o;
 

@@ -16,16 +16,17 @@ using namespace latchkey::hls_kernels;
 using axis = ap_axiu<512, 0, 0, 0>;
 
 extern "C" {
-void latchkey_input(const word_t* gmem, hls::stream<axis>& out, std::uint32_t batch,
-                    std::uint32_t channels, std::uint32_t height, std::uint32_t width,
+void latchkey_input(const word_t* gmem, std::uint32_t batch, std::uint32_t channels,
+                    std::uint32_t height, std::uint32_t width,
                     std::uint32_t type, std::uint32_t order, std::uint32_t cp_log2,
                     std::uint32_t words, std::uint32_t image_words, float scale,
-                    std::uint32_t zero_point, float mul, float add, std::uint32_t* status);
-void latchkey_output(word_t* gmem, hls::stream<axis>& in, std::uint32_t batch,
-                     std::uint32_t channels, std::uint32_t pixels, std::uint32_t cp_log2,
+                    std::uint32_t zero_point, float mul, float add, std::uint32_t* status,
+                    hls::stream<axis>& out);
+void latchkey_output(word_t* gmem, std::uint32_t batch, std::uint32_t channels,
+                     std::uint32_t pixels, std::uint32_t cp_log2,
                      std::uint32_t words, std::uint32_t record_words, std::uint32_t mode,
                      std::uint32_t k, float scale, std::uint32_t zero_point,
-                     std::uint32_t* status);
+                     std::uint32_t* status, hls::stream<axis>& in);
 }
 
 namespace {
@@ -102,9 +103,10 @@ TEST_P(InputAdapter, MatchesReference) {
   }
   hls::stream<axis> stream;
   std::uint32_t status = kUntouched;
-  latchkey_input(memory.data(), stream, batch, shape.channels, shape.height, shape.width,
+  latchkey_input(memory.data(), batch, shape.channels, shape.height, shape.width,
                  static_cast<std::uint32_t>(type), static_cast<std::uint32_t>(order),
-                 shape.cp_log2(), shape.words(), image_words, scale, zero_point, mul, add, &status);
+                 shape.cp_log2(), shape.words(), image_words, scale, zero_point, mul, add, &status,
+                 stream);
   EXPECT_EQ(status, static_cast<std::uint32_t>(adapter_status::ok));
   ASSERT_EQ(stream.size(), batch * shape.words());
   for (unsigned w = 0; w < batch * shape.words(); ++w) {
@@ -122,13 +124,16 @@ INSTANTIATE_TEST_SUITE_P(
                                          Shape{33, 2, 5}),
                        ::testing::Values(0, 1), ::testing::Values(0, 1)));
 
-TEST(InputAdapter, ImageLargerThanItsBufferIsRefusedWithoutABeat) {
+TEST(InputAdapter, ImageLargerThanItsBufferIsRefusedWithANullBeat) {
   hls::stream<axis> stream;
   std::uint32_t status = kUntouched;
-  latchkey_input(nullptr, stream, 1, 1, 1024, 1024, 0, 0, 0, 16384, max_image_words + 1, 1, 0, 1, 0,
-                 &status);
+  latchkey_input(nullptr, 1, 1, 1024, 1024, 0, 0, 0, 16384, max_image_words + 1, 1, 0, 1, 0,
+                 &status, stream);
   EXPECT_EQ(status, static_cast<std::uint32_t>(adapter_status::too_large));
-  EXPECT_TRUE(stream.empty());
+  ASSERT_EQ(stream.size(), 1u);
+  const axis beat = stream.read();
+  EXPECT_EQ(beat.keep, 0u);
+  EXPECT_TRUE(beat.last);
 }
 
 struct OutputCase {
@@ -150,9 +155,10 @@ class OutputAdapter : public ::testing::TestWithParam<OutputCase> {
     args_.record_words = (record_bytes(args_) + 63) / 64;
     memory_.assign(kBatch * args_.record_words + 1, word_t());
     std::memset(static_cast<void*>(memory_.data()), 0xA5, memory_.size() * 64);
-    latchkey_output(memory_.data(), stream, kBatch, p.shape.channels, args_.pixels,
+    latchkey_output(memory_.data(), kBatch, p.shape.channels, args_.pixels,
                     p.shape.cp_log2(), p.shape.words(), args_.record_words,
-                    static_cast<std::uint32_t>(p.mode), p.k, kScale, kZero, status);
+                    static_cast<std::uint32_t>(p.mode), p.k, kScale, kZero, status,
+                    stream);
   }
   const std::uint8_t* record(unsigned n) const { return memory_[n * args_.record_words].data(); }
 

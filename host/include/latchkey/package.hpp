@@ -38,7 +38,8 @@ class Package {
   static Package read(const std::string& path);
   void write(const std::string& path) const;
 
-  /// Seals `program` for the device of `record` under a fresh model key.
+  /// Seals `program` for the device of `record` under a fresh model key, wrapped with the record's
+  /// first owner key.
   static Package seal(const Program& program, const lock::device_record& record,
                       std::uint32_t version);
 
