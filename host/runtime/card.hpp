@@ -27,6 +27,7 @@ struct Device::Impl {
   xrt::kernel core;    // latchkey_core or latchkey_enrol, exclusive: registers and runs
   xrt::kernel input;   // not in the enrol build
   xrt::kernel output;
+  bool in_session = false;  // one Session at a time
 
   std::uint32_t read(std::uint32_t offset) const { return core.read_register(offset); }
   void write(std::uint32_t offset, std::uint32_t value) { core.write_register(offset, value); }

@@ -76,7 +76,14 @@ struct Session::Impl {
   std::mutex card_mutex;  // one run at a time, whoever asks
   std::thread worker;
 
-  explicit Impl(Device::Impl& c) : card(c) {}
+  explicit Impl(Device::Impl& c) : card(c) {
+    if (c.in_session) {
+      throw error(errc::device_busy, fmt::format("device {}: another session of this program has the "
+                                                 "card; end it first",
+                                                 c.name));
+    }
+    c.in_session = true;
+  }
   ~Impl() {
     {
       const std::lock_guard lock(mutex);
@@ -89,6 +96,7 @@ struct Session::Impl {
       if (loaded) card.command(spec::cmd::zeroise);
     } catch (const std::exception&) {
     }
+    card.in_session = false;
   }
 
   [[nodiscard]] error refuse(const std::string& what, spec::key_err why) const;

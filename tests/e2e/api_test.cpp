@@ -123,12 +123,48 @@ TEST(Api, TwoCardsEachWithItsPackage) {
     later.push_back(second.run_async({part.begin(), part.end()}, 100, {}));
   }
   for (auto& f : later) EXPECT_EQ(f.get().data, t.expected(0, 100));
-  // Neither takes the other's package.
+}
+
+TEST(Api, NeitherCardTakesTheOthersPackage) {
+  World& t = world();
+  Device one("sim:21");
   const auto host = error_of([&] { Session(one, t.package("22"), t.record("21")); });
   EXPECT_EQ(host.first, errc::mismatch);
   const auto chip = error_of([&] { Session(one, t.package("22"), t.record("21"), {true}); });
   EXPECT_EQ(chip.first, errc::refused);
   EXPECT_THAT(chip.second, HasSubstr("another device"));
+}
+
+TEST(Api, SessionsFollowOneAnotherOnOneDevice) {
+  World& t = world();
+  Device device("sim:21");
+  {
+    Session session(device, t.package("21"), t.record("21"));
+    EXPECT_EQ(session.run(t.first(4), 4, {}).data, t.expected(0, 4));
+    // One at a time.
+    EXPECT_EQ(error_of([&] { Session(device, t.package("21"), t.record("21")); }).first,
+              errc::device_busy);
+    EXPECT_EQ(session.run(t.first(4), 4, {}).data, t.expected(0, 4));
+  }
+  // A refusal between them; then the same device again, and another build in between.
+  lock::package bad = t.package("21").get();
+  bad.key[9] ^= 1;
+  EXPECT_EQ(error_of([&] { Session(device, Package(bad), t.record("21")); }).first, errc::refused);
+  {
+    Session session(device, t.package("21"), t.record("21"));
+    EXPECT_EQ(session.run(t.first(4), 4, {}).data, t.expected(0, 4));
+  }
+  {
+    Session session(device, Program::read(t.w.str("digits.lkm")));
+    EXPECT_EQ(session.run(t.first(4), 4, {}).data, t.expected(0, 4));
+  }
+  Session session(device, t.package("21"), t.record("21"));
+  EXPECT_EQ(session.run(t.first(4), 4, {}).data, t.expected(0, 4));
+  device.zeroise();
+  const auto wiped = error_of([&] { session.run(t.first(4), 4, {}); });
+  EXPECT_EQ(wiped.first, errc::refused);
+  EXPECT_THAT(wiped.second, HasSubstr("no model key"));
+  EXPECT_EQ(session.released_bytes(), 0U);
 }
 
 TEST(Api, CardsAreNamedOnce) {
@@ -319,8 +355,9 @@ TEST(ReadOut, NoKeyAndNoPlaintextInTheCardsMemory) {
     EXPECT_GE(most.load(), 4U) << "pages, tags, images and results were not all seen";
     const auto buffers = memory.dump(from, base + 0x100000);
     ASSERT_TRUE(buffers.contains(base));
-    const bytes& sealed = t.package("21").get().pages;
-    EXPECT_EQ(buffers.at(base).substr(0, sealed.size()), std::string(sealed.begin(), sealed.end()));
+    const bytes sealed = t.package("21").get().pages;
+    EXPECT_TRUE(buffers.at(base).substr(0, sealed.size()) ==
+                std::string(sealed.begin(), sealed.end()));
   }
   // The unlocked build's memory does hold the plaintext, and the same look finds it.
   Session open(device, Program::read(t.w.str("digits.lkm")));

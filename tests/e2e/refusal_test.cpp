@@ -72,8 +72,8 @@ TEST_F(Refusal, AnotherCard) {
 TEST_F(Refusal, PackageAndRecordOnAnotherCard) {
   // Nothing is wrong with the files; the silicon is another one.
   w.enroll("sim:8", "other.lkd");
-  refused("digits.lkx", "card.lkd", 9, "secret checks failed", {}, "sim:8");
-  refused("digits.lkx", "card.lkd", 9, "secret checks failed", kBypass, "sim:8");
+  refused("digits.lkx", "card.lkd", 9, "Key failure", {}, "sim:8");
+  refused("digits.lkx", "card.lkd", 9, "Key failure", kBypass, "sim:8");
   expect_intact_files_work();
 }
 
@@ -91,8 +91,8 @@ TEST_F(Refusal, ForgedDeviceId) {
       d[at.manifest + 32 + i] =
           static_cast<std::uint8_t>(std::stoul(id.substr(2 * i, 2), nullptr, 16));
   });
-  refused("forged.lkx", "other.lkd", 9, "secret checks failed", {}, "sim:8");
-  refused("forged.lkx", "other.lkd", 9, "secret checks failed", kBypass, "sim:8");
+  refused("forged.lkx", "other.lkd", 9, "Key failure", {}, "sim:8");
+  refused("forged.lkx", "other.lkd", 9, "Key failure", kBypass, "sim:8");
   // On its own card the manifest now names another device.
   refused("forged.lkx", "card.lkd", 11, "locked for device");
   refused("forged.lkx", "card.lkd", 9, "another device", kBypass);
@@ -124,7 +124,7 @@ TEST_F(Refusal, ChangedHeaderWithItsHashMadeToFit) {
     SHA256(d.data(), at.manifest, hash);
     std::copy_n(hash, 16, d.begin() + static_cast<std::ptrdiff_t>(at.manifest) + 8);
   });
-  refused("bad.lkx", "card.lkd", 9, "secret checks failed");
+  refused("bad.lkx", "card.lkd", 9, "Key failure");
   expect_intact_files_work();
 }
 
@@ -145,15 +145,15 @@ TEST_F(Refusal, OneBitOfEveryManifestWord) {
 
 TEST_F(Refusal, OneBitOfTheVersionIsRefusedByTheChip) {
   flipped(w, "digits.lkx", "bad.lkx", at.manifest + 24, 1);
-  refused("bad.lkx", "card.lkd", 9, "secret checks failed");
-  refused("bad.lkx", "card.lkd", 9, "secret checks failed", kBypass);
+  refused("bad.lkx", "card.lkd", 9, "Key failure");
+  refused("bad.lkx", "card.lkd", 9, "Key failure", kBypass);
   expect_intact_files_work();
 }
 
 TEST_F(Refusal, OneBitOfTheWrappedKey) {
   for (const std::size_t byte : {0UL, 7UL, 8UL, 30UL, 55UL}) {
     flipped(w, "digits.lkx", "bad.lkx", at.key + byte, 0);
-    refused("bad.lkx", "card.lkd", 9, "secret checks failed", byte % 2 ? kBypass : std::vector<std::string>{});
+    refused("bad.lkx", "card.lkd", 9, "Key failure", byte % 2 ? kBypass : std::vector<std::string>{});
   }
   expect_intact_files_work();
 }
@@ -235,15 +235,15 @@ struct HelperBit {
 };
 
 TEST_F(Refusal, OneBitOfTheHelperData) {
-  for (const HelperBit& b : {HelperBit{24, 0, "secret checks failed"},   // margin
+  for (const HelperBit& b : {HelperBit{24, 0, "Key failure"},   // margin
                              HelperBit{32, 0, "mask"},                   // first of the mask
                              HelperBit{400, 3, "mask"},                  // middle
                              HelperBit{799, 7, "mask"},                  // last
-                             HelperBit{800, 0, "secret checks failed"},  // first of the offset
-                             HelperBit{930, 5, "secret checks failed"},
-                             HelperBit{1054, 7, "secret checks failed"},  // last used bit
-                             HelperBit{1056, 0, "secret checks failed"},  // tag
-                             HelperBit{1087, 7, "secret checks failed"}}) {
+                             HelperBit{800, 0, "Key failure"},  // first of the offset
+                             HelperBit{930, 5, "Key failure"},
+                             HelperBit{1054, 7, "Key failure"},  // last used bit
+                             HelperBit{1056, 0, "Key failure"},  // tag
+                             HelperBit{1087, 7, "Key failure"}}) {
     SCOPED_TRACE("helper byte " + std::to_string(b.byte));
     flipped_helper(w, "card.lkd", "bad.lkd", b.byte, b.bit);
     refused("digits.lkx", "bad.lkd", 9, b.reason, b.byte % 2 ? std::vector<std::string>{} : kBypass);
@@ -261,7 +261,7 @@ TEST_F(Refusal, MagicAndFormatOfTheHelperData) {
 TEST_F(Refusal, DeviceIdOfTheHelperData) {
   flipped_helper(w, "card.lkd", "bad.lkd", 8, 0);
   refused("digits.lkx", "bad.lkd", 11, "locked for device");
-  refused("digits.lkx", "bad.lkd", 9, "secret checks failed", kBypass);
+  refused("digits.lkx", "bad.lkd", 9, "Key failure", kBypass);
   expect_intact_files_work();
 }
 
@@ -276,7 +276,7 @@ TEST_F(Refusal, MaskOfTheSameWeight) {
                               w.str("stolen")});
     EXPECT_EQ(o.code, 9) << o.err;
     EXPECT_FALSE(fs::exists(w.path("stolen")));
-    if (o.message().find("secret checks failed") != std::string::npos) return;
+    if (o.message().find("Key failure") != std::string::npos) return;
   }
   FAIL() << "no choice of bit kept the mask's weight";
 }
