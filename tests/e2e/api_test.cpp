@@ -1,5 +1,5 @@
-// What only the API shows: futures, two cards in one process, a chip handed changed data without any
-// check of the host, and what can be read out of the registers and the memory of a card.
+// What only the API shows: futures, two cards in one process, a chip handed changed data without
+// any check of the host, and what can be read out of the registers and the memory of a card.
 //
 // XRT takes the list of simulated cards once per process, so all cases share one list and one
 // enrolment; each case still works alone.
@@ -187,7 +187,8 @@ TEST(Api, BatchAboveTheLimitIsRefused) {
   EXPECT_EQ(r.data, t.expected(0, 20));
 }
 
-// No parser and no check of the host stands before the chip here: every word of the manifest counts.
+// No parser and no check of the host stands before the chip here: every word of the manifest
+// counts.
 TEST(Api, TheChipItselfRefusesEveryManifestWord) {
   World& t = world();
   const lock::package good = t.package("21").get();
@@ -218,7 +219,8 @@ TEST(Api, ATamperedPageReleasesNothingAndLocksTheSession) {
       const auto e = error_of([&] { session.run(t.first(9), 9, {}); });
       EXPECT_EQ(e.first, errc::refused) << e.second;
       EXPECT_EQ(session.released_bytes(), 0U);
-      EXPECT_THAT(e.second, HasSubstr(attempt == 0 ? "page 6 failed authentication" : "no model key"));
+      EXPECT_THAT(e.second,
+                  HasSubstr(attempt == 0 ? "page 6 failed authentication" : "no model key"));
     }
   }
   Device device("sim:21");
@@ -226,7 +228,8 @@ TEST(Api, ATamperedPageReleasesNothingAndLocksTheSession) {
   EXPECT_EQ(session.run(t.first(9), 9, {}).data, t.expected(0, 9));
 }
 
-// ---- what can be read out --------------------------------------------------------------------------
+// ---- what can be read out
+// --------------------------------------------------------------------------
 
 /// The keys that a host can know of this card and package.
 KeyScan keys_of(const World& t, const std::string& card) {

@@ -1,5 +1,6 @@
-// Preloaded into a child: write() to files whose name begins with FULL_DISK_PREFIX fails with ENOSPC
-// once FULL_DISK_BYTES are written, as on a full disk. The last write before that is cut short.
+// Preloaded into a child: write() to files whose name begins with FULL_DISK_PREFIX fails with
+// ENOSPC once FULL_DISK_BYTES are written, as on a full disk. The last write before that is cut
+// short.
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <unistd.h>

@@ -1,5 +1,5 @@
-// What a newcomer does wrong: each mistake has its documented exit code and a message that names the
-// thing, the reason and the remedy; nothing is left half written.
+// What a newcomer does wrong: each mistake has its documented exit code and a message that names
+// the thing, the reason and the remedy; nothing is left half written.
 #include <gmock/gmock.h>
 #include <unistd.h>
 
@@ -47,14 +47,15 @@ std::map<std::string, std::string> full_disk(const std::string& prefix, int byte
 }
 
 words compile_words(const Workspace& w, const std::string& onnx, const words& more = {}) {
-  words all = {"compile",     onnx, "-o", w.str("out.lkm"), "--calibrate",
-               model("digits-train-images-idx3-ubyte.gz")};
+  words all = {"compile",        onnx,          "-o",
+               w.str("out.lkm"), "--calibrate", model("digits-train-images-idx3-ubyte.gz")};
   all.insert(all.end(), more.begin(), more.end());
   return all;
 }
 
 /// digits_mlp.onnx with the one place where `from` stands replaced.
-std::string patched(const Workspace& w, const std::string& name, const bytes& from, const bytes& to) {
+std::string patched(const Workspace& w, const std::string& name, const bytes& from,
+                    const bytes& to) {
   bytes data = read(model("digits_mlp.onnx"));
   const auto found = std::find_end(data.begin(), data.end(), from.begin(), from.end());
   if (found == data.end()) throw std::runtime_error("pattern not in the model");
@@ -63,7 +64,8 @@ std::string patched(const Workspace& w, const std::string& name, const bytes& fr
   return w.str(name);
 }
 
-// ---- compile ---------------------------------------------------------------------------------------
+// ---- compile
+// ---------------------------------------------------------------------------------------
 
 TEST(Compile, NoSuchFile) {
   Workspace w;
@@ -100,8 +102,8 @@ TEST(Compile, LaterOpset) {
 
 TEST(Compile, UnsupportedOperator) {
   Workspace w;
-  const std::string onnx = patched(w, "tanh.onnx", {0x22, 4, 'R', 'e', 'l', 'u'},
-                                   {0x22, 4, 'T', 'a', 'n', 'h'});
+  const std::string onnx =
+      patched(w, "tanh.onnx", {0x22, 4, 'R', 'e', 'l', 'u'}, {0x22, 4, 'T', 'a', 'n', 'h'});
   expect_error(w.tool(compile_words(w, onnx)), 4, {"Tanh", "support"});
 }
 
@@ -123,10 +125,10 @@ TEST(Compile, CalibrationImagesOfAnotherSize) {
 
 TEST(Compile, ModelTooLargeForTheScratchpad) {
   Workspace w;
-  expect_error(
-      w.tool({"compile", model("fashion_lenet.onnx"), "-o", w.str("out.lkm"), "--calibrate",
-              fashion("t10k-images-idx3-ubyte.gz"), "--calibrate-count", "4", "--scratchpad", "128"}),
-      4, {"pool1", "245 scratchpad words", "the build has 128", "smaller input"});
+  expect_error(w.tool({"compile", model("fashion_lenet.onnx"), "-o", w.str("out.lkm"),
+                       "--calibrate", fashion("t10k-images-idx3-ubyte.gz"), "--calibrate-count",
+                       "4", "--scratchpad", "128"}),
+               4, {"pool1", "245 scratchpad words", "the build has 128", "smaller input"});
   EXPECT_FALSE(fs::exists(w.path("out.lkm")));
 }
 
@@ -163,7 +165,8 @@ TEST(Compile, UnwritableOutput) {
   }
 }
 
-// ---- cards -----------------------------------------------------------------------------------------
+// ---- cards
+// -----------------------------------------------------------------------------------------
 
 TEST(Card, NoSuchDevice) {
   Workspace w;
@@ -191,10 +194,14 @@ TEST(Card, AbsurdSettings) {
   w.session();
   auto all = w.run_words(8);
   const std::vector<std::pair<const char*, const char*>> cases = {
-      {"sim:7,temperature=9999", "from -55 to 150"}, {"sim:7,temperature=", "temperature"},
-      {"sim:7,temperature=nan", "temperature"},      {"sim:7,voltage=-1", "voltage"},
-      {"sim:7,age=1e9", "age"},                      {"sim:7,noise=x", "noise"},
-      {"sim:7,memory=floppy", "ddr4-2400"},          {"sim:7,colour=red", "no setting called 'colour'"},
+      {"sim:7,temperature=9999", "from -55 to 150"},
+      {"sim:7,temperature=", "temperature"},
+      {"sim:7,temperature=nan", "temperature"},
+      {"sim:7,voltage=-1", "voltage"},
+      {"sim:7,age=1e9", "age"},
+      {"sim:7,noise=x", "noise"},
+      {"sim:7,memory=floppy", "ddr4-2400"},
+      {"sim:7,colour=red", "no setting called 'colour'"},
       {"sim:7,sim:8", "no setting"}};
   for (const auto& [device, phrase] : cases) {
     all[5] = device;
@@ -283,7 +290,8 @@ TEST(Card, StateThatCannotBeReadIsNotSilentlyReplaced) {
   EXPECT_EQ(read(w.path("state/sim-7/fuses.json")).size(), 19U);
 }
 
-// ---- records and passphrases ------------------------------------------------------------------------
+// ---- records and passphrases
+// ------------------------------------------------------------------------
 
 TEST(Record, ExistsAlready) {
   Workspace w;
@@ -370,7 +378,8 @@ TEST(Record, NoSuchSlot) {
                2, {"slot 3"});
 }
 
-// ---- run -------------------------------------------------------------------------------------------
+// ---- run
+// -------------------------------------------------------------------------------------------
 
 TEST(RunMistakes, Files) {
   Workspace w;
@@ -394,8 +403,8 @@ TEST(RunMistakes, ImagesOfAnotherSize) {
   all[7] = digit_labels();
   expect_error(w.tool(all), 11, {"digits-test-labels", "holds 360 ", "1 x 8 x 8", "64 bytes each"});
   write(w.path("odd.f32"), bytes(64 * 4 + 2));
-  expect_error(w.tool({"run", w.str("digits.lkx"), "--record", w.str("card.lkd"), "--device", "sim:7",
-                       "--raw", w.str("odd.f32")}),
+  expect_error(w.tool({"run", w.str("digits.lkx"), "--record", w.str("card.lkd"), "--device",
+                       "sim:7", "--raw", w.str("odd.f32")}),
                11, {"odd.f32", "258 bytes", "256 bytes each"});
   // 10,000 images of 28 x 28 are bytes enough for 122,500 of 8 x 8.
   all[7] = fashion("t10k-images-idx3-ubyte.gz");
@@ -428,8 +437,10 @@ TEST(RunMistakes, AbsurdOptions) {
     expect_error(w.tool(w.run_words(8, more)), 2, {more[0]});
   }
   expect_error(w.tool(w.run_words(8, {"--batch", "257"})), 2, {"257", "limit of 256"});
-  expect_error(w.tool(w.run_words(8, {"--mode", "top-k", "--k", "0"})), 2, {"k = 0", "10 channels"});
-  expect_error(w.tool(w.run_words(8, {"--mode", "top-k", "--k", "11"})), 2, {"k = 11", "10 channels"});
+  expect_error(w.tool(w.run_words(8, {"--mode", "top-k", "--k", "0"})), 2,
+               {"k = 0", "10 channels"});
+  expect_error(w.tool(w.run_words(8, {"--mode", "top-k", "--k", "11"})), 2,
+               {"k = 11", "10 channels"});
   // More than there are: all of them.
   auto with = all;
   with.insert(with.end(), {"--count", "4000000000"});
@@ -494,7 +505,8 @@ TEST_P(Interrupt, StopsTheRunAndWritesNothing) {
 
 INSTANTIATE_TEST_SUITE_P(Signals, Interrupt, testing::Values(SIGINT, SIGTERM));
 
-// ---- the command line itself ------------------------------------------------------------------------
+// ---- the command line itself
+// ------------------------------------------------------------------------
 
 TEST(CommandLine, UnknownSubcommandAndOption) {
   Workspace w;
@@ -509,8 +521,8 @@ TEST(CommandLine, HelpNamesEveryExitCode) {
   Workspace w;
   const Outcome o = w.tool({"--help"});
   EXPECT_EQ(o.code, 0);
-  EXPECT_THAT(o.out, AllOf(HasSubstr("enroll"), HasSubstr("compile"), HasSubstr("9 the lock refused"),
-                           HasSubstr("130 interrupted")));
+  EXPECT_THAT(o.out, AllOf(HasSubstr("enroll"), HasSubstr("compile"),
+                           HasSubstr("9 the lock refused"), HasSubstr("130 interrupted")));
   EXPECT_THAT(w.tool({"--version"}).out, HasSubstr("latchkey 0."));
 }
 

@@ -1,5 +1,5 @@
-// The lock: another chip, a changed bit, an exchanged page. Every case is refused with its reason, no
-// output byte leaves the card, and afterwards intact files work again.
+// The lock: another chip, a changed bit, an exchanged page. Every case is refused with its reason,
+// no output byte leaves the card, and afterwards intact files work again.
 #include <gmock/gmock.h>
 #include <openssl/sha.h>
 
@@ -31,9 +31,9 @@ class Refusal : public testing::Test {
                   const std::string& reason, const std::vector<std::string>& more = {},
                   const std::string& device = "sim:7") {
     SCOPED_TRACE(file + " with " + record + " on " + device + (more.empty() ? "" : ", bypassed"));
-    std::vector<std::string> words = {"run",   w.str(file),    "--record", w.str(record),
-                                      "--device", device,         "--images", digit_images(),
-                                      "--count",  "8",            "-o",       w.str("stolen")};
+    std::vector<std::string> words = {"run",      w.str(file), "--record", w.str(record),
+                                      "--device", device,      "--images", digit_images(),
+                                      "--count",  "8",         "-o",       w.str("stolen")};
     words.insert(words.end(), more.begin(), more.end());
     const Outcome o = w.tool(words);
     EXPECT_EQ(o.code, code) << o.err;
@@ -82,10 +82,11 @@ TEST_F(Refusal, PackageAndRecordOnACardThatWasNeverEnrolled) {
 }
 
 TEST_F(Refusal, ForgedDeviceId) {
-  // The other card's id in the manifest, past the host's checks: the wrapped key binds the manifest.
+  // The other card's id in the manifest, past the host's checks: the wrapped key binds the
+  // manifest.
   w.enroll("sim:8", "other.lkd");
-  const auto id = nlohmann::json::parse(read(w.path("other.lkd")))["public"]["device_id"]
-                      .get<std::string>();
+  const auto id =
+      nlohmann::json::parse(read(w.path("other.lkd")))["public"]["device_id"].get<std::string>();
   variant("forged.lkx", [&](bytes& d) {
     for (std::size_t i = 0; i < 16; ++i)
       d[at.manifest + 32 + i] =
@@ -110,14 +111,15 @@ TEST_F(Refusal, OneBitOfTheHeader) {
 }
 
 TEST_F(Refusal, ChangedHeaderWithItsHashMadeToFit) {
-  // A forger who halves the output scale and mends model_id passes the host; the manifest is bound to
-  // the model key.
+  // A forger who halves the output scale and mends model_id passes the host; the manifest is bound
+  // to the model key.
   variant("bad.lkx", [&](bytes& d) {
     const std::string word = "\"scale\"";
     const auto end = d.begin() + static_cast<std::ptrdiff_t>(at.manifest);
     const auto found = std::search(d.begin(), end, word.begin(), word.end());
     ASSERT_NE(found, end);
-    const auto digit = std::find_if(found, end, [](std::uint8_t c) { return c >= '1' && c <= '9'; });
+    const auto digit =
+        std::find_if(found, end, [](std::uint8_t c) { return c >= '1' && c <= '9'; });
     ASSERT_NE(digit, end);
     *digit = *digit == '9' ? '8' : static_cast<std::uint8_t>(*digit + 1);
     std::uint8_t hash[32];
@@ -153,7 +155,8 @@ TEST_F(Refusal, OneBitOfTheVersionIsRefusedByTheChip) {
 TEST_F(Refusal, OneBitOfTheWrappedKey) {
   for (const std::size_t byte : {0UL, 7UL, 8UL, 30UL, 55UL}) {
     flipped(w, "digits.lkx", "bad.lkx", at.key + byte, 0);
-    refused("bad.lkx", "card.lkd", 9, "Key failure", byte % 2 ? kBypass : std::vector<std::string>{});
+    refused("bad.lkx", "card.lkd", 9, "Key failure",
+            byte % 2 ? kBypass : std::vector<std::string>{});
   }
   expect_intact_files_work();
 }
@@ -175,7 +178,8 @@ TEST_F(Refusal, OneBitOfAnyPage) {
     const std::size_t byte = page == 0 ? 0 : page == 1 ? 4095 : (page * 977) % 4096;
     flipped(w, "digits.lkx", "bad.lkx", at.pages + 4096 * page + byte, page % 8);
     const std::string reason = "page " + std::to_string(page) + " failed authentication";
-    const Outcome o = refused("bad.lkx", "card.lkd", 9, reason, page % 2 ? kBypass : std::vector<std::string>{});
+    const Outcome o =
+        refused("bad.lkx", "card.lkd", 9, reason, page % 2 ? kBypass : std::vector<std::string>{});
     EXPECT_TRUE(o.json()["error"].contains("released_bytes"));
   }
   expect_intact_files_work();
@@ -235,18 +239,19 @@ struct HelperBit {
 };
 
 TEST_F(Refusal, OneBitOfTheHelperData) {
-  for (const HelperBit& b : {HelperBit{24, 0, "Key failure"},   // margin
-                             HelperBit{32, 0, "mask"},                   // first of the mask
-                             HelperBit{400, 3, "mask"},                  // middle
-                             HelperBit{799, 7, "mask"},                  // last
-                             HelperBit{800, 0, "Key failure"},  // first of the offset
-                             HelperBit{930, 5, "Key failure"},
-                             HelperBit{1054, 7, "Key failure"},  // last used bit
-                             HelperBit{1056, 0, "Key failure"},  // tag
-                             HelperBit{1087, 7, "Key failure"}}) {
+  for (const HelperBit& b :
+       {HelperBit{24, 0, "Key failure"},                                      // margin
+        HelperBit{32, 0, "mask"},                                             // first of the mask
+        HelperBit{400, 3, "mask"},                                            // middle
+        HelperBit{799, 7, "mask"},                                            // last
+        HelperBit{800, 0, "Key failure"},                                     // first of the offset
+        HelperBit{930, 5, "Key failure"}, HelperBit{1054, 7, "Key failure"},  // last used bit
+        HelperBit{1056, 0, "Key failure"},                                    // tag
+        HelperBit{1087, 7, "Key failure"}}) {
     SCOPED_TRACE("helper byte " + std::to_string(b.byte));
     flipped_helper(w, "card.lkd", "bad.lkd", b.byte, b.bit);
-    refused("digits.lkx", "bad.lkd", 9, b.reason, b.byte % 2 ? std::vector<std::string>{} : kBypass);
+    refused("digits.lkx", "bad.lkd", 9, b.reason,
+            b.byte % 2 ? std::vector<std::string>{} : kBypass);
   }
   expect_intact_files_work();
 }
@@ -271,9 +276,9 @@ TEST_F(Refusal, MaskOfTheSameWeight) {
   flipped_helper(w, "card.lkd", "one.lkd", 100, 0);
   for (unsigned bit = 0; bit < 8; ++bit) {
     flipped_helper(w, "one.lkd", "two.lkd", 500, bit);
-    const Outcome o = w.tool({"run", w.str("digits.lkx"), "--record", w.str("two.lkd"), "--device",
-                              "sim:7", "--images", digit_images(), "--count", "8", "-o",
-                              w.str("stolen")});
+    const Outcome o =
+        w.tool({"run", w.str("digits.lkx"), "--record", w.str("two.lkd"), "--device", "sim:7",
+                "--images", digit_images(), "--count", "8", "-o", w.str("stolen")});
     EXPECT_EQ(o.code, 9) << o.err;
     EXPECT_FALSE(fs::exists(w.path("stolen")));
     if (o.message().find("Key failure") != std::string::npos) return;
@@ -282,13 +287,32 @@ TEST_F(Refusal, MaskOfTheSameWeight) {
 }
 
 TEST_F(Refusal, TruncatedAtManyLengths) {
-  const std::vector<std::size_t> lengths = {
-      0,           1,           3,           4,           12,          63,         at.header,
-      at.header + 1, at.manifest - 1, at.manifest,   at.manifest + 64, at.key - 1,    at.key,
-      at.key + 55, at.tags,     at.tags + 17, at.pages - 1, at.pages,    at.pages + 1, at.pages + 4096,
-      at.end - 4096, at.end - 64, at.end - 1};
+  const std::vector<std::size_t> lengths = {0,
+                                            1,
+                                            3,
+                                            4,
+                                            12,
+                                            63,
+                                            at.header,
+                                            at.header + 1,
+                                            at.manifest - 1,
+                                            at.manifest,
+                                            at.manifest + 64,
+                                            at.key - 1,
+                                            at.key,
+                                            at.key + 55,
+                                            at.tags,
+                                            at.tags + 17,
+                                            at.pages - 1,
+                                            at.pages,
+                                            at.pages + 1,
+                                            at.pages + 4096,
+                                            at.end - 4096,
+                                            at.end - 64,
+                                            at.end - 1};
   for (const std::size_t n : lengths) {
-    write(w.path("cut.lkx"), bytes(package.begin(), package.begin() + static_cast<std::ptrdiff_t>(n)));
+    write(w.path("cut.lkx"),
+          bytes(package.begin(), package.begin() + static_cast<std::ptrdiff_t>(n)));
     refused("cut.lkx", "card.lkd", 3, "cut.lkx", n % 2 ? kBypass : std::vector<std::string>{});
   }
   bytes longer = package;
@@ -318,8 +342,8 @@ TEST_F(Refusal, AVersionBelowTheChipsMinimum) {
 }
 
 TEST_F(Refusal, TheUnlockedBuildCannotReadAPackage) {
-  const Outcome o = w.tool({"run", w.str("digits.lkx"), "--unlocked", "--device", "sim:7", "--images",
-                            digit_images(), "--count", "8", "-o", w.str("stolen")});
+  const Outcome o = w.tool({"run", w.str("digits.lkx"), "--unlocked", "--device", "sim:7",
+                            "--images", digit_images(), "--count", "8", "-o", w.str("stolen")});
   EXPECT_EQ(o.code, 3);
   EXPECT_THAT(o.message(), HasSubstr("not a Latchkey program"));
   EXPECT_FALSE(fs::exists(w.path("stolen")));
