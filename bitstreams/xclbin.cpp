@@ -3,8 +3,8 @@
 //   latchkey_xclbin --kernels kernels.json --model model.so --output name.xclbin
 //
 // The container is the one of xclbin.h: a header, section headers, sections aligned to 8 bytes. The
-// UUID is a hash of everything else in the file, so equal inputs give equal files. See README.md for
-// the JSON.
+// UUID is a hash of everything else in the file, so equal inputs give equal files. See README.md
+// for the JSON.
 #include <uuid/uuid.h>
 
 #include <CLI/CLI.hpp>
@@ -99,7 +99,8 @@ std::string upper(std::string s) {
   return s;
 }
 
-void check_keys(const json& object, const std::vector<std::string>& known, const std::string& what) {
+void check_keys(const json& object, const std::vector<std::string>& known,
+                const std::string& what) {
   for (const auto& [key, value] : object.items()) {
     if (std::find(known.begin(), known.end(), key) == known.end()) {
       fail(what + " has an unknown key '" + key + "'");
@@ -255,11 +256,20 @@ std::string escape(const std::string& text) {
   std::string out;
   for (const char c : text) {
     switch (c) {
-      case '&': out += "&amp;"; break;
-      case '<': out += "&lt;"; break;
-      case '>': out += "&gt;"; break;
-      case '"': out += "&quot;"; break;
-      default: out += c;
+      case '&':
+        out += "&amp;";
+        break;
+      case '<':
+        out += "&lt;";
+        break;
+      case '>':
+        out += "&gt;";
+        break;
+      case '"':
+        out += "&quot;";
+        break;
+      default:
+        out += c;
     }
   }
   return out;
@@ -285,8 +295,9 @@ Bytes metadata_section(const Design& d, const std::vector<Unit>& units) {
     << "          <clock port=\"KERNEL_CLK\" frequency=\"" << d.clock_mhz << ".0MHz\"/>\n"
     << "        </kernelClocks>\n";
   for (const Kernel& k : d.kernels) {
-    x << "        <kernel name=\"" << escape(k.name) << "\" language=\"ip\" vlnv=\"latchkey:sim:"
-      << escape(k.name) << ":1.0\" attributes=\"\" type=\"pl\" hwControlProtocol=\"ap_ctrl_chain\">\n";
+    x << "        <kernel name=\"" << escape(k.name)
+      << "\" language=\"ip\" vlnv=\"latchkey:sim:" << escape(k.name)
+      << ":1.0\" attributes=\"\" type=\"pl\" hwControlProtocol=\"ap_ctrl_chain\">\n";
     std::vector<std::string> ports;
     for (const Argument& a : k.arguments) {
       if (a.global && std::find(ports.begin(), ports.end(), a.port) == ports.end()) {
@@ -311,8 +322,8 @@ Bytes metadata_section(const Design& d, const std::vector<Unit>& units) {
     for (const Unit& u : units) {
       if (u.kernel != &k) continue;
       x << "          <instance name=\"" << escape(u.instance) << "\">\n"
-        << "            <addrRemap base=\"" << hex(u.base)
-        << "\" range=\"" << hex(cu_range) << "\" port=\"S_AXI_CONTROL\"/>\n"
+        << "            <addrRemap base=\"" << hex(u.base) << "\" range=\"" << hex(cu_range)
+        << "\" port=\"S_AXI_CONTROL\"/>\n"
         << "          </instance>\n";
     }
     x << "        </kernel>\n";

@@ -46,6 +46,7 @@ function(latchkey_verilate target)
   set(trace)
   if(LATCHKEY_TRACE)
     set(trace TRACE_FST)
+    list(APPEND defines -DLATCHKEY_TRACE)
   endif()
   verilate(${target} ${trace}
     SOURCES ${sources}

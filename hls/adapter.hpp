@@ -1,9 +1,10 @@
-// What both adapters share: the stream's beat, memory bursts, and how cycles are told to a simulator.
+// What both adapters share: the stream's beat, memory bursts, and how cycles are told to a
+// simulator.
 //
 // The kernels are written in Vitis HLS style: fixed loops, local arrays for on-chip RAM, one m_axi
-// port, one AXI-Stream port, scalars on AXI-Lite. They are templates over the memory and the stream,
-// so that the very same code is the HLS top (pointers and hls::stream), a GoogleTest subject (C
-// simulation) and a module of the simulated card.
+// port, one AXI-Stream port, scalars on AXI-Lite. They are templates over the memory and the
+// stream, so that the very same code is the HLS top (pointers and hls::stream), a GoogleTest
+// subject (C simulation) and a module of the simulated card.
 #pragma once
 #include <cstdint>
 
@@ -18,8 +19,8 @@ constexpr unsigned max_image_words = spec::adapter_words;
 
 using word_t = ap_uint<512>;
 
-/// One transfer of the 512-bit stream. keep has a bit per byte; a null beat (keep 0, last 1) from the
-/// core says that the run failed and nothing follows.
+/// One transfer of the 512-bit stream. keep has a bit per byte; a null beat (keep 0, last 1) from
+/// the core says that the run failed and nothing follows.
 struct beat_t {
   word_t data;
   std::uint64_t keep = ~std::uint64_t{0};

@@ -3,8 +3,8 @@
 // Reads batch images of C x H x W elements (u8 or float32, NCHW or NHWC; image i starts at word
 // i * image_words of the buffer), quantises them and streams batch * words words:
 //
-//   q = clamp(rne(v / scale) + zero_point, 0, 255), v = x * mul + add for u8 (a table of 256), v = x
-//   for float; NaN becomes the zero point. The byte on the stream is q xor 0x80.
+//   q = clamp(rne(v / scale) + zero_point, 0, 255), v = x * mul + add for u8 (a table of 256), v =
+//   x for float; NaN becomes the zero point. The byte on the stream is q xor 0x80.
 //
 //   byte of (y, x, c) in an image: ((y*W + x)*CB + cb)*Cp + c%64, Cp = 2^cp_log2, CB = ceil(C/Cp)
 //
@@ -53,8 +53,8 @@ adapter_status input_adapter(Memory memory, Stream& out, const input_args& a, in
   const unsigned block = 1u << a.cp_log2;
   const unsigned blocks = (a.channels + block - 1) / block;
   const unsigned pixels = a.height * a.width;
-  const bool straight = a.channels == 1 || (a.channels == block * blocks &&
-                                            (a.order == layout::nhwc || pixels == 1));
+  const bool straight =
+      a.channels == 1 || (a.channels == block * blocks && (a.order == layout::nhwc || pixels == 1));
   if (a.image_words > max_image_words || a.batch == 0) {
     // A null beat, so that the core ends its run (BadInput) instead of waiting.
     beat_t null_beat;
@@ -81,8 +81,8 @@ adapter_status input_adapter(Memory memory, Stream& out, const input_args& a, in
         const unsigned channel = cb * block + c;
         std::uint8_t value = 0x80;  // padding; its weights are zero
         if (pixel < pixels && channel < a.channels) {
-          const unsigned element = (a.order == layout::nhwc) ? pixel * a.channels + channel
-                                                             : channel * pixels + pixel;
+          const unsigned element =
+              (a.order == layout::nhwc) ? pixel * a.channels + channel : channel * pixels + pixel;
           value = (a.type == dtype::u8)
                       ? table[get8(image, element)]
                       : static_cast<std::uint8_t>(

@@ -1,16 +1,17 @@
 // Output adapter: the core's results to card memory.
 //
-// Takes batch * words words from the stream and writes one record of record_words words per image, in
-// pixel order with the padding channels dropped. Per image of H*W pixels and C channels:
+// Takes batch * words words from the stream and writes one record of record_words words per image,
+// in pixel order with the padding channels dropped. Per image of H*W pixels and C channels:
 //
 //   raw      H*W*C bytes, the quantised values (u8)
 //   dequant  H*W*C float32: scale * (q - zero_point)
 //   softmax  H*W*C float32: softmax over the channels of each pixel
-//   top_k    per pixel k pairs {u32 channel, float32 softmax probability}, most probable first; equal
+//   top_k    per pixel k pairs {u32 channel, float32 softmax probability}, most probable first;
+//   equal
 //            values in channel order
 //
-// A null beat (keep 0, last 1) is the core's refusal: nothing is written from then on, and no record
-// of the run was written before it, because the core releases nothing before the last tag.
+// A null beat (keep 0, last 1) is the core's refusal: nothing is written from then on, and no
+// record of the run was written before it, because the core releases nothing before the last tag.
 // Rate: one beat per cycle in and out; softmax and top_k spend one cycle per channel and pass.
 #pragma once
 #include <cmath>
@@ -36,10 +37,13 @@ struct output_args {
 inline std::uint32_t record_bytes(const output_args& a) {
   const std::uint32_t values = a.pixels * a.channels;
   switch (a.mode) {
-    case output_mode::raw: return values;
+    case output_mode::raw:
+      return values;
     case output_mode::dequant:
-    case output_mode::softmax: return 4 * values;
-    case output_mode::top_k: return 8 * a.pixels * a.k;
+    case output_mode::softmax:
+      return 4 * values;
+    case output_mode::top_k:
+      return 8 * a.pixels * a.k;
   }
   return 0;
 }

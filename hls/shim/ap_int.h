@@ -1,5 +1,6 @@
-// Stand-in for the part of Vitis HLS's ap_int.h that our kernels use, for builds without the vendor's
-// headers. Widths are multiples of 8; range(hi, lo) is limited to byte-aligned fields of up to 32 bits.
+// Stand-in for the part of Vitis HLS's ap_int.h that our kernels use, for builds without the
+// vendor's headers. Widths are multiples of 8; range(hi, lo) is limited to byte-aligned fields of
+// up to 32 bits.
 #pragma once
 #include <cstdint>
 #include <cstring>

@@ -39,7 +39,8 @@ model::qgraph gemm(int rows, int k, int n) {
   conv.weight_scale.assign(static_cast<std::size_t>(n), 0.01F);
   conv.bias.assign(static_cast<std::size_t>(n), 0);
   for (int o = 0; o < n; ++o)
-    conv.scale.push_back(model::make_requant(sx, conv.weight_scale[static_cast<std::size_t>(o)], sy));
+    conv.scale.push_back(
+        model::make_requant(sx, conv.weight_scale[static_cast<std::size_t>(o)], sy));
   g.nodes.push_back({g.name, {0}, 1, conv});
   g.input = {"x", 0, model::io_type::u8, {k, 1, rows}};
   g.output = {"y", 1, model::io_type::u8, {n, 1, rows}};
@@ -82,12 +83,12 @@ void bench(const options& o) {
     }
   }
   Device device(o.device);
-  nlohmann::json summary = {{"workload", o.workload},
-                            {"device", o.device},
-                            {"array_n", program->array_n()},
-                            {"images", images},
-                            {"card", device.simulated() ? "simulated: memory and silicon are models"
-                                                        : "real"}};
+  nlohmann::json summary = {
+      {"workload", o.workload},
+      {"device", o.device},
+      {"array_n", program->array_n()},
+      {"images", images},
+      {"card", device.simulated() ? "simulated: memory and silicon are models" : "real"}};
   say(fmt::format("{} on {}, {} image(s) in one start, unlocked elaboration", program->name(),
                   o.device, images));
   {
@@ -102,11 +103,11 @@ void bench(const options& o) {
     Session session(device, Package::seal(*program, record, 1), PublicRecord(record.pub));
     summary["locked"] = measure(session, program->get(), images);
     summary["key_setup_cycles"] = session.key_setup().cycles;
-    const double ratio = summary["locked"]["cycles"].get<double>() /
-                         summary["unlocked"]["cycles"].get<double>();
+    const double ratio =
+        summary["locked"]["cycles"].get<double>() / summary["unlocked"]["cycles"].get<double>();
     summary["ratio"] = ratio;
-    say(fmt::format("locked / unlocked cycles: {:.4f}; key set-up, once per session: {} cycles", ratio,
-                    grouped(session.key_setup().cycles)));
+    say(fmt::format("locked / unlocked cycles: {:.4f}; key set-up, once per session: {} cycles",
+                    ratio, grouped(session.key_setup().cycles)));
   }
   result(summary);
 }
@@ -117,12 +118,15 @@ void add_bench(CLI::App& app) {
   auto o = std::make_shared<options>();
   auto* command = app.add_subcommand(
       "bench", "Count the cycles of one start, on the unlocked build and, with a record, locked");
-  command->add_option("workload", o->workload,
-                      "A program (.lkm), or fc (1 x 4096 x 4096), or gemm (512 x 1024 x 512)")
+  command
+      ->add_option("workload", o->workload,
+                   "A program (.lkm), or fc (1 x 4096 x 4096), or gemm (512 x 1024 x 512)")
       ->required();
-  command->add_option("--device", o->device, "Card: an index, a PCIe address, or sim:SEED,memory=...")
+  command
+      ->add_option("--device", o->device, "Card: an index, a PCIe address, or sim:SEED,memory=...")
       ->required();
-  command->add_option("--record", o->record, "Device record with the owner key: also measure locked");
+  command->add_option("--record", o->record,
+                      "Device record with the owner key: also measure locked");
   command->add_option("--array", o->array_n, "Array size for fc and gemm: 16, 32 or 64")
       ->check(CLI::IsMember({16, 32, 64}));
   command->add_option("--images", o->images, "Images in the start, for a program")

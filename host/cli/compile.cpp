@@ -45,8 +45,8 @@ evaluation evaluate(const options& o, const model::fgraph& fp32, const model::qg
   const model::idx_array labels = model::read_idx(o.labels);
   const std::size_t total = images.dims.at(0);
   if (labels.values.size() != total) {
-    throw error(errc::mismatch, fmt::format("{} holds {} images, {} holds {} labels", o.images, total,
-                                            o.labels, labels.values.size()));
+    throw error(errc::mismatch, fmt::format("{} holds {} images, {} holds {} labels", o.images,
+                                            total, o.labels, labels.values.size()));
   }
   evaluation e;
   e.images = o.count ? std::min(o.count, total) : total;
@@ -113,12 +113,13 @@ void run(const options& o) {
                       {"weight_bytes", layer.weight_bytes},
                       {"pages", layer.pages}});
   }
-  say(fmt::format("compiled {}: {} layers, {} MACs and {} of weights in {} pages, for the {}x{} array, "
-                  "up to {} images a start",
-                  o.output, p.layers.size(), grouped(p.macs()), bytes_text(weights), p.num_pages(),
-                  o.array_n, o.array_n, p.max_batch));
-  nlohmann::json summary = {{"program", o.output},   {"array_n", o.array_n},
-                            {"layers", layers},      {"macs", p.macs()},
+  say(fmt::format(
+      "compiled {}: {} layers, {} MACs and {} of weights in {} pages, for the {}x{} array, "
+      "up to {} images a start",
+      o.output, p.layers.size(), grouped(p.macs()), bytes_text(weights), p.num_pages(), o.array_n,
+      o.array_n, p.max_batch));
+  nlohmann::json summary = {{"program", o.output},     {"array_n", o.array_n},
+                            {"layers", layers},        {"macs", p.macs()},
                             {"weight_bytes", weights}, {"pages", p.num_pages()},
                             {"max_batch", p.max_batch}};
   if (!o.images.empty()) {
@@ -126,10 +127,10 @@ void run(const options& o) {
     const auto percent = [&](std::size_t n) {
       return 100.0 * static_cast<double>(n) / static_cast<double>(e.images);
     };
-    say(fmt::format("top-1 on {} images: float32 {:.2f} %, int8 reference {:.2f} %; same answer on "
-                    "{:.2f} %",
-                    grouped(e.images), percent(e.correct_fp32), percent(e.correct_int8),
-                    percent(e.agree)));
+    say(fmt::format(
+        "top-1 on {} images: float32 {:.2f} %, int8 reference {:.2f} %; same answer on "
+        "{:.2f} %",
+        grouped(e.images), percent(e.correct_fp32), percent(e.correct_int8), percent(e.agree)));
     summary["evaluation"] = {{"images", e.images},
                              {"top1_fp32", percent(e.correct_fp32)},
                              {"top1_int8", percent(e.correct_int8)},
@@ -145,32 +146,38 @@ void add_compile(CLI::App& app) {
   auto* command = app.add_subcommand(
       "compile", "Quantise an ONNX model to int8 and compile it for a build configuration");
   command->add_option("model", o->model, "ONNX model, opset 9 to 17")->required();
-  command->add_option("-o,--output", o->output, "Program to write (.lkm); it holds plaintext weights")
+  command
+      ->add_option("-o,--output", o->output, "Program to write (.lkm); it holds plaintext weights")
       ->required();
   command->add_option("--array", o->array_n, "Array size of the build: 16, 32 or 64")
       ->check(CLI::IsMember({16, 32, 64}));
   command->add_option("--scratchpad", o->spad_words, "64-byte words of the build's scratchpad")
       ->check(whole_number);
-  command->add_option("--batch", o->batch, "Most images per start (default: as many as fit, up to 256)")
+  command
+      ->add_option("--batch", o->batch,
+                   "Most images per start (default: as many as fit, up to 256)")
       ->check(CLI::Range(1, 256));
-  command->add_option("--calibrate", o->calibrate,
-                      "Images (IDX, also .gz) that set the activation ranges; not needed for a model "
-                      "that is quantised already");
+  command->add_option(
+      "--calibrate", o->calibrate,
+      "Images (IDX, also .gz) that set the activation ranges; not needed for a model "
+      "that is quantised already");
   command->add_option("--calibrate-count", o->calibrate_count, "How many of them, spread evenly")
       ->check(whole_number)
       ->check(CLI::PositiveNumber);
-  command->add_option("--percentile", o->percentile,
-                      "Clip activation ranges to this percentile instead of the full range")
+  command
+      ->add_option("--percentile", o->percentile,
+                   "Clip activation ranges to this percentile instead of the full range")
       ->check(CLI::Range(50.0, 100.0));
-  auto* images = command->add_option("--evaluate", o->images,
-                                     "Images (IDX) to compare the float model and the int8 model on");
+  auto* images = command->add_option(
+      "--evaluate", o->images, "Images (IDX) to compare the float model and the int8 model on");
   auto* labels = command->add_option("--labels", o->labels, "Their labels (IDX)")->needs(images);
   images->needs(labels);
   command->add_option("--count", o->count, "Evaluate only the first images")
       ->needs(images)
       ->check(whole_number);
-  command->add_option("--reference-output", o->reference_output,
-                      "Write the int8 reference's raw outputs, for run --expect")
+  command
+      ->add_option("--reference-output", o->reference_output,
+                   "Write the int8 reference's raw outputs, for run --expect")
       ->needs(images);
   command->callback([o] { run(*o); });
 }

@@ -42,13 +42,13 @@ lock::secret_buffer read_line(int fd, const std::string& what) {
       continue;
     }
     if (n < 0) {
-      throw error(errc::bad_file, fmt::format("{}: reading the passphrase failed: {}", what,
-                                              std::strerror(errno)));
+      throw error(errc::bad_file,
+                  fmt::format("{}: reading the passphrase failed: {}", what, std::strerror(errno)));
     }
     if (n == 0 || c == '\n') break;
     if (used == kMaxPassphrase) {
-      throw error(errc::usage, fmt::format("{}: the passphrase is longer than {} bytes", what,
-                                           kMaxPassphrase));
+      throw error(errc::usage,
+                  fmt::format("{}: the passphrase is longer than {} bytes", what, kMaxPassphrase));
     }
     buffer.writable()[used++] = static_cast<std::uint8_t>(c);
   }
@@ -94,7 +94,7 @@ void result(const nlohmann::json& object) {
 }
 
 void catch_signals() {
-  struct sigaction action {};
+  struct sigaction action{};
   action.sa_handler = on_signal;
   sigemptyset(&action.sa_mask);
   ::sigaction(SIGINT, &action, nullptr);
@@ -102,8 +102,7 @@ void catch_signals() {
 }
 
 void check_interrupt() {
-  if (signalled)
-    throw error(errc::interrupted, "interrupted; nothing was left half written");
+  if (signalled) throw error(errc::interrupted, "interrupted; nothing was left half written");
 }
 
 void progress::update(std::size_t done, std::size_t total) {
@@ -131,8 +130,8 @@ progress::~progress() {
 void passphrase_source::add_options(CLI::App& app) {
   auto* by_fd = app.add_option("--passphrase-fd", fd,
                                "Read the passphrase from this open file descriptor (first line)");
-  auto* by_file = app.add_option("--passphrase-file", file,
-                                 "Read the passphrase from this file (first line)");
+  auto* by_file =
+      app.add_option("--passphrase-file", file, "Read the passphrase from this file (first line)");
   by_fd->excludes(by_file);
 }
 
@@ -152,9 +151,10 @@ lock::secret_buffer passphrase_source::read(const std::string& prompt, bool conf
   }
   const int tty = ::open("/dev/tty", O_RDWR | O_CLOEXEC);
   if (tty < 0) {
-    throw error(errc::usage,
-                "a passphrase is needed and there is no terminal to ask on; give --passphrase-fd or "
-                "--passphrase-file");
+    throw error(
+        errc::usage,
+        "a passphrase is needed and there is no terminal to ask on; give --passphrase-fd or "
+        "--passphrase-file");
   }
   struct closer {
     int fd;
@@ -186,7 +186,8 @@ void check_folder(const std::string& path) {
 
 std::string grouped(std::uint64_t n) {
   std::string s = std::to_string(n);
-  for (int i = static_cast<int>(s.size()) - 3; i > 0; i -= 3) s.insert(static_cast<std::size_t>(i), ",");
+  for (int i = static_cast<int>(s.size()) - 3; i > 0; i -= 3)
+    s.insert(static_cast<std::size_t>(i), ",");
   return s;
 }
 

@@ -59,15 +59,16 @@ inline std::string_view text(const lock::secret_buffer& passphrase) {
   return {reinterpret_cast<const char*>(passphrase.view().data()), passphrase.view().size()};
 }
 
-/// Throws latchkey::error (io) unless the folder of `path` can be written into: asked before work whose
-/// result would be lost.
+/// Throws latchkey::error (io) unless the folder of `path` can be written into: asked before work
+/// whose result would be lost.
 void check_folder(const std::string& path);
 
 /// For options that count something. CLI11 itself lets "-5" wrap and clamps what is too large.
 inline const CLI::Validator whole_number(
     [](const std::string& text) -> std::string {
       if (!text.empty() && text.size() <= 10 &&
-          text.find_first_not_of("0123456789") == std::string::npos && std::stoull(text) <= 0xffffffffu)
+          text.find_first_not_of("0123456789") == std::string::npos &&
+          std::stoull(text) <= 0xffffffffu)
         return {};
       return "'" + text + "' is not a whole number from 0 to 4294967295";
     },

@@ -12,7 +12,8 @@ void add_devices(CLI::App& app) {
     const auto devices = Device::list();
     nlohmann::json list = nlohmann::json::array();
     for (const DeviceInfo& d : devices) {
-      list.push_back({{"name", d.name}, {"description", d.description}, {"simulated", d.simulated}});
+      list.push_back(
+          {{"name", d.name}, {"description", d.description}, {"simulated", d.simulated}});
       say(fmt::format("{:<12} {}", d.name, d.description));
     }
     if (devices.empty())

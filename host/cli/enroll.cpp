@@ -21,9 +21,10 @@ struct options {
 void check_writable(const std::string& path) {
   namespace fs = std::filesystem;
   if (fs::exists(path)) {
-    throw error(errc::usage, fmt::format("{}: exists already; a device record is never overwritten. "
-                                         "Choose another name or move it away",
-                                         path));
+    throw error(errc::usage,
+                fmt::format("{}: exists already; a device record is never overwritten. "
+                            "Choose another name or move it away",
+                            path));
   }
   check_folder(path);
   // More than a record takes, written and removed: a full disk shows now.
@@ -55,8 +56,8 @@ void enroll(const options& o) {
   say(fmt::format("enrolled {}: device id {}", o.device, id));
   say(fmt::format("  {} of 6,144 PUF responses kept, margin {}{}", grouped(2040), made.margin,
                   device.simulated() ? " (silicon is modelled)" : ""));
-  say(fmt::format("  {}: device record, owner key of slot {} epoch {} under the passphrase", o.record,
-                  o.slot, o.epoch));
+  say(fmt::format("  {}: device record, owner key of slot {} epoch {} under the passphrase",
+                  o.record, o.slot, o.epoch));
   say("  this chip cannot be enrolled again: keep the record safe");
   result({{"device", o.device},
           {"device_id", id},
@@ -72,14 +73,20 @@ void enroll(const options& o) {
 void add_enroll(CLI::App& app) {
   auto o = std::make_shared<options>();
   auto* command = app.add_subcommand(
-      "enroll", "Enrol a chip, once: write its device record (public helper data, and the owner key "
-                "under a passphrase)");
-  command->add_option("--device", o->device, "Card: an index, a PCIe address, or sim:SEED")->required();
-  command->add_option("--record", o->record, "Device record to write (.lkd); keep it at the owner's desk")
+      "enroll",
+      "Enrol a chip, once: write its device record (public helper data, and the owner key "
+      "under a passphrase)");
+  command->add_option("--device", o->device, "Card: an index, a PCIe address, or sim:SEED")
       ->required();
-  command->add_option("--public", o->public_record, "Also write the public part alone, to go with the card");
+  command
+      ->add_option("--record", o->record,
+                   "Device record to write (.lkd); keep it at the owner's desk")
+      ->required();
+  command->add_option("--public", o->public_record,
+                      "Also write the public part alone, to go with the card");
   command->add_option("--name", o->name, "Your name for the card");
-  command->add_option("--slot", o->slot, "Owner slot of the exported key")->check(CLI::Range(0, 255));
+  command->add_option("--slot", o->slot, "Owner slot of the exported key")
+      ->check(CLI::Range(0, 255));
   command->add_option("--epoch", o->epoch, "Epoch of the exported key")->check(whole_number);
   o->passphrase.add_options(*command);
   command->callback([o] { enroll(*o); });

@@ -17,8 +17,8 @@ struct options {
 };
 
 void say_program(const compiler::program& p) {
-  say(fmt::format("  model {}: {} MACs per image, up to {} images a start", p.name, grouped(p.macs()),
-                  p.max_batch));
+  say(fmt::format("  model {}: {} MACs per image, up to {} images a start", p.name,
+                  grouped(p.macs()), p.max_batch));
   say(fmt::format("  for the {}x{} array with {} scratchpad words (configuration {:08x})",
                   p.target.array_n, p.target.array_n, grouped(p.target.spad_words),
                   p.target.config_id()));
@@ -36,7 +36,8 @@ void say_program(const compiler::program& p) {
 
 void inspect(const options& o) {
   const io::bytes file = io::read_file(o.file);
-  const std::string magic(file.begin(), file.begin() + static_cast<long>(std::min<std::size_t>(4, file.size())));
+  const std::string magic(file.begin(),
+                          file.begin() + static_cast<long>(std::min<std::size_t>(4, file.size())));
   if (magic == "LKMP") {
     const compiler::program p = compiler::parse_program(file, o.file);
     say(fmt::format("{}: compiled program, intact; holds plaintext weights", o.file));
@@ -61,8 +62,8 @@ void inspect(const options& o) {
       const lock::device_record record = lock::read_record(o.record, text(passphrase));
       const lock::owner_key* key = record.find(p.manifest.slot, p.manifest.epoch);
       if (!key) {
-        throw error(errc::refused, fmt::format("{}: holds no owner key of slot {} epoch {}", o.record,
-                                               p.manifest.slot, p.manifest.epoch));
+        throw error(errc::refused, fmt::format("{}: holds no owner key of slot {} epoch {}",
+                                               o.record, p.manifest.slot, p.manifest.epoch));
       }
       lock::verify(p, key->key, o.file);
       say("  verified with the owner key: wrapped key, manifest and every page are intact");
@@ -73,9 +74,10 @@ void inspect(const options& o) {
     result(json);
   } else {
     if (file.empty() || file[0] != '{') {
-      throw error(errc::bad_file, fmt::format("{}: neither a program (.lkm) nor a package (.lkx) nor a "
-                                              "device record (.lkd)",
-                                              o.file));
+      throw error(errc::bad_file,
+                  fmt::format("{}: neither a program (.lkm) nor a package (.lkx) nor a "
+                              "device record (.lkd)",
+                              o.file));
     }
     const lock::public_record r = lock::parse_public_record(file, o.file);
     say(fmt::format("{}: device record, device id {}{}", o.file, io::to_hex(r.id),
@@ -88,7 +90,8 @@ void inspect(const options& o) {
 
 void add_inspect(CLI::App& app) {
   auto o = std::make_shared<options>();
-  auto* command = app.add_subcommand("inspect", "Show what a program, package or device record holds");
+  auto* command =
+      app.add_subcommand("inspect", "Show what a program, package or device record holds");
   command->add_option("file", o->file, "A .lkm, .lkx or .lkd file")->required();
   command->add_option("--record", o->record,
                       "Device record with the owner key: also verify every page of a package");

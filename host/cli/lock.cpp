@@ -32,7 +32,8 @@ void run(const options& o) {
 
   const lock::package& p = package.get();
   say(fmt::format("sealed {} for device {}", program.name(), package.device_id()));
-  say(fmt::format("  {}: {} pages, each AES-128-GCM under a fresh model key, one tag a page ({} of "
+  say(
+      fmt::format("  {}: {} pages, each AES-128-GCM under a fresh model key, one tag a page ({} of "
                   "tags)",
                   o.output, grouped(p.num_pages()), bytes_text(p.tags.size())));
   say(fmt::format("  version {}, owner key of slot {} epoch {}", o.version, o.slot, o.epoch));
@@ -52,12 +53,15 @@ void add_lock(CLI::App& app) {
   command->add_option("program", o->program, "Compiled program (.lkm)")->required();
   command->add_option("--record", o->record, "Device record with the owner key (.lkd)")->required();
   command->add_option("-o,--output", o->output, "Package to write (.lkx)")->required();
-  command->add_option("--model-version", o->version,
-                      "Version of the model; a chip refuses versions below its minimum")
+  command
+      ->add_option("--model-version", o->version,
+                   "Version of the model; a chip refuses versions below its minimum")
       ->check(CLI::Range(std::uint32_t{1}, ~std::uint32_t{0}));
-  command->add_option("--slot", o->slot, "Owner slot of the wrapping key")->check(CLI::Range(0, 255));
+  command->add_option("--slot", o->slot, "Owner slot of the wrapping key")
+      ->check(CLI::Range(0, 255));
   command->add_option("--epoch", o->epoch, "Epoch of the wrapping key")->check(whole_number);
-  command->add_flag("--hide-layers", o->hide_layers, "Leave the table of layers out of the public header");
+  command->add_flag("--hide-layers", o->hide_layers,
+                    "Leave the table of layers out of the public header");
   o->passphrase.add_options(*command);
   command->callback([o] { run(*o); });
 }

@@ -40,9 +40,9 @@ int main(int argc, char** argv) {
   CLI::App app{"Latchkey runs a neural network only on the chip it was locked to."};
   app.name("latchkey");
   app.footer(kFooter);
-  app.set_version_flag("--version", fmt::format("latchkey {}.{}.{}", spec::build_version >> 16,
-                                                spec::build_version >> 8 & 255,
-                                                spec::build_version & 255));
+  app.set_version_flag("--version",
+                       fmt::format("latchkey {}.{}.{}", spec::build_version >> 16,
+                                   spec::build_version >> 8 & 255, spec::build_version & 255));
   app.require_subcommand(1);
   app.fallthrough();
   app.add_flag("--json", cli::the_console().json, "Print the result as one JSON object");
@@ -64,8 +64,9 @@ int main(int argc, char** argv) {
     std::vector<std::string> unknown = app.remaining(true);
     std::erase(unknown, "--");
     if (!unknown.empty()) what = fmt::format("unknown argument '{}'", unknown.front());
-    return fail(static_cast<int>(errc::usage),
-                fmt::format("{}; run `latchkey --help`, or --help after a subcommand", what).c_str());
+    return fail(
+        static_cast<int>(errc::usage),
+        fmt::format("{}; run `latchkey --help`, or --help after a subcommand", what).c_str());
   } catch (const error& e) {
     return fail(e.exit_code(), e.what());
   } catch (const std::bad_alloc&) {

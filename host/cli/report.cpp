@@ -13,18 +13,26 @@ struct cause {
 };
 
 std::vector<cause> causes(const Counters& c) {
-  return {{"array_busy", c.array_busy},     {"wait_memory", c.wait_memory},
-          {"wait_decrypt", c.wait_decrypt}, {"wait_load", c.wait_load},
-          {"wait_activations", c.wait_activations}, {"wait_post", c.wait_post},
-          {"vector", c.vector},             {"input", c.input},
-          {"output", c.output},             {"control", c.control}};
+  return {{"array_busy", c.array_busy},
+          {"wait_memory", c.wait_memory},
+          {"wait_decrypt", c.wait_decrypt},
+          {"wait_load", c.wait_load},
+          {"wait_activations", c.wait_activations},
+          {"wait_post", c.wait_post},
+          {"vector", c.vector},
+          {"input", c.input},
+          {"output", c.output},
+          {"control", c.control}};
 }
 
 }  // namespace
 
 nlohmann::json to_json(const Counters& c) {
-  nlohmann::json json = {{"cycles", c.cycles}, {"macs", c.macs},     {"pages", c.pages},
-                         {"beats", c.beats},   {"starts", c.starts}};
+  nlohmann::json json = {{"cycles", c.cycles},
+                         {"macs", c.macs},
+                         {"pages", c.pages},
+                         {"beats", c.beats},
+                         {"starts", c.starts}};
   for (const cause& entry : causes(c)) json["stalls"][entry.name] = entry.cycles;
   return json;
 }
@@ -34,12 +42,13 @@ void say_counters(const Counters& c, std::uint64_t macs, std::uint32_t array_n) 
   const auto share = [&](std::uint64_t n) {
     return 100.0 * static_cast<double>(n) / static_cast<double>(c.cycles);
   };
-  say(fmt::format("  {} cycles in {} starts, {} MACs{} ({:.1f} % of the array's peak), {:.3f} weight "
-                  "beats per cycle",
-                  grouped(c.cycles), c.starts, grouped(c.macs),
-                  c.macs == macs ? " as compiled" : fmt::format(" BUT {} COMPILED", grouped(macs)),
-                  share(c.macs) / (array_n * array_n),
-                  static_cast<double>(c.beats) / static_cast<double>(c.cycles)));
+  say(fmt::format(
+      "  {} cycles in {} starts, {} MACs{} ({:.1f} % of the array's peak), {:.3f} weight "
+      "beats per cycle",
+      grouped(c.cycles), c.starts, grouped(c.macs),
+      c.macs == macs ? " as compiled" : fmt::format(" BUT {} COMPILED", grouped(macs)),
+      share(c.macs) / (array_n * array_n),
+      static_cast<double>(c.beats) / static_cast<double>(c.cycles)));
   std::string line = "  cycles:";
   for (const cause& entry : causes(c))
     if (entry.cycles) line += fmt::format(" {} {:.1f} %", entry.name, share(entry.cycles));

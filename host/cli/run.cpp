@@ -1,7 +1,9 @@
 #include <fmt/format.h>
 
 #include <chrono>
+#include <cstdlib>
 #include <cstring>
+#include <filesystem>
 
 #include "commands.hpp"
 #include "compiler/file_io.hpp"
@@ -17,7 +19,7 @@ namespace {
 
 struct options {
   std::string file, record, device, images, raw, labels, expect, output;
-  std::string mode = "raw";
+  std::string mode = "raw", trace;
   std::size_t count = 0;
   std::uint32_t batch = 0, k = 1;
   bool unlocked = false, skip_host_checks = false, nhwc = false;
@@ -42,21 +44,23 @@ input_data read_images(const options& o, const compiler::io_tensor& input) {
     const std::size_t items = array.dims.empty() ? 0 : array.dims[0];
     // Not only the number of bytes: 28 x 28 images are bytes enough for a model of 8 x 8 ones.
     if (items == 0 || array.values.size() != items * values) {
-      throw error(errc::mismatch,
-                  fmt::format("{}: holds {} as count and size of its images; input '{}' takes {} x {} x "
-                              "{} (C, H, W) = {} bytes each",
-                              path, fmt::join(array.dims, " x "), input.name, input.layout.c,
-                              input.layout.h, input.layout.w, values));
+      throw error(
+          errc::mismatch,
+          fmt::format("{}: holds {} as count and size of its images; input '{}' takes {} x {} x "
+                      "{} (C, H, W) = {} bytes each",
+                      path, fmt::join(array.dims, " x "), input.name, input.layout.c,
+                      input.layout.h, input.layout.w, values));
     }
     data.bytes = std::move(array.values);
   }
   const std::size_t image = values * (data.format.type == ImageFormat::Type::u8 ? 1 : 4);
   if (data.bytes.empty() || data.bytes.size() % image != 0) {
-    throw error(errc::mismatch,
-                fmt::format("{}: {} bytes are no whole number of images; input '{}' takes {} x {} x {} "
-                            "(C, H, W) = {} bytes each",
-                            path, data.bytes.size(), input.name, input.layout.c, input.layout.h,
-                            input.layout.w, image));
+    throw error(
+        errc::mismatch,
+        fmt::format("{}: {} bytes are no whole number of images; input '{}' takes {} x {} x {} "
+                    "(C, H, W) = {} bytes each",
+                    path, data.bytes.size(), input.name, input.layout.c, input.layout.h,
+                    input.layout.w, image));
   }
   data.count = data.bytes.size() / image;
   if (o.count) data.count = std::min(data.count, o.count);
@@ -99,7 +103,8 @@ void run(const options& o) {
   if (!o.expect.empty() && mode != OutputMode::raw)
     throw error(errc::usage, "--expect compares raw outputs; leave --mode at raw");
   if (!o.unlocked && o.record.empty())
-    throw error(errc::usage, "a package runs only with the device record of its chip: give --record");
+    throw error(errc::usage,
+                "a package runs only with the device record of its chip: give --record");
 
   // Everything that can be checked without the card comes first.
   std::optional<Program> program;
@@ -117,14 +122,14 @@ void run(const options& o) {
   if (!o.labels.empty()) {
     labels = model::read_idx(o.labels).values;
     if (labels.size() < data.count) {
-      throw error(errc::mismatch, fmt::format("{}: {} labels for {} images", o.labels, labels.size(),
-                                              data.count));
+      throw error(errc::mismatch,
+                  fmt::format("{}: {} labels for {} images", o.labels, labels.size(), data.count));
     }
   }
   if (!o.expect.empty()) {
     expected = io::read_file(o.expect);
-    const std::size_t needed = data.count * info.output.layout.c * info.output.layout.h *
-                               info.output.layout.w;
+    const std::size_t needed =
+        data.count * info.output.layout.c * info.output.layout.h * info.output.layout.w;
     if (expected.size() < needed) {
       throw error(errc::mismatch, fmt::format("{}: {} bytes, {} images need {}", o.expect,
                                               expected.size(), data.count, needed));
@@ -133,11 +138,21 @@ void run(const options& o) {
 
   if (!o.output.empty()) check_folder(o.output);
 
+  if (!o.trace.empty()) {
+    std::filesystem::create_directories(o.trace);
+    ::setenv("LATCHKEY_SIM_TRACE", o.trace.c_str(), 1);
+  }
   Device device(o.device);
   const auto began = std::chrono::steady_clock::now();
   Session session = o.unlocked ? Session(device, *program)
                                : Session(device, *package, *record, {o.skip_host_checks});
   if (o.batch) session.limit_batch(o.batch);
+  if (!o.trace.empty() && !session.build().waveforms) {
+    throw error(
+        errc::usage,
+        "--trace: this card image was built without waveforms; `./dev wave` builds one that has "
+        "them and exposes its secrets");
+  }
   if (session.build().waveforms)
     say("note: this simulated chip was built with waveforms; its secrets are exposed");
   RunResult done;
@@ -153,22 +168,23 @@ void run(const options& o) {
       std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
   if (!o.output.empty()) io::write_file(o.output, {done.data});
 
-  nlohmann::json summary = {{"file", o.file},
-                            {"device", o.device},
-                            {"build", o.unlocked ? "unlocked" : "operate"},
-                            {"card", device.simulated() ? "simulated: memory and silicon are models"
-                                                        : "real"},
-                            {"images", data.count},
-                            {"seconds", seconds},
-                            {"counters", to_json(done.counters)}};
+  nlohmann::json summary = {
+      {"file", o.file},
+      {"device", o.device},
+      {"build", o.unlocked ? "unlocked" : "operate"},
+      {"card", device.simulated() ? "simulated: memory and silicon are models" : "real"},
+      {"images", data.count},
+      {"seconds", seconds},
+      {"counters", to_json(done.counters)}};
   if (!o.unlocked) {
     summary["key_setup"] = {{"cycles", session.key_setup().cycles},
                             {"start_cycles", session.key_setup().start_cycles},
                             {"unstable_votes", session.key_setup().unstable_votes}};
-    say(fmt::format("key: rebuilt from the PUF in {} cycles ({} votes not unanimous); with unwrap and "
-                    "wipe {} cycles",
-                    grouped(session.key_setup().start_cycles), session.key_setup().unstable_votes,
-                    grouped(session.key_setup().cycles)));
+    say(fmt::format(
+        "key: rebuilt from the PUF in {} cycles ({} votes not unanimous); with unwrap and "
+        "wipe {} cycles",
+        grouped(session.key_setup().start_cycles), session.key_setup().unstable_votes,
+        grouped(session.key_setup().cycles)));
   }
   std::string line = fmt::format("{}: {} images", info.name, grouped(data.count));
   if (!labels.empty()) {
@@ -206,9 +222,12 @@ void run(const options& o) {
 void add_run(CLI::App& app) {
   auto o = std::make_shared<options>();
   auto* command = app.add_subcommand("run", "Run images through a locked model on its card");
-  command->add_option("file", o->file, "Package (.lkx); with --unlocked a program (.lkm)")->required();
-  command->add_option("--device", o->device, "Card: an index, a PCIe address, or sim:SEED")->required();
-  command->add_option("--record", o->record, "Device record of the card; its public part is enough");
+  command->add_option("file", o->file, "Package (.lkx); with --unlocked a program (.lkm)")
+      ->required();
+  command->add_option("--device", o->device, "Card: an index, a PCIe address, or sim:SEED")
+      ->required();
+  command->add_option("--record", o->record,
+                      "Device record of the card; its public part is enough");
   auto* images = command->add_option("--images", o->images,
                                      "Images as IDX (also .gz), u8; the model sees byte / 255");
   auto* raw = command->add_option("--raw", o->raw, "Images as raw float32, one after another");
@@ -216,15 +235,20 @@ void add_run(CLI::App& app) {
   command->add_flag("--nhwc", o->nhwc, "Images lie channels last (default: NCHW)");
   command->add_option("--count", o->count, "Only the first images")->check(whole_number);
   command->add_option("--labels", o->labels, "Labels (IDX): print top-1");
-  command->add_option("--expect", o->expect,
-                      "Raw outputs to compare with (compile --reference-output); a difference is an "
-                      "error");
+  command->add_option(
+      "--expect", o->expect,
+      "Raw outputs to compare with (compile --reference-output); a difference is an "
+      "error");
   command->add_option("--mode", o->mode, "What to write per image: raw, dequant, softmax or top-k")
       ->check(CLI::IsMember({"raw", "dequant", "softmax", "top-k"}));
   command->add_option("--k", o->k, "Entries of top-k")->check(whole_number);
   command->add_option("-o,--output", o->output, "File for the results");
   command->add_option("--batch", o->batch, "Images per start (default: the program's limit)")
       ->check(whole_number);
+  command->add_option(
+      "--trace", o->trace,
+      "Simulated card, trace build only: folder for waveforms (FST). They expose every "
+      "secret of the chip");
   command->add_flag("--unlocked", o->unlocked,
                     "Run a program in clear on the unlocked build, to measure the lock's price");
   command->add_flag("--skip-host-checks", o->skip_host_checks,

@@ -86,10 +86,10 @@ class compilation {
     model::validate(graph_);
     // Input, Output and End beside the nodes.
     if (graph_.nodes.size() + 3 > spec::max_descs) {
-      throw error(errc::unsupported_model,
-                  "model '" + graph_.name + "' has " + std::to_string(graph_.nodes.size()) +
-                      " layers after folding; the accelerator holds " +
-                      std::to_string(spec::max_descs - 3));
+      throw error(errc::unsupported_model, "model '" + graph_.name + "' has " +
+                                               std::to_string(graph_.nodes.size()) +
+                                               " layers after folding; the accelerator holds " +
+                                               std::to_string(spec::max_descs - 3));
     }
     out_.name = graph_.name;
     out_.target = t;
@@ -144,9 +144,7 @@ class compilation {
     steps_.push_back(last);
   }
 
-  std::vector<std::int64_t> shape(int t) const {
-    return {tensor(t).c, tensor(t).h, tensor(t).w};
-  }
+  std::vector<std::int64_t> shape(int t) const { return {tensor(t).c, tensor(t).h, tensor(t).w}; }
 
   void set_input(step& s, int t) const {
     const tensor_layout& l = layouts_[index(t)];
@@ -234,8 +232,10 @@ class compilation {
     d.op = static_cast<std::uint32_t>(spec::op::mat_mul);
     s.report.op = c.fully_connected ? "fc" : "conv";
     if (c.out_channels > static_cast<int>(spec::max_channels)) {
-      unsupported(n.name, std::to_string(c.out_channels) + " output channels; the accelerator has "
-                              "parameters for " + std::to_string(spec::max_channels));
+      unsupported(n.name, std::to_string(c.out_channels) +
+                              " output channels; the accelerator has "
+                              "parameters for " +
+                              std::to_string(spec::max_channels));
     }
     if (covers_input(c, tensor(n.inputs[0])) && is_dense(layouts_[index(n.inputs[0])])) {
       // Fully connected over an image without padding channels: its bytes are the K axis already,
@@ -297,7 +297,8 @@ class compilation {
       unsupported(
           s.report.name,
           "the activations alive here, with the best placement found, need " +
-              std::to_string(plan.peak) + " scratchpad words of 64 bytes for one image; the build has " +
+              std::to_string(plan.peak) +
+              " scratchpad words of 64 bytes for one image; the build has " +
               std::to_string(there) +
               ": use a build with a scratchpad of at least that size, or a model with a smaller "
               "input or fewer channels at this layer");

@@ -38,16 +38,16 @@ bytes read_file(const std::string& path, std::uint64_t limit) {
     f.fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   } while (f.fd < 0 && errno == EINTR);
   if (f.fd < 0) {
-    throw error(errc::bad_file, path + ": cannot open for reading: " + std::strerror(errno) +
-                                    "; check the path");
+    throw error(errc::bad_file,
+                path + ": cannot open for reading: " + std::strerror(errno) + "; check the path");
   }
-  struct stat st {};
+  struct stat st{};
   if (::fstat(f.fd, &st) != 0) fail_errno(path, "cannot read its size", errno);
   if (!S_ISREG(st.st_mode)) throw error(errc::bad_file, path + ": not a regular file");
   const auto size = static_cast<std::uint64_t>(st.st_size);
   if (size > limit) {
     throw error(errc::bad_file, path + ": " + std::to_string(size) + " bytes are more than the " +
-                std::to_string(limit) + " that such a file may have");
+                                    std::to_string(limit) + " that such a file may have");
   }
   bytes data(size);
   std::size_t done = 0;
@@ -62,7 +62,7 @@ bytes read_file(const std::string& path, std::uint64_t limit) {
 }
 
 void write_file(const std::string& path, std::initializer_list<byte_view> parts, unsigned mode) {
-  struct stat st {};
+  struct stat st{};
   if (::stat(path.c_str(), &st) == 0 && !S_ISREG(st.st_mode)) {
     throw error(errc::io, path + ": exists and is not a regular file; choose another name");
   }
@@ -135,7 +135,8 @@ bytes from_hex(std::string_view text, const std::string& what) {
     if (c >= 'A' && c <= 'F') return c - 'A' + 10;
     throw error(errc::bad_file, what + ": not a hexadecimal number");
   };
-  if (text.size() % 2 != 0) throw error(errc::bad_file, what + ": an odd number of hexadecimal digits");
+  if (text.size() % 2 != 0)
+    throw error(errc::bad_file, what + ": an odd number of hexadecimal digits");
   bytes out(text.size() / 2);
   for (std::size_t i = 0; i < out.size(); ++i)
     out[i] = static_cast<std::uint8_t>(digit(text[2 * i]) << 4 | digit(text[2 * i + 1]));

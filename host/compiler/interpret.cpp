@@ -185,8 +185,7 @@ void engine_model::mat_mul(const spec::descriptor& d, std::uint32_t batch, io::b
       const std::int8_t* w = &weights[std::size_t{nt} * k_bytes * tile];
       for (std::size_t k = 0; k < k_bytes; ++k, w += tile) {
         const std::int32_t xk = x[k];
-        for (std::size_t c = 0; c < tile; ++c)
-          acc[c] += static_cast<std::uint32_t>(xk * w[c]);
+        for (std::size_t c = 0; c < tile; ++c) acc[c] += static_cast<std::uint32_t>(xk * w[c]);
       }
       const std::uint32_t channels = std::min(tile, cout - std::min(cout, nt * tile));
       for (std::uint32_t c = 0; c < channels; ++c) {
@@ -256,9 +255,9 @@ void engine_model::add(const spec::descriptor& d, std::uint32_t batch) {
         const std::uint64_t offset = (i << d.out_cp_log2) + c;
         const auto a = as_int8(spad_[address(d.in_base, d.in_stride, image, offset)]);
         const auto b = as_int8(spad_[address(d.in2_base, d.in2_stride, image, offset)]);
-        const auto t = static_cast<std::int32_t>(
-            static_cast<std::uint32_t>(a) * d.add_mult_a +
-            static_cast<std::uint32_t>(b) * d.add_mult_b + d.add_offset);
+        const auto t =
+            static_cast<std::int32_t>(static_cast<std::uint32_t>(a) * d.add_mult_a +
+                                      static_cast<std::uint32_t>(b) * d.add_mult_b + d.add_offset);
         spad_[address(d.out_base, d.out_stride, image, offset)] =
             c < n ? clamp_byte(shift_half_even(t, d.add_shift), d) : 0;
       }
@@ -268,8 +267,8 @@ void engine_model::add(const spec::descriptor& d, std::uint32_t batch) {
 
 run_result interpret(const program& p, io::byte_view input, std::uint32_t batch) {
   if (batch == 0 || batch > p.max_batch) {
-    throw error(errc::usage, "a batch of " + std::to_string(batch) + " images; the program takes 1.." +
-                                 std::to_string(p.max_batch));
+    throw error(errc::usage, "a batch of " + std::to_string(batch) +
+                                 " images; the program takes 1.." + std::to_string(p.max_batch));
   }
   const std::uint32_t desc_pages = p.regions.at(0).count;
   const auto descriptors = read_descriptors(

@@ -130,7 +130,8 @@ tensor_layout tensor_layout::of(std::uint32_t h, std::uint32_t w, std::uint32_t 
   if (h == 0 || w == 0 || c == 0 || h > 0xffff || w > 0xffff || c > 64 * 0xffffu) {
     throw error(errc::unsupported_model,
                 "a tensor of " + std::to_string(h) + "x" + std::to_string(w) + "x" +
-                    std::to_string(c) + " (HxWxC): height and width must be 1..65535, channels "
+                    std::to_string(c) +
+                    " (HxWxC): height and width must be 1..65535, channels "
                     "1..4194240");
   }
   tensor_layout l;
@@ -248,11 +249,10 @@ void from_json(const json& j, const std::string& what, program& p) {
   for (const json& l : get_array(j, "layers", what)) {
     const std::string where = what + ", layers";
     if (!l.is_object()) bad(where, "an entry is not an object");
-    p.layers.push_back({get_string(l, "name", where), get_string(l, "op", where),
-                        get_shape(l, where), get<std::uint64_t>(l, "macs", where),
-                        get<std::uint64_t>(l, "weight_bytes", where),
-                        get<std::uint32_t>(l, "pages", where),
-                        get<std::uint32_t>(l, "words", where)});
+    p.layers.push_back(
+        {get_string(l, "name", where), get_string(l, "op", where), get_shape(l, where),
+         get<std::uint64_t>(l, "macs", where), get<std::uint64_t>(l, "weight_bytes", where),
+         get<std::uint32_t>(l, "pages", where), get<std::uint32_t>(l, "words", where)});
   }
 }
 
@@ -269,8 +269,7 @@ std::vector<page_region> regions_of(const std::vector<spec::descriptor>& descrip
 
 std::vector<spec::descriptor> read_descriptors(io::byte_view pages, const std::string& what) {
   std::vector<spec::descriptor> out;
-  const std::size_t count =
-      std::min<std::size_t>(pages.size() / spec::desc_bytes, spec::max_descs);
+  const std::size_t count = std::min<std::size_t>(pages.size() / spec::desc_bytes, spec::max_descs);
   for (std::size_t i = 0; i < count; ++i) {
     std::array<std::uint32_t, spec::desc_bytes / 4> w{};
     for (std::size_t k = 0; k < w.size(); ++k) {
@@ -342,8 +341,8 @@ void check(const program& p, const std::string& what) {
       if (d.taps != d.kernel_h * d.kernel_w * d.in_cb)
         fail("taps is not kernel_h * kernel_w * in_cb");
     }
-    const bool same_blocks = d.in_cb == d.out_cb && d.in_cp_log2 == d.out_cp_log2 &&
-                             d.in_c_last == d.out_c_last;
+    const bool same_blocks =
+        d.in_cb == d.out_cb && d.in_cp_log2 == d.out_cp_log2 && d.in_c_last == d.out_c_last;
     switch (op) {
       case spec::op::input:
         ++inputs;
@@ -357,8 +356,7 @@ void check(const program& p, const std::string& what) {
         break;
       case spec::op::mat_mul: {
         const std::uint32_t tpt = 64u >> d.in_cp_log2;
-        const std::uint32_t cout =
-            ((d.out_cb - 1) << d.out_cp_log2) + d.out_c_last;
+        const std::uint32_t cout = ((d.out_cb - 1) << d.out_cp_log2) + d.out_c_last;
         if (cout > spec::max_channels) fail("more output channels than the parameter RAM holds");
         if (d.k_tiles != (d.taps + tpt - 1) / tpt || d.n_tiles != (cout + 63) / 64 ||
             d.param_pages != (cout + spec::params_per_page - 1) / spec::params_per_page)
@@ -389,8 +387,9 @@ void check(const program& p, const std::string& what) {
   if (p.regions != regions_of(ds)) bad(what, "the regions do not follow from the descriptors");
   std::uint64_t next = 0;
   for (const page_region& r : p.regions) {
-    if (r.first != next) bad(what, "region " + std::to_string(r.region) + " starts at page " +
-                                       std::to_string(r.first) + ", not " + std::to_string(next));
+    if (r.first != next)
+      bad(what, "region " + std::to_string(r.region) + " starts at page " +
+                    std::to_string(r.first) + ", not " + std::to_string(next));
     next += r.count;
   }
   if (next != p.num_pages()) {

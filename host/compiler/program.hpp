@@ -25,7 +25,7 @@ namespace latchkey::compiler {
 
 /// The build that a program is for; CONFIG_ID of the build is spec::config_id(array_n, spad_words).
 struct target {
-  std::uint32_t array_n = 64;                      ///< Rows and columns of the array: 16, 32 or 64
+  std::uint32_t array_n = 64;                   ///< Rows and columns of the array: 16, 32 or 64
   std::uint32_t spad_words = spec::spad_words;  ///< 64-byte words of the scratchpad
 
   std::uint32_t config_id() const { return spec::config_id(array_n, spad_words); }
@@ -77,12 +77,12 @@ struct io_tensor {
 /// What one descriptor does, for people; sizes per image.
 struct layer_report {
   std::string name;
-  std::string op;                    ///< "conv", "fc", "max_pool", "add", "input", "output"
-  std::vector<std::int64_t> shape;   ///< Output, [C, H, W]
-  std::uint64_t macs = 0;            ///< Useful multiply-accumulates
-  std::uint64_t weight_bytes = 0;    ///< Weights before padding to tiles
-  std::uint32_t pages = 0;           ///< Pages fetched once; tiles are streamed again every 512 rows
-  std::uint32_t words = 0;           ///< Scratchpad words of the output
+  std::string op;                   ///< "conv", "fc", "max_pool", "add", "input", "output"
+  std::vector<std::int64_t> shape;  ///< Output, [C, H, W]
+  std::uint64_t macs = 0;           ///< Useful multiply-accumulates
+  std::uint64_t weight_bytes = 0;   ///< Weights before padding to tiles
+  std::uint32_t pages = 0;          ///< Pages fetched once; tiles are streamed again every 512 rows
+  std::uint32_t words = 0;          ///< Scratchpad words of the output
   friend bool operator==(const layer_report&, const layer_report&) = default;
 };
 
@@ -97,8 +97,8 @@ struct page_region {
 struct program {
   std::string name;
   compiler::target target;
-  std::uint32_t max_batch = 0;   ///< Most images of one run, 1..256
-  std::uint32_t peak_words = 0;  ///< Scratchpad words in use at worst, per image
+  std::uint32_t max_batch = 0;                ///< Most images of one run, 1..256
+  std::uint32_t peak_words = 0;               ///< Scratchpad words in use at worst, per image
   std::vector<spec::descriptor> descriptors;  ///< End included
   std::vector<page_region> regions;           ///< Contiguous, in page order
   std::vector<io::bytes::value_type> pages;   ///< Plaintext, 4096 bytes each

@@ -196,8 +196,7 @@ page_cipher::~page_cipher() {  // EVP_CIPHER_CTX_free overwrites the key schedul
 }
 
 void page_cipher::seal(std::span<const std::uint8_t, 12> iv, byte_view plain,
-                       std::span<std::uint8_t> out,
-                       std::span<std::uint8_t, spec::tag_bytes> tag) {
+                       std::span<std::uint8_t> out, std::span<std::uint8_t, spec::tag_bytes> tag) {
   if (out.size() != plain.size()) throw error(errc::usage, "sealing into another length");
   EVP_CIPHER_CTX* ctx = cast(encrypt_);
   int n = 0, rest = 0;

@@ -118,8 +118,7 @@ manifest_bytes to_bytes(const spec::manifest& m) {
 
 spec::manifest manifest_from_bytes(std::span<const std::uint8_t, 4 * spec::manifest_words> b) {
   std::array<std::uint32_t, spec::manifest_words> words{};
-  for (std::size_t i = 0; i < b.size(); ++i)
-    words[i / 4] |= std::uint32_t{b[i]} << (8 * (i % 4));
+  for (std::size_t i = 0; i < b.size(); ++i) words[i / 4] |= std::uint32_t{b[i]} << (8 * (i % 4));
   return std::bit_cast<spec::manifest>(words);
 }
 
@@ -193,8 +192,8 @@ package seal(const compiler::program& program, const device_record& record,
 
 void write_package(const std::string& path, const package& p) {
   const manifest_bytes m = to_bytes(p.manifest);
-  io::write_file(path, {make_preamble(p.header.size(), p.num_pages()), p.header, m, p.key, p.tags,
-                        p.pages});
+  io::write_file(
+      path, {make_preamble(p.header.size(), p.num_pages()), p.header, m, p.key, p.tags, p.pages});
 }
 
 package parse_package(byte_view file, const std::string& name) {
@@ -240,12 +239,12 @@ package parse_package(byte_view file, const std::string& name) {
   p.pages.assign(pages.begin(), pages.end());
 
   if (p.manifest.model_id != model_id(file.first(preamble_bytes), header)) {
-    in.fail("the header does not hash to the manifest's model_id: the header or the manifest was "
-            "changed",
-            preamble_bytes);
+    in.fail(
+        "the header does not hash to the manifest's model_id: the header or the manifest was "
+        "changed",
+        preamble_bytes);
   }
-  const std::string where =
-      name + ": header (offset " + std::to_string(preamble_bytes) + ")";
+  const std::string where = name + ": header (offset " + std::to_string(preamble_bytes) + ")";
   compiler::from_json(io::parse_json(header, where), where, p.info);
   check_public(p, name);
   return p;
@@ -269,16 +268,16 @@ void check_for(const package& p, const device_id& device, std::uint32_t config_i
   }
 }
 
-compiler::program unseal(const package& p, const key_encryption_key& kek,
-                         const std::string& what) {
+compiler::program unseal(const package& p, const key_encryption_key& kek, const std::string& what) {
   check_public(p, what);
   if (p.tags.size() != std::size_t{p.num_pages()} * spec::tag_bytes)
     bad(what, "the tag table does not match the number of pages");
   model_key dek;
   std::array<std::uint8_t, 32> bound{};
   if (!unwrap_model_key(kek, p.key, dek, bound)) {
-    throw error(errc::refused, what + ": the wrapped key does not open: it was changed, or wrapped "
-                                      "for another device, slot or epoch");
+    throw error(errc::refused, what +
+                                   ": the wrapped key does not open: it was changed, or wrapped "
+                                   "for another device, slot or epoch");
   }
   if (CRYPTO_memcmp(bound.data(), hash(p.manifest).data(), bound.size()) != 0) {
     throw error(errc::refused,
@@ -307,9 +306,7 @@ compiler::program unseal(const package& p, const key_encryption_key& kek,
     }
   }
   program.descriptors = compiler::read_descriptors(
-      byte_view(program.pages)
-          .first(std::size_t{p.manifest.desc_pages} * spec::page_bytes),
-      what);
+      byte_view(program.pages).first(std::size_t{p.manifest.desc_pages} * spec::page_bytes), what);
   if (program.descriptors.size() != p.manifest.num_descs)
     bad(what, "the number of descriptors is not the manifest's");
   compiler::check(program, what);

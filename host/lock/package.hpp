@@ -39,8 +39,8 @@ manifest_bytes to_bytes(const spec::manifest& m);
 spec::manifest manifest_from_bytes(std::span<const std::uint8_t, 4 * spec::manifest_words> b);
 
 struct package {
-  bytes header;             ///< JSON, byte for byte as in the file
-  compiler::program info;   ///< The header read: no pages, no descriptors
+  bytes header;            ///< JSON, byte for byte as in the file
+  compiler::program info;  ///< The header read: no pages, no descriptors
   spec::manifest manifest;
   wrapped_key key{};
   bytes tags;   ///< 16 bytes per page

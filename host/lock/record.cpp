@@ -67,8 +67,8 @@ std::uint64_t number_member(const json& j, const char* key, std::uint64_t max,
                             const std::string& what) {
   const json& m = member(j, key, what);
   if (!m.is_number_unsigned() || m.get<std::uint64_t>() > max)
-    bad(what, std::string("field '") + key + "' is not a whole number up to " +
-                  std::to_string(max));
+    bad(what,
+        std::string("field '") + key + "' is not a whole number up to " + std::to_string(max));
   return m.get<std::uint64_t>();
 }
 
@@ -122,8 +122,8 @@ secret<32> stretch(std::string_view passphrase, byte_view salt, const scrypt_cos
     bad(what, "scrypt parameters out of range");
   secret<32> key;
   // maxmem: the memory itself and scrypt's few extra blocks.
-  if (EVP_PBE_scrypt(passphrase.data(), passphrase.size(), salt.data(), salt.size(), cost.n,
-                     cost.r, cost.p, max_scrypt_memory + (1u << 20), key.writable().data(),
+  if (EVP_PBE_scrypt(passphrase.data(), passphrase.size(), salt.data(), salt.size(), cost.n, cost.r,
+                     cost.p, max_scrypt_memory + (1u << 20), key.writable().data(),
                      key.view().size()) != 1)
     throw error(errc::run_failed, what + ": scrypt failed; is there enough memory?");
   return key;
@@ -187,8 +187,8 @@ void check(const public_record& r, const std::string& what) {
     bad(what, "the helper data is of another device than device_id says");
 }
 
-void write_record(const std::string& path, const device_record& record,
-                  std::string_view passphrase, const scrypt_cost& cost) {
+void write_record(const std::string& path, const device_record& record, std::string_view passphrase,
+                  const scrypt_cost& cost) {
   if (passphrase.empty())
     throw error(errc::usage, path + ": an empty passphrase would leave the owner key in the open");
   if (record.keys.empty() || record.keys.size() > max_keys)

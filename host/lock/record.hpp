@@ -60,8 +60,8 @@ void check(const public_record& record, const std::string& what);
 
 /// Writes both parts with permissions 0600. Throws latchkey::error for an empty passphrase, a
 /// record without keys, or a failed write (the old file then stays).
-void write_record(const std::string& path, const device_record& record,
-                  std::string_view passphrase, const scrypt_cost& cost = {});
+void write_record(const std::string& path, const device_record& record, std::string_view passphrase,
+                  const scrypt_cost& cost = {});
 
 /// Writes the public part only: this is what goes with the card.
 void write_public_record(const std::string& path, const public_record& record);
@@ -70,7 +70,8 @@ void write_public_record(const std::string& path, const public_record& record);
 public_record read_public_record(const std::string& path);
 
 /// Reads both parts. Throws latchkey::error: errc::refused when the passphrase is wrong or the
-/// file was changed (they cannot be told apart), errc::bad_file when it is malformed or public only.
+/// file was changed (they cannot be told apart), errc::bad_file when it is malformed or public
+/// only.
 device_record read_record(const std::string& path, std::string_view passphrase);
 
 /// As the two above, on the text of a file; `name` stands for it in messages.

@@ -179,9 +179,7 @@ class simplifier {
   std::size_t diagonal_weights_ = 0;
 };
 
-float clip(const bounds& b, float v) {
-  return std::min(std::max(v, b.lo), b.hi);
-}
+float clip(const bounds& b, float v) { return std::min(std::max(v, b.lo), b.hi); }
 
 float dot(const float* a, const float* b, std::size_t n) {
   // Eight running sums: the compiler may not reorder a float sum by itself.
@@ -277,9 +275,7 @@ void pool(const fmaxpool& op, const ftensor& in, const std::vector<float>& x, co
 
 }  // namespace
 
-void simplify(fgraph& graph) {
-  simplifier(graph).run();
-}
+void simplify(fgraph& graph) { simplifier(graph).run(); }
 
 int argmax(std::span<const float> values) noexcept {
   return static_cast<int>(std::max_element(values.begin(), values.end()) - values.begin());

@@ -19,9 +19,7 @@ constexpr int kMaxDim = 65535;
   throw error(errc::unsupported_model, format("quantised graph: {}: {}", where, what));
 }
 
-std::string shape_of(const qtensor& t) {
-  return format("{} x {} x {}", t.c, t.h, t.w);
-}
+std::string shape_of(const qtensor& t) { return format("{} x {} x {}", t.c, t.h, t.w); }
 
 template <typename Window>
 void check_window(const std::string& where, const Window& n, const qtensor& in,

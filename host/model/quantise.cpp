@@ -21,9 +21,7 @@ struct range {
   float lo = 0.0F, hi = 0.0F;  // Always holds 0.
 };
 
-std::size_t index(int i) {
-  return static_cast<std::size_t>(i);
-}
+std::size_t index(int i) { return static_cast<std::size_t>(i); }
 
 quantisation quantisation_of(const range& r) {
   quantisation q;

@@ -24,8 +24,8 @@ struct Device::Impl {
   std::optional<BuildInfo> info;
   std::string image;
   xrt::uuid uuid;
-  xrt::kernel core;    // latchkey_core or latchkey_enrol, exclusive: registers and runs
-  xrt::kernel input;   // not in the enrol build
+  xrt::kernel core;   // latchkey_core or latchkey_enrol, exclusive: registers and runs
+  xrt::kernel input;  // not in the enrol build
   xrt::kernel output;
   bool in_session = false;  // one Session at a time
 

@@ -35,9 +35,10 @@ xrt::device open_card(const std::string& name, bool simulated) {
   } catch (const std::exception& e) {
     const std::string why = e.what();
     if (why.find("in use") != std::string::npos || why.find("busy") != std::string::npos) {
-      throw error(errc::device_busy, fmt::format("device {}: card in use by another process; wait for "
-                                                 "it to end or choose another card",
-                                                 name));
+      throw error(errc::device_busy,
+                  fmt::format("device {}: card in use by another process; wait for "
+                              "it to end or choose another card",
+                              name));
     }
     // The driver's own name for the list of cards; what follows names card and setting.
     static constexpr std::string_view settings = "LATCHKEY_SIM_CARDS: ";
@@ -73,12 +74,14 @@ void check_image(const std::string& path) {
   for (std::uint64_t i = 0; fits && i < sections; ++i) {
     axlf_section_header section{};
     in.read(reinterpret_cast<char*>(&section), sizeof section);
-    fits = in && section.m_sectionOffset <= size && section.m_sectionSize <= size - section.m_sectionOffset;
+    fits = in && section.m_sectionOffset <= size &&
+           section.m_sectionSize <= size - section.m_sectionOffset;
   }
   if (!fits) {
-    throw error(errc::bad_file, fmt::format("card image {}: {} bytes are there, its header tells of "
-                                            "more; build or copy it again",
-                                            path, size));
+    throw error(errc::bad_file,
+                fmt::format("card image {}: {} bytes are there, its header tells of "
+                            "more; build or copy it again",
+                            path, size));
   }
 }
 
@@ -111,8 +114,8 @@ std::vector<DeviceInfo> Device::list() {
   for (const auto& entry : fs::directory_iterator(simulation::state_dir(), ignored)) {
     const std::string folder = entry.path().filename();
     if (folder.rfind("sim-", 0) == 0)
-      found.push_back({"sim:" + folder.substr(4), "simulated card (SystemC/TLM, Verilated kernel)",
-                       true});
+      found.push_back(
+          {"sim:" + folder.substr(4), "simulated card (SystemC/TLM, Verilated kernel)", true});
   }
   return found;
 }
@@ -120,8 +123,8 @@ std::vector<DeviceInfo> Device::list() {
 void Device::simulate(const std::vector<std::string>& names) {
   for (const std::string& name : names)
     if (!is_simulated(name))
-      throw error(errc::usage, fmt::format("'{}' is not a simulated card; those are named sim:SEED",
-                                           name));
+      throw error(errc::usage,
+                  fmt::format("'{}' is not a simulated card; those are named sim:SEED", name));
   simulation::prepare(names);
 }
 
@@ -149,8 +152,9 @@ BuildInfo Device::load(Build build, std::uint32_t array_n) {
   try {
     impl_->uuid = impl_->device.load_xclbin(image);
     const bool enrol = build == Build::enrol;
-    impl_->core = xrt::kernel(impl_->device, impl_->uuid, enrol ? "latchkey_enrol" : "latchkey_core",
-                              xrt::kernel::cu_access_mode::exclusive);
+    impl_->core =
+        xrt::kernel(impl_->device, impl_->uuid, enrol ? "latchkey_enrol" : "latchkey_core",
+                    xrt::kernel::cu_access_mode::exclusive);
     if (!enrol) {
       impl_->input = xrt::kernel(impl_->device, impl_->uuid, "latchkey_input",
                                  xrt::kernel::cu_access_mode::exclusive);
@@ -184,12 +188,13 @@ BuildInfo Device::load(Build build, std::uint32_t array_n) {
                             impl_->name, image, flags, info.array_n));
   }
   if (info.version != spec::build_version) {
-    throw error(errc::mismatch,
-                fmt::format("device {}: card image version {}.{}.{}, this program is {}.{}.{}; build "
-                            "both from one source",
-                            impl_->name, info.version >> 16, info.version >> 8 & 255,
-                            info.version & 255, spec::build_version >> 16,
-                            spec::build_version >> 8 & 255, spec::build_version & 255));
+    throw error(
+        errc::mismatch,
+        fmt::format("device {}: card image version {}.{}.{}, this program is {}.{}.{}; build "
+                    "both from one source",
+                    impl_->name, info.version >> 16, info.version >> 8 & 255, info.version & 255,
+                    spec::build_version >> 16, spec::build_version >> 8 & 255,
+                    spec::build_version & 255));
   }
   impl_->info = info;
   impl_->image = image;
@@ -202,9 +207,10 @@ spec::key_err Device::Impl::command(spec::cmd command) {
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::minutes(5);
   while (static_cast<spec::key_state>(read(spec::reg::key_state)) == spec::key_state::busy) {
     if (std::chrono::steady_clock::now() > deadline) {
-      throw error(errc::run_failed, fmt::format("device {}: the key block did not finish; reset the "
-                                                "card",
-                                                name));
+      throw error(errc::run_failed,
+                  fmt::format("device {}: the key block did not finish; reset the "
+                              "card",
+                              name));
     }
     if (!simulated) std::this_thread::sleep_for(std::chrono::microseconds(50));
   }
@@ -217,14 +223,15 @@ Enrolment Device::enroll(std::uint32_t slot, std::uint32_t epoch) {
   impl_->write(spec::reg::epoch, epoch);
   const spec::key_err why = impl_->command(spec::cmd::enrol);
   if (why == spec::key_err::already_enrolled) {
-    throw error(errc::already_enrolled,
-                fmt::format("device {}: this chip was enrolled before and a chip is enrolled once; use "
-                            "its device record, or another card",
-                            impl_->name));
+    throw error(
+        errc::already_enrolled,
+        fmt::format("device {}: this chip was enrolled before and a chip is enrolled once; use "
+                    "its device record, or another card",
+                    impl_->name));
   }
   if (why != spec::key_err::none) {
-    throw error(errc::run_failed, fmt::format("device {}: enrolment failed: {}", impl_->name,
-                                              spec::describe(why)));
+    throw error(errc::run_failed,
+                fmt::format("device {}: enrolment failed: {}", impl_->name, spec::describe(why)));
   }
   Enrolment result{};
   result.slot = slot;
@@ -246,8 +253,8 @@ Enrolment Device::enroll(std::uint32_t slot, std::uint32_t epoch) {
 void Device::zeroise() {
   if (!impl_->info || impl_->info->build == Build::enrol) load(Build::operate);
   if (const auto why = impl_->command(spec::cmd::zeroise); why != spec::key_err::none) {
-    throw error(errc::run_failed, fmt::format("device {}: zeroise failed: {}", impl_->name,
-                                              spec::describe(why)));
+    throw error(errc::run_failed,
+                fmt::format("device {}: zeroise failed: {}", impl_->name, spec::describe(why)));
   }
 }
 

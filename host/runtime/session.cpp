@@ -78,9 +78,10 @@ struct Session::Impl {
 
   explicit Impl(Device::Impl& c) : card(c) {
     if (c.in_session) {
-      throw error(errc::device_busy, fmt::format("device {}: another session of this program has the "
-                                                 "card; end it first",
-                                                 c.name));
+      throw error(errc::device_busy,
+                  fmt::format("device {}: another session of this program has the "
+                              "card; end it first",
+                              c.name));
     }
     c.in_session = true;
   }
@@ -102,15 +103,16 @@ struct Session::Impl {
   [[nodiscard]] error refuse(const std::string& what, spec::key_err why) const;
   void take_layout(const compiler::program& program);
   void write_window(std::uint32_t reg, std::span<const std::uint8_t> bytes);
-  void load_memory(std::span<const std::uint8_t> page_bytes, std::span<const std::uint8_t> tag_bytes);
+  void load_memory(std::span<const std::uint8_t> page_bytes,
+                   std::span<const std::uint8_t> tag_bytes);
   void load_locked(const Package& package, const PublicRecord& record);
   void load_open(const Program& program);
   Counters read_counters() const;
   RunResult run(std::span<const std::uint8_t> images, std::size_t count, const ImageFormat& format,
                 OutputMode mode, std::uint32_t k);
-  Counters start(std::span<const std::uint8_t> images, std::uint32_t count, const ImageFormat& format,
-                 std::size_t image_bytes, OutputMode mode, std::uint32_t k, std::size_t record_bytes,
-                 std::uint8_t* to);
+  Counters start(std::span<const std::uint8_t> images, std::uint32_t count,
+                 const ImageFormat& format, std::size_t image_bytes, OutputMode mode,
+                 std::uint32_t k, std::size_t record_bytes, std::uint8_t* to);
   void work();
 };
 
@@ -119,8 +121,9 @@ error Session::Impl::refuse(const std::string& what, spec::key_err why) const {
   errc code = errc::refused;
   switch (why) {
     case spec::key_err::key_failure:
-      advice = "check that the device record belongs to this very card, and that record and package are "
-               "unchanged";
+      advice =
+          "check that the device record belongs to this very card, and that record and package are "
+          "unchanged";
       break;
     case spec::key_err::life_cycle:
       code = errc::not_enrolled;
@@ -134,10 +137,13 @@ error Session::Impl::refuse(const std::string& what, spec::key_err why) const {
     case spec::key_err::page_tampered:
       advice = "reset the card and start again with intact files";
       break;
-    default: advice = "docs/programmers_guide.md lists what each reason asks for"; break;
+    default:
+      advice = "docs/programmers_guide.md lists what each reason asks for";
+      break;
   }
-  return error(code, fmt::format("device {}: the chip refused {}, reason {}: {}. Remedy: {}", card.name,
-                                 what, static_cast<unsigned>(why), spec::describe(why), advice));
+  return error(code,
+               fmt::format("device {}: the chip refused {}, reason {}: {}. Remedy: {}", card.name,
+                           what, static_cast<unsigned>(why), spec::describe(why), advice));
 }
 
 void Session::Impl::take_layout(const compiler::program& program) {
@@ -170,8 +176,8 @@ void Session::Impl::load_memory(std::span<const std::uint8_t> page_bytes,
 void Session::Impl::load_locked(const Package& package, const PublicRecord& record) {
   const lock::package& p = package.get();
   take_layout(p.info);
-  // A key that an earlier session left would make START illegal. A locked chip refuses this too, and
-  // START then says why.
+  // A key that an earlier session left would make START illegal. A locked chip refuses this too,
+  // and START then says why.
   if (static_cast<spec::key_state>(card.read(spec::reg::key_state)) != spec::key_state::idle)
     card.command(spec::cmd::zeroise);
   card.write(spec::reg::fill_clear, 1);
@@ -241,7 +247,8 @@ Counters Session::Impl::start(std::span<const std::uint8_t> images, std::uint32_
                               std::uint32_t k, std::size_t record_bytes, std::uint8_t* to) {
   const std::uint32_t image_words = words_of(image_bytes);
   const std::uint32_t record_words = words_of(record_bytes);
-  xrt::bo in(card.device, std::size_t{count} * image_words * spec::beat_bytes, card.input.group_id(0));
+  xrt::bo in(card.device, std::size_t{count} * image_words * spec::beat_bytes,
+             card.input.group_id(0));
   xrt::bo out(card.device, std::size_t{count} * record_words * spec::beat_bytes,
               card.output.group_id(0));
   auto* in_map = in.map<std::uint8_t*>();
@@ -286,10 +293,11 @@ Counters Session::Impl::start(std::span<const std::uint8_t> images, std::uint32_
   if (done && status == spec::run_status::ok) {
     const std::uint32_t taken = card.output.read_register(spec::output_arg::status);
     if (taken != 0) {
-      released = out.size() - static_cast<std::size_t>(
-                                  std::count(out_map, out_map + out.size(), kUntouched));
-      throw error(errc::run_failed, fmt::format("device {}: the output adapter ended with status {}",
-                                                card.name, taken));
+      released = out.size() -
+                 static_cast<std::size_t>(std::count(out_map, out_map + out.size(), kUntouched));
+      throw error(
+          errc::run_failed,
+          fmt::format("device {}: the output adapter ended with status {}", card.name, taken));
     }
     for (std::uint32_t i = 0; i < count; ++i)
       std::memcpy(to + i * record_bytes, out_map + std::size_t{i} * record_words * spec::beat_bytes,
@@ -297,28 +305,31 @@ Counters Session::Impl::start(std::span<const std::uint8_t> images, std::uint32_
     return read_counters();
   }
 
-  released = out.size() - static_cast<std::size_t>(
-                              std::count(out_map, out_map + out.size(), kUntouched));
+  released =
+      out.size() - static_cast<std::size_t>(std::count(out_map, out_map + out.size(), kUntouched));
   switch (status) {
     case spec::run_status::page_tampered:
-      throw error(errc::refused,
-                  fmt::format("device {}: page {} failed authentication; keys were wiped, the session "
-                              "is locked and no output was released. The package in memory is not what "
-                              "its owner sealed: load an intact copy",
-                              card.name, card.read(spec::reg::fail_page)));
+      throw error(
+          errc::refused,
+          fmt::format("device {}: page {} failed authentication; keys were wiped, the session "
+                      "is locked and no output was released. The package in memory is not what "
+                      "its owner sealed: load an intact copy",
+                      card.name, card.read(spec::reg::fail_page)));
     case spec::run_status::no_key:
-      throw error(errc::refused, fmt::format("device {}: no model key is loaded; the chip was wiped or "
-                                             "locked. Open a new session",
-                                             card.name));
-    case spec::run_status::ok:
-      throw error(errc::run_failed,
-                  fmt::format("device {}: the run did not finish (a memory access outside any buffer, or "
-                              "a time-out); see the driver's message",
+      throw error(errc::refused,
+                  fmt::format("device {}: no model key is loaded; the chip was wiped or "
+                              "locked. Open a new session",
                               card.name));
+    case spec::run_status::ok:
+      throw error(
+          errc::run_failed,
+          fmt::format("device {}: the run did not finish (a memory access outside any buffer, or "
+                      "a time-out); see the driver's message",
+                      card.name));
     default:
-      throw error(errc::run_failed, fmt::format("device {}: the run failed: {} (status {})", card.name,
-                                                spec::describe(status),
-                                                static_cast<unsigned>(status)));
+      throw error(errc::run_failed,
+                  fmt::format("device {}: the run failed: {} (status {})", card.name,
+                              spec::describe(status), static_cast<unsigned>(status)));
   }
 }
 
@@ -328,18 +339,20 @@ RunResult Session::Impl::run(std::span<const std::uint8_t> images, std::size_t c
   const std::size_t values = std::size_t{input.layout.c} * input.layout.h * input.layout.w;
   const std::size_t image_bytes = values * (format.type == ImageFormat::Type::u8 ? 1 : 4);
   if (count == 0 || images.size() != count * image_bytes) {
-    throw error(errc::usage,
-                fmt::format("input '{}' takes {} x {} x {} {} values = {} bytes per image; {} bytes were "
-                            "given for {} images",
-                            input.name, input.layout.c, input.layout.h, input.layout.w,
-                            format.type == ImageFormat::Type::u8 ? "u8" : "float32", image_bytes,
-                            images.size(), count));
+    throw error(
+        errc::usage,
+        fmt::format("input '{}' takes {} x {} x {} {} values = {} bytes per image; {} bytes were "
+                    "given for {} images",
+                    input.name, input.layout.c, input.layout.h, input.layout.w,
+                    format.type == ImageFormat::Type::u8 ? "u8" : "float32", image_bytes,
+                    images.size(), count));
   }
   const std::size_t pixels = std::size_t{output.layout.h} * output.layout.w;
   if (mode == OutputMode::top_k && (k == 0 || k > output.layout.c)) {
-    throw error(errc::usage, fmt::format("top-k: k = {} is not between 1 and the {} channels of output "
-                                         "'{}'",
-                                         k, output.layout.c, output.name));
+    throw error(errc::usage,
+                fmt::format("top-k: k = {} is not between 1 and the {} channels of output "
+                            "'{}'",
+                            k, output.layout.c, output.name));
   }
   RunResult result;
   result.record_bytes = mode == OutputMode::raw     ? pixels * output.layout.c
@@ -347,10 +360,11 @@ RunResult Session::Impl::run(std::span<const std::uint8_t> images, std::size_t c
                                                     : 4 * pixels * output.layout.c;
   for (const std::size_t bytes : {image_bytes, result.record_bytes}) {
     if (words_of(bytes) > spec::adapter_words) {
-      throw error(errc::usage,
-                  fmt::format("an image or result of {} bytes is larger than the adapters' buffer of {} "
-                              "bytes; use smaller images, u8 instead of float32, or raw output",
-                              bytes, spec::adapter_words * spec::beat_bytes));
+      throw error(
+          errc::usage,
+          fmt::format("an image or result of {} bytes is larger than the adapters' buffer of {} "
+                      "bytes; use smaller images, u8 instead of float32, or raw output",
+                      bytes, spec::adapter_words * spec::beat_bytes));
     }
   }
   result.data.resize(count * result.record_bytes);
@@ -358,9 +372,9 @@ RunResult Session::Impl::run(std::span<const std::uint8_t> images, std::size_t c
   for (std::size_t done = 0; done < count;) {
     const auto now = static_cast<std::uint32_t>(std::min<std::size_t>(batch, count - done));
     try {
-      result.counters += start(images.subspan(done * image_bytes, now * image_bytes), now, format,
-                               image_bytes, mode, k, result.record_bytes,
-                               result.data.data() + done * result.record_bytes);
+      result.counters +=
+          start(images.subspan(done * image_bytes, now * image_bytes), now, format, image_bytes,
+                mode, k, result.record_bytes, result.data.data() + done * result.record_bytes);
     } catch (const error&) {
       throw;
     } catch (const std::exception& e) {
@@ -423,7 +437,8 @@ std::future<RunResult> Session::run_async(std::vector<std::uint8_t> images, std:
   {
     const std::lock_guard lock(impl_->mutex);
     impl_->jobs.push_back(std::move(job));
-    if (!impl_->worker.joinable()) impl_->worker = std::thread([impl = impl_.get()] { impl->work(); });
+    if (!impl_->worker.joinable())
+      impl_->worker = std::thread([impl = impl_.get()] { impl->work(); });
   }
   impl_->wake.notify_one();
   return result;

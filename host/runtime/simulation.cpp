@@ -26,10 +26,11 @@ fs::path simulation_root() {
     for (const fs::path& root : {dir, dir / "lib" / "latchkey"})
       if (fs::exists(root / "xrt" / "lib" / "libxrt_hwemu.so.2", ignored)) return root;
   }
-  throw error(errc::no_device,
-              fmt::format("the simulated card's driver (xrt/lib/libxrt_hwemu.so.2) is not beside {}; "
-                          "build it with ./dev build, or name its folder in LATCHKEY_SIM_ROOT",
-                          exe.string()));
+  throw error(
+      errc::no_device,
+      fmt::format("the simulated card's driver (xrt/lib/libxrt_hwemu.so.2) is not beside {}; "
+                  "build it with ./dev build, or name its folder in LATCHKEY_SIM_ROOT",
+                  exe.string()));
 }
 
 /// "sim:7,temperature=85" to the driver's "7;temperature=85".
@@ -39,9 +40,10 @@ std::string driver_form(const std::string& name) {
   const std::string seed = form.substr(0, form.find(';'));
   if (seed.empty() || seed.size() > 18 ||
       seed.find_first_not_of("0123456789") != std::string::npos) {
-    throw error(errc::usage, fmt::format("simulated card '{}': the seed must be a decimal number, as "
-                                         "in sim:7 or sim:7,temperature=85",
-                                         name));
+    throw error(errc::usage,
+                fmt::format("simulated card '{}': the seed must be a decimal number, as "
+                            "in sim:7 or sim:7,temperature=85",
+                            name));
   }
   return form;
 }
@@ -83,7 +85,8 @@ unsigned index_of(const std::string& name) {
 
 fs::path state_dir() {
   if (const char* dir = std::getenv("LATCHKEY_STATE_DIR")) return dir;
-  if (const char* dir = std::getenv("XDG_STATE_HOME"); dir && *dir) return fs::path(dir) / "latchkey";
+  if (const char* dir = std::getenv("XDG_STATE_HOME"); dir && *dir)
+    return fs::path(dir) / "latchkey";
   const char* home = std::getenv("HOME");
   return fs::path(home ? home : ".") / ".local" / "state" / "latchkey";
 }
@@ -91,9 +94,10 @@ fs::path state_dir() {
 }  // namespace simulation
 
 fs::path find_image(Build build, std::uint32_t array_n, bool simulated) {
-  const std::string file = build == Build::enrol ? "enrol.xclbin"
-                           : fmt::format("{}-n{}.xclbin",
-                                         build == Build::operate ? "operate" : "unlocked", array_n);
+  const std::string file =
+      build == Build::enrol
+          ? "enrol.xclbin"
+          : fmt::format("{}-n{}.xclbin", build == Build::operate ? "operate" : "unlocked", array_n);
   fs::path dir;
   if (const char* images = std::getenv("LATCHKEY_IMAGES")) {
     dir = images;
@@ -110,11 +114,12 @@ fs::path find_image(Build build, std::uint32_t array_n, bool simulated) {
     for (const auto& entry : fs::directory_iterator(dir, ignored))
       if (entry.path().extension() == ".xclbin") there.push_back(entry.path().filename());
     std::sort(there.begin(), there.end());
-    throw error(errc::bad_file,
-                fmt::format("card image {} is missing; the folder (LATCHKEY_IMAGES names another) has "
-                            "{}. Build it, or compile the model with --array for a build that is there",
-                            (dir / file).string(),
-                            there.empty() ? "no images" : fmt::format("{}", fmt::join(there, ", "))));
+    throw error(
+        errc::bad_file,
+        fmt::format("card image {} is missing; the folder (LATCHKEY_IMAGES names another) has "
+                    "{}. Build it, or compile the model with --array for a build that is there",
+                    (dir / file).string(),
+                    there.empty() ? "no images" : fmt::format("{}", fmt::join(there, ", "))));
   }
   return dir / file;
 }

@@ -1,10 +1,11 @@
 // The XRT driver that offers the simulated cards: libxrt_hwemu.so.2.
 //
-// XRT's own library (libxrt_coreutil) opens this one when XCL_EMULATION_MODE is hw_emu. It calls the
-// C functions of <xrt.h>; the C++ half that registers devices with XRT is linked in from Debian's
-// static libxrt_hwemu.a (see CMakeLists.txt), and the few internal C++ names those objects need are
-// declared below. Functions return 0 or a negative errno as XRT documents, except where XRT would
-// swallow the reason: xclOpen and xclLoadXclBin throw, and XRT passes the text on to the program.
+// XRT's own library (libxrt_coreutil) opens this one when XCL_EMULATION_MODE is hw_emu. It calls
+// the C functions of <xrt.h>; the C++ half that registers devices with XRT is linked in from
+// Debian's static libxrt_hwemu.a (see CMakeLists.txt), and the few internal C++ names those objects
+// need are declared below. Functions return 0 or a negative errno as XRT documents, except where
+// XRT would swallow the reason: xclOpen and xclLoadXclBin throw, and XRT passes the text on to the
+// program.
 #include <uuid/uuid.h>
 
 #include <algorithm>
@@ -30,7 +31,8 @@
 #include <experimental/xrt-next.h>
 #include <xrt.h>
 
-// ---- The internal names of XRT 2.13 that the glue objects and this driver share ---------------------
+// ---- The internal names of XRT 2.13 that the glue objects and this driver share
+// ---------------------
 
 namespace xrt_core {
 
@@ -122,8 +124,8 @@ struct CardRecord {
   bool loaded = false;
   xuid_t uuid{};
   std::vector<std::string> units;
-  // Runs given to each unit and not ended. Counted without a lock: runs end on the platform's thread,
-  // which must never wait for a host thread.
+  // Runs given to each unit and not ended. Counted without a lock: runs end on the platform's
+  // thread, which must never wait for a host thread.
   std::shared_ptr<Counters> queued;
   std::map<unsigned, CuContext> contexts;
 };
@@ -155,10 +157,14 @@ void complain(unsigned card, const std::string& what) {
 
 std::string section_name(axlf_section_kind kind) {
   switch (kind) {
-    case IP_LAYOUT: return "IP_LAYOUT";
-    case MEM_TOPOLOGY: return "MEM_TOPOLOGY";
-    case EMULATION_DATA: return "EMULATION_DATA";
-    default: return std::to_string(kind);
+    case IP_LAYOUT:
+      return "IP_LAYOUT";
+    case MEM_TOPOLOGY:
+      return "MEM_TOPOLOGY";
+    case EMULATION_DATA:
+      return "EMULATION_DATA";
+    default:
+      return std::to_string(kind);
   }
 }
 
@@ -193,8 +199,8 @@ template <class Entry>
 std::vector<Entry> entries(const Section& s, std::size_t first, const char* name) {
   std::int32_t count = 0;
   if (s.bytes >= sizeof(count)) std::memcpy(&count, s.data, sizeof(count));
-  if (count < 0 || s.bytes < first || (s.bytes - first) / sizeof(Entry) <
-                                          static_cast<std::size_t>(count)) {
+  if (count < 0 || s.bytes < first ||
+      (s.bytes - first) / sizeof(Entry) < static_cast<std::size_t>(count)) {
     throw std::runtime_error(std::string("xclbin: ") + name + " is cut short");
   }
   std::vector<Entry> list(static_cast<std::size_t>(count));
@@ -210,8 +216,8 @@ std::string text_of(const unsigned char (&field)[N]) {
 
 // The units in the order XRT numbers them: by interrupt number, or by address when all are zero.
 std::vector<std::string> ordered_units(const axlf* top) {
-  auto ips = entries<ip_data>(need_section(top, IP_LAYOUT), offsetof(ip_layout, m_ip_data),
-                              "IP_LAYOUT");
+  auto ips =
+      entries<ip_data>(need_section(top, IP_LAYOUT), offsetof(ip_layout, m_ip_data), "IP_LAYOUT");
   ips.erase(std::remove_if(ips.begin(), ips.end(),
                            [](const ip_data& ip) { return ip.m_type != IP_KERNEL; }),
             ips.end());
@@ -245,10 +251,14 @@ void set_state(ert_packet* packet, ert_cmd_state state) {
 
 ert_cmd_state state_of(RunEnd end) {
   switch (end) {
-    case RunEnd::completed: return ERT_CMD_STATE_COMPLETED;
-    case RunEnd::failed: return ERT_CMD_STATE_ERROR;
-    case RunEnd::timed_out: return ERT_CMD_STATE_TIMEOUT;
-    case RunEnd::aborted: break;
+    case RunEnd::completed:
+      return ERT_CMD_STATE_COMPLETED;
+    case RunEnd::failed:
+      return ERT_CMD_STATE_ERROR;
+    case RunEnd::timed_out:
+      return ERT_CMD_STATE_TIMEOUT;
+    case RunEnd::aborted:
+      break;
   }
   return ERT_CMD_STATE_ABORT;
 }
@@ -413,7 +423,8 @@ int start_run(Handle& h, const std::shared_ptr<Buffer>& command) {
 
 }  // namespace
 
-// ---- C++ names the glue objects call --------------------------------------------------------------
+// ---- C++ names the glue objects call
+// --------------------------------------------------------------
 
 std::pair<unsigned int, unsigned int> xrt_core::hwemu::system::get_total_devices(bool) const {
   const unsigned int n = xclProbe();
@@ -440,7 +451,8 @@ int xclInternalResetDevice(xclDeviceHandle handle, xclResetKind) {
   return 0;
 }
 
-// ---- The C functions of <xrt.h> -------------------------------------------------------------------
+// ---- The C functions of <xrt.h>
+// -------------------------------------------------------------------
 
 extern "C" {
 
@@ -458,8 +470,8 @@ unsigned int xclProbe() {
 xclDeviceHandle xclOpen(unsigned int index, const char*, xclVerbosityLevel) {
   Platform& platform = Platform::instance();
   if (index >= platform.card_count()) {
-    throw std::runtime_error("there is no card " + std::to_string(index) + ": LATCHKEY_SIM_CARDS has " +
-                             std::to_string(platform.card_count()));
+    throw std::runtime_error("there is no card " + std::to_string(index) +
+                             ": LATCHKEY_SIM_CARDS has " + std::to_string(platform.card_count()));
   }
   auto handle = std::make_unique<Handle>();
   handle->card = index;

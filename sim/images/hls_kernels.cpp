@@ -60,11 +60,19 @@ struct registers {
 void run_input(const lk_hls_env* env) {
   const registers r{env};
   namespace arg = spec::input_arg;
-  const input_args args{r.u32(arg::batch), r.u32(arg::channels), r.u32(arg::height),
-                        r.u32(arg::width), static_cast<dtype>(r.u32(arg::type)),
-                        static_cast<layout>(r.u32(arg::order)), r.u32(arg::cp_log2),
-                        r.u32(arg::words), r.u32(arg::image_words), r.f32(arg::scale),
-                        r.u32(arg::zero_point), r.f32(arg::mul), r.f32(arg::add)};
+  const input_args args{r.u32(arg::batch),
+                        r.u32(arg::channels),
+                        r.u32(arg::height),
+                        r.u32(arg::width),
+                        static_cast<dtype>(r.u32(arg::type)),
+                        static_cast<layout>(r.u32(arg::order)),
+                        r.u32(arg::cp_log2),
+                        r.u32(arg::words),
+                        r.u32(arg::image_words),
+                        r.f32(arg::scale),
+                        r.u32(arg::zero_point),
+                        r.f32(arg::mul),
+                        r.f32(arg::add)};
   card_stream stream{env};
   // On the heap and per run: kernels of several cards are coroutines of one thread.
   const auto ram = std::make_unique<input_ram>();
@@ -76,10 +84,16 @@ void run_input(const lk_hls_env* env) {
 void run_output(const lk_hls_env* env) {
   const registers r{env};
   namespace arg = spec::output_arg;
-  const output_args args{r.u32(arg::batch), r.u32(arg::channels), r.u32(arg::pixels),
-                         r.u32(arg::cp_log2), r.u32(arg::words), r.u32(arg::record_words),
-                         static_cast<output_mode>(r.u32(arg::mode)), r.u32(arg::k),
-                         r.f32(arg::scale), r.u32(arg::zero_point)};
+  const output_args args{r.u32(arg::batch),
+                         r.u32(arg::channels),
+                         r.u32(arg::pixels),
+                         r.u32(arg::cp_log2),
+                         r.u32(arg::words),
+                         r.u32(arg::record_words),
+                         static_cast<output_mode>(r.u32(arg::mode)),
+                         r.u32(arg::k),
+                         r.f32(arg::scale),
+                         r.u32(arg::zero_point)};
   card_stream stream{env};
   const auto ram = std::make_unique<output_ram>();
   const adapter_status status =

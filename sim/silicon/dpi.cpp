@@ -23,9 +23,7 @@ const latchkey_silicon_ops& ops(const char* caller) {
 
 extern "C" {
 
-void latchkey_silicon_select(const latchkey_silicon_ops* table) {
-  selected = table;
-}
+void latchkey_silicon_select(const latchkey_silicon_ops* table) { selected = table; }
 
 int latchkey_puf_eval(int chain, long long challenge, int offset) {
   const latchkey_silicon_ops& o = ops(__func__);

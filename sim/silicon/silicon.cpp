@@ -76,9 +76,7 @@ void require(bool condition, const std::string& message) {
   if (!condition) throw std::invalid_argument("modelled silicon: " + message);
 }
 
-bool non_negative(double x) {
-  return std::isfinite(x) && x >= 0.0;
-}
+bool non_negative(double x) { return std::isfinite(x) && x >= 0.0; }
 
 }  // namespace
 

@@ -69,7 +69,9 @@ TEST(Scan, FindsEveryFormOfAPlantedKey) {
   scan.add("key", key);
   const std::string raw(key.begin(), key.end());
   const std::string noise = "some text before ";
-  const auto found = [&](const std::string& text) { return !scan.find(noise + text + "z").empty(); };
+  const auto found = [&](const std::string& text) {
+    return !scan.find(noise + text + "z").empty();
+  };
   EXPECT_TRUE(found(raw));
   EXPECT_TRUE(found(raw.substr(16)));  // half of it
   EXPECT_TRUE(found(std::string(raw.rbegin(), raw.rend())));
@@ -105,8 +107,8 @@ TEST(Keys, AreInNoFileAndInNoOutput) {
        0);
   for (const char* mode : {"raw", "softmax", "top-k"})
     tool(w.run_words(32, {"--mode", mode, "-o", w.str(std::string("out-") + mode)}), 0);
-  tool({"bench", w.str("digits.lkm"), "--device", "sim:7", "--record", w.str("card.lkd"), "--images",
-        "8", "--passphrase-file", w.str("pass")},
+  tool({"bench", w.str("digits.lkm"), "--device", "sim:7", "--record", w.str("card.lkd"),
+        "--images", "8", "--passphrase-file", w.str("pass")},
        0);
   tool({"inspect", w.str("digits.lkx"), "--record", w.str("card.lkd"), "--passphrase-file",
         w.str("pass")},
@@ -162,7 +164,8 @@ TEST(Keys, AreInNoFileAndInNoOutput) {
   const auto key = record.keys[0].key.view();
   write(w.path("state/planted"), bytes(key.begin() + 8, key.begin() + 24));
   EXPECT_THAT(scan_files(), Contains(HasSubstr("planted: owner key")));
-  write(w.path("state/planted"), KeyScan::base64("ab" + std::string(model_key.view().begin(), model_key.view().end())));
+  write(w.path("state/planted"),
+        KeyScan::base64("ab" + std::string(model_key.view().begin(), model_key.view().end())));
   EXPECT_THAT(scan_files(), Contains(HasSubstr("planted: model key, base64")));
 }
 

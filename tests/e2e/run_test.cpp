@@ -29,7 +29,8 @@ void expect_exact(const Outcome& o, std::uint64_t images, std::uint64_t macs_per
   EXPECT_EQ(j["counters"]["macs"], images * macs_per_image);
   EXPECT_EQ(j["macs_expected"], images * macs_per_image);
   std::uint64_t sum = 0;
-  for (const auto& [cause, cycles] : j["counters"]["stalls"].items()) sum += cycles.get<std::uint64_t>();
+  for (const auto& [cause, cycles] : j["counters"]["stalls"].items())
+    sum += cycles.get<std::uint64_t>();
   EXPECT_EQ(sum, j["counters"]["cycles"].get<std::uint64_t>());
   EXPECT_GT(sum, 0U);
 }
@@ -50,8 +51,8 @@ TEST(Run, DigitsAreExactOnTheWholeTestSet) {
   expect_exact(o, 360, kDigitMacs);
   EXPECT_EQ(read(w.path("out")), read(w.path("digits.ref")));
   // The int8 reference's own figure, reached by the card.
-  EXPECT_NEAR(o.json()["top1"].get<double>(),
-              compiled["evaluation"]["top1_int8"].get<double>(), 1e-9);
+  EXPECT_NEAR(o.json()["top1"].get<double>(), compiled["evaluation"]["top1_int8"].get<double>(),
+              1e-9);
   EXPECT_EQ(o.json()["card"], "simulated: memory and silicon are models");
   EXPECT_GT(o.json()["key_setup"]["start_cycles"], 0);
 }
@@ -83,9 +84,9 @@ TEST_P(Network, FashionIsExact) {
        "--count", "48", "--reference-output", w.str("net.ref")});
   ASSERT_EQ(compiled.code, 0) << compiled.err;
   w.lock("net.lkm", "card.lkd", "net.lkx");
-  const Outcome o =
-      w.tool({"run", w.str("net.lkx"), "--record", w.str("card.lkd"), "--device", "sim:7", "--images",
-              fashion("t10k-images-idx3-ubyte.gz"), "--count", "48", "--expect", w.str("net.ref")});
+  const Outcome o = w.tool({"run", w.str("net.lkx"), "--record", w.str("card.lkd"), "--device",
+                            "sim:7", "--images", fashion("t10k-images-idx3-ubyte.gz"), "--count",
+                            "48", "--expect", w.str("net.ref")});
   expect_exact(o, 48, compiled.json()["macs"].get<std::uint64_t>());
 }
 
@@ -94,22 +95,23 @@ INSTANTIATE_TEST_SUITE_P(Models, Network, testing::Values("fashion_mlp", "fashio
 TEST(Run, TheUnlockedBuildGivesTheSameOutputs) {
   Workspace w;
   w.session();
-  const Outcome o = w.tool({"run", w.str("digits.lkm"), "--unlocked", "--device", "sim:7", "--images",
-                            digit_images(), "--count", "64", "--expect", w.str("digits.ref")});
+  const Outcome o =
+      w.tool({"run", w.str("digits.lkm"), "--unlocked", "--device", "sim:7", "--images",
+              digit_images(), "--count", "64", "--expect", w.str("digits.ref")});
   expect_exact(o, 64, kDigitMacs);
   EXPECT_EQ(o.json()["build"], "unlocked");
 }
 
 TEST(Run, ThePublicRecordIsEnoughForTheOperator) {
   Workspace w;
-  const Outcome e = w.tool({"enroll", "--device", "sim:7", "--record", w.str("card.lkd"), "--public",
-                            w.str("public.lkd"), "--passphrase-file", w.str("pass")});
+  const Outcome e = w.tool({"enroll", "--device", "sim:7", "--record", w.str("card.lkd"),
+                            "--public", w.str("public.lkd"), "--passphrase-file", w.str("pass")});
   ASSERT_EQ(e.code, 0) << e.err;
   w.compile_digits("digits.lkm");
   w.lock("digits.lkm", "card.lkd", "digits.lkx");
-  const Outcome o = w.tool({"run", w.str("digits.lkx"), "--record", w.str("public.lkd"), "--device",
-                            "sim:7", "--images", digit_images(), "--count", "8", "--expect",
-                            w.str("digits.ref")});
+  const Outcome o =
+      w.tool({"run", w.str("digits.lkx"), "--record", w.str("public.lkd"), "--device", "sim:7",
+              "--images", digit_images(), "--count", "8", "--expect", w.str("digits.ref")});
   expect_exact(o, 8, kDigitMacs);
   // And not enough for locking.
   const Outcome l = w.tool({"lock", w.str("digits.lkm"), "--record", w.str("public.lkd"), "-o",
@@ -172,9 +174,8 @@ TEST(Run, Float32AndU8ImagesAgree) {
   ASSERT_EQ(u8.code, 0) << u8.err;
   bytes zero(2 * 64 * 4, 0);  // two black images
   write(w.path("black.f32"), zero);
-  const Outcome f32 =
-      w.tool({"run", w.str("digits.lkx"), "--record", w.str("card.lkd"), "--device", "sim:7", "--raw",
-              w.str("black.f32"), "-o", w.str("f32")});
+  const Outcome f32 = w.tool({"run", w.str("digits.lkx"), "--record", w.str("card.lkd"), "--device",
+                              "sim:7", "--raw", w.str("black.f32"), "-o", w.str("f32")});
   ASSERT_EQ(f32.code, 0) << f32.err;
   const bytes out = read(w.path("f32"));
   ASSERT_EQ(out.size(), 20U);

@@ -39,7 +39,9 @@ class KeyScan {
   }
 
   /// Adds a text that must not be found, such as a passphrase.
-  void add_text(const std::string& name, const std::string& text) { needles_.push_back({name, text}); }
+  void add_text(const std::string& name, const std::string& text) {
+    needles_.push_back({name, text});
+  }
 
   /// The names of what `where` holds.
   std::vector<std::string> find(const std::string& where) const {

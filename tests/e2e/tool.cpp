@@ -29,9 +29,8 @@ std::string slurp(const fs::path& path) {
 
 std::string encode64(const bytes& data) {
   std::string text(4 * ((data.size() + 2) / 3) + 1, '\0');
-  text.resize(static_cast<std::size_t>(
-      EVP_EncodeBlock(reinterpret_cast<std::uint8_t*>(text.data()), data.data(),
-                      static_cast<int>(data.size()))));
+  text.resize(static_cast<std::size_t>(EVP_EncodeBlock(
+      reinterpret_cast<std::uint8_t*>(text.data()), data.data(), static_cast<int>(data.size()))));
   return text;
 }
 
@@ -173,7 +172,7 @@ std::map<std::string, std::string> Workspace::environment(
     const std::map<std::string, std::string>& more) const {
   // Empty: not set. Nothing of the caller's own cards gets in.
   std::map<std::string, std::string> env = {
-      {"LATCHKEY_STATE_DIR", str("state")}, {"LATCHKEY_IMAGES", ""},   {"LATCHKEY_SIM_ROOT", ""},
+      {"LATCHKEY_STATE_DIR", str("state")}, {"LATCHKEY_IMAGES", ""},    {"LATCHKEY_SIM_ROOT", ""},
       {"LATCHKEY_SIM_CARDS", ""},           {"XCL_EMULATION_MODE", ""}, {"XILINX_XRT", ""}};
   for (const auto& [k, v] : more) env[k] = v;
   return env;
@@ -204,11 +203,16 @@ nlohmann::json Workspace::enroll(const std::string& device, const std::string& r
 
 nlohmann::json Workspace::compile_digits(const std::string& program,
                                          const std::vector<std::string>& more) const {
-  std::vector<std::string> words = {"compile",     model("digits_mlp.onnx"),
-                                    "-o",          str(program),
-                                    "--calibrate", model("digits-train-images-idx3-ubyte.gz"),
-                                    "--evaluate",  digit_images(),
-                                    "--labels",    digit_labels(),
+  std::vector<std::string> words = {"compile",
+                                    model("digits_mlp.onnx"),
+                                    "-o",
+                                    str(program),
+                                    "--calibrate",
+                                    model("digits-train-images-idx3-ubyte.gz"),
+                                    "--evaluate",
+                                    digit_images(),
+                                    "--labels",
+                                    digit_labels(),
                                     "--reference-output",
                                     path(program).replace_extension(".ref").string()};
   words.insert(words.end(), more.begin(), more.end());
@@ -220,8 +224,8 @@ nlohmann::json Workspace::compile_digits(const std::string& program,
 nlohmann::json Workspace::lock(const std::string& program, const std::string& record,
                                const std::string& package,
                                const std::vector<std::string>& more) const {
-  std::vector<std::string> words = {"lock", str(program),     "--record",          str(record),
-                                    "-o",   str(package),     "--passphrase-file", str("pass")};
+  std::vector<std::string> words = {"lock", str(program), "--record",          str(record),
+                                    "-o",   str(package), "--passphrase-file", str("pass")};
   words.insert(words.end(), more.begin(), more.end());
   const Outcome o = tool(words);
   EXPECT_EQ(o.code, 0) << o.err;
@@ -236,17 +240,15 @@ void Workspace::session() const {
 
 std::vector<std::string> Workspace::run_words(int count,
                                               const std::vector<std::string>& more) const {
-  std::vector<std::string> words = {"run",      str("digits.lkx"), "--record", str("card.lkd"),
-                                    "--device", "sim:7",           "--images", digit_images(),
-                                    "--count",  std::to_string(count)};
+  std::vector<std::string> words = {
+      "run",   str("digits.lkx"), "--record",     str("card.lkd"), "--device",
+      "sim:7", "--images",        digit_images(), "--count",       std::to_string(count)};
   words.insert(words.end(), more.begin(), more.end());
   return words;
 }
 
 std::string model(const std::string& name) { return std::string(LATCHKEY_MODELS "/") + name; }
-std::string fashion(const std::string& name) {
-  return "/usr/share/datasets/fashion-mnist/" + name;
-}
+std::string fashion(const std::string& name) { return "/usr/share/datasets/fashion-mnist/" + name; }
 std::string digit_images() { return model("digits-test-images-idx3-ubyte.gz"); }
 std::string digit_labels() { return model("digits-test-labels-idx1-ubyte.gz"); }
 

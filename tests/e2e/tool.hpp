@@ -93,7 +93,8 @@ class Workspace {
   std::vector<std::string> run_words(int count, const std::vector<std::string>& more = {}) const;
 
  private:
-  std::map<std::string, std::string> environment(const std::map<std::string, std::string>& more) const;
+  std::map<std::string, std::string> environment(
+      const std::map<std::string, std::string>& more) const;
   fs::path root_;
 };
 

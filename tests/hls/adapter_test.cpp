@@ -17,16 +17,14 @@ using axis = ap_axiu<512, 0, 0, 0>;
 
 extern "C" {
 void latchkey_input(const word_t* gmem, std::uint32_t batch, std::uint32_t channels,
-                    std::uint32_t height, std::uint32_t width,
-                    std::uint32_t type, std::uint32_t order, std::uint32_t cp_log2,
-                    std::uint32_t words, std::uint32_t image_words, float scale,
-                    std::uint32_t zero_point, float mul, float add, std::uint32_t* status,
-                    hls::stream<axis>& out);
+                    std::uint32_t height, std::uint32_t width, std::uint32_t type,
+                    std::uint32_t order, std::uint32_t cp_log2, std::uint32_t words,
+                    std::uint32_t image_words, float scale, std::uint32_t zero_point, float mul,
+                    float add, std::uint32_t* status, hls::stream<axis>& out);
 void latchkey_output(word_t* gmem, std::uint32_t batch, std::uint32_t channels,
-                     std::uint32_t pixels, std::uint32_t cp_log2,
-                     std::uint32_t words, std::uint32_t record_words, std::uint32_t mode,
-                     std::uint32_t k, float scale, std::uint32_t zero_point,
-                     std::uint32_t* status, hls::stream<axis>& in);
+                     std::uint32_t pixels, std::uint32_t cp_log2, std::uint32_t words,
+                     std::uint32_t record_words, std::uint32_t mode, std::uint32_t k, float scale,
+                     std::uint32_t zero_point, std::uint32_t* status, hls::stream<axis>& in);
 }
 
 namespace {
@@ -52,8 +50,9 @@ struct Shape {
 std::uint8_t quantise_reference(double v, double scale, int zero_point) {
   if (std::isnan(v)) return static_cast<std::uint8_t>(zero_point);
   // The division is a float division in ONNX QuantizeLinear.
-  const double r = std::nearbyint(static_cast<double>(static_cast<float>(v) /
-                                                      static_cast<float>(scale))) + zero_point;
+  const double r =
+      std::nearbyint(static_cast<double>(static_cast<float>(v) / static_cast<float>(scale))) +
+      zero_point;
   return static_cast<std::uint8_t>(std::clamp(r, 0.0, 255.0));
 }
 
@@ -117,12 +116,12 @@ TEST_P(InputAdapter, MatchesReference) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Shapes, InputAdapter,
-    ::testing::Combine(::testing::Values(Shape{1, 28, 28}, Shape{784, 1, 1}, Shape{3, 9, 7},
-                                         Shape{16, 5, 5}, Shape{64, 3, 4}, Shape{130, 3, 2},
-                                         Shape{33, 2, 5}),
-                       ::testing::Values(0, 1), ::testing::Values(0, 1)));
+INSTANTIATE_TEST_SUITE_P(Shapes, InputAdapter,
+                         ::testing::Combine(::testing::Values(Shape{1, 28, 28}, Shape{784, 1, 1},
+                                                              Shape{3, 9, 7}, Shape{16, 5, 5},
+                                                              Shape{64, 3, 4}, Shape{130, 3, 2},
+                                                              Shape{33, 2, 5}),
+                                            ::testing::Values(0, 1), ::testing::Values(0, 1)));
 
 TEST(InputAdapter, ImageLargerThanItsBufferIsRefusedWithANullBeat) {
   hls::stream<axis> stream;
@@ -150,15 +149,22 @@ class OutputAdapter : public ::testing::TestWithParam<OutputCase> {
 
   void run(hls::stream<axis>& stream, std::uint32_t* status) {
     const auto& p = GetParam();
-    args_ = {kBatch,  p.shape.channels, p.shape.height * p.shape.width, p.shape.cp_log2(),
-             p.shape.words(), 0, p.mode, p.k, kScale, kZero};
+    args_ = {kBatch,
+             p.shape.channels,
+             p.shape.height * p.shape.width,
+             p.shape.cp_log2(),
+             p.shape.words(),
+             0,
+             p.mode,
+             p.k,
+             kScale,
+             kZero};
     args_.record_words = (record_bytes(args_) + 63) / 64;
     memory_.assign(kBatch * args_.record_words + 1, word_t());
     std::memset(static_cast<void*>(memory_.data()), 0xA5, memory_.size() * 64);
-    latchkey_output(memory_.data(), kBatch, p.shape.channels, args_.pixels,
-                    p.shape.cp_log2(), p.shape.words(), args_.record_words,
-                    static_cast<std::uint32_t>(p.mode), p.k, kScale, kZero, status,
-                    stream);
+    latchkey_output(memory_.data(), kBatch, p.shape.channels, args_.pixels, p.shape.cp_log2(),
+                    p.shape.words(), args_.record_words, static_cast<std::uint32_t>(p.mode), p.k,
+                    kScale, kZero, status, stream);
   }
   const std::uint8_t* record(unsigned n) const { return memory_[n * args_.record_words].data(); }
 
@@ -224,7 +230,8 @@ TEST_P(OutputAdapter, MatchesReference) {
       }
     }
   }
-  for (int b = 0; b < 64; ++b) EXPECT_EQ(memory_.back().data()[b], 0xA5) << "wrote past the records";
+  for (int b = 0; b < 64; ++b)
+    EXPECT_EQ(memory_.back().data()[b], 0xA5) << "wrote past the records";
 }
 
 TEST_P(OutputAdapter, NullBeatWritesNothing) {
@@ -251,14 +258,13 @@ TEST_P(OutputAdapter, StreamThatEndsEarlyIsReported) {
   EXPECT_TRUE(stream.empty());
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Modes, OutputAdapter,
-    ::testing::Values(OutputCase{{10, 1, 1}, output_mode::raw, 0},
-                      OutputCase{{10, 1, 1}, output_mode::dequant, 0},
-                      OutputCase{{10, 1, 1}, output_mode::softmax, 0},
-                      OutputCase{{10, 1, 1}, output_mode::top_k, 3},
-                      OutputCase{{100, 3, 2}, output_mode::raw, 0},
-                      OutputCase{{5, 4, 4}, output_mode::top_k, 5},
-                      OutputCase{{65, 2, 2}, output_mode::softmax, 0}));
+INSTANTIATE_TEST_SUITE_P(Modes, OutputAdapter,
+                         ::testing::Values(OutputCase{{10, 1, 1}, output_mode::raw, 0},
+                                           OutputCase{{10, 1, 1}, output_mode::dequant, 0},
+                                           OutputCase{{10, 1, 1}, output_mode::softmax, 0},
+                                           OutputCase{{10, 1, 1}, output_mode::top_k, 3},
+                                           OutputCase{{100, 3, 2}, output_mode::raw, 0},
+                                           OutputCase{{5, 4, 4}, output_mode::top_k, 5},
+                                           OutputCase{{65, 2, 2}, output_mode::softmax, 0}));
 
 }  // namespace

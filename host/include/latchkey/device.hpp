@@ -24,13 +24,13 @@ enum class Build {
 /// What a loaded build says of itself.
 struct BuildInfo {
   Build build;
-  bool vendor_primitives;        ///< Vendor cells instead of the generic models
-  bool waveforms;                ///< Simulation with waveforms compiled in: exposes secrets
-  std::uint32_t config_id;       ///< What a package must agree with
-  std::uint32_t array_n;         ///< Rows and columns of the array; 0 in the enrol build
-  std::uint32_t spad_words;      ///< 64-byte words of the scratchpad; 0 in the enrol build
-  std::uint32_t version;         ///< major << 16 | minor << 8 | patch
-  std::uint32_t hash;            ///< First 32 bits of the source revision; 0 when unknown
+  bool vendor_primitives;    ///< Vendor cells instead of the generic models
+  bool waveforms;            ///< Simulation with waveforms compiled in: exposes secrets
+  std::uint32_t config_id;   ///< What a package must agree with
+  std::uint32_t array_n;     ///< Rows and columns of the array; 0 in the enrol build
+  std::uint32_t spad_words;  ///< 64-byte words of the scratchpad; 0 in the enrol build
+  std::uint32_t version;     ///< major << 16 | minor << 8 | patch
+  std::uint32_t hash;        ///< First 32 bits of the source revision; 0 when unknown
 };
 
 /// A card as `Device::list` sees it.
@@ -42,10 +42,10 @@ struct DeviceInfo {
 
 /// What the enrol build exports, once per chip.
 struct Enrolment {
-  std::vector<std::uint8_t> helper;     ///< Public helper data, 1,088 bytes
-  std::uint32_t slot, epoch;            ///< Which owner key this is
-  std::array<std::uint8_t, 32> key;     ///< Owner key; the destructor overwrites it
-  std::uint32_t margin;                 ///< Margin at which enough responses survived
+  std::vector<std::uint8_t> helper;  ///< Public helper data, 1,088 bytes
+  std::uint32_t slot, epoch;         ///< Which owner key this is
+  std::array<std::uint8_t, 32> key;  ///< Owner key; the destructor overwrites it
+  std::uint32_t margin;              ///< Margin at which enough responses survived
   ~Enrolment();
 };
 
@@ -74,14 +74,14 @@ class Device {
   const std::string& name() const;
   bool simulated() const;
 
-  /// Loads a build; array_n selects the card image (16, 32 or 64; ignored for enrol). The images are
-  /// `operate-n16.xclbin`, `unlocked-n16.xclbin`, `enrol.xclbin`, ... in $LATCHKEY_IMAGES or beside
-  /// the program. Throws latchkey::error: bad_file when the image is missing, mismatch when the
-  /// build's own registers disagree with what was asked for.
+  /// Loads a build; array_n selects the card image (16, 32 or 64; ignored for enrol). The images
+  /// are `operate-n16.xclbin`, `unlocked-n16.xclbin`, `enrol.xclbin`, ... in $LATCHKEY_IMAGES or
+  /// beside the program. Throws latchkey::error: bad_file when the image is missing, mismatch when
+  /// the build's own registers disagree with what was asked for.
   BuildInfo load(Build build, std::uint32_t array_n = 16);
 
-  /// Enrols the chip: loads the enrol build, selects reliable PUF responses, exports helper data and
-  /// one owner key. Works once per chip. Throws latchkey::error: already_enrolled, run_failed.
+  /// Enrols the chip: loads the enrol build, selects reliable PUF responses, exports helper data
+  /// and one owner key. Works once per chip. Throws latchkey::error: already_enrolled, run_failed.
   /// The caller must store the result before it is destroyed: it cannot be had again.
   Enrolment enroll(std::uint32_t slot, std::uint32_t epoch);
 

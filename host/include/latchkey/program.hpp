@@ -26,8 +26,8 @@ class Program {
 
   const std::string& name() const;
   std::uint32_t array_n() const;
-  std::uint32_t max_batch() const;    ///< Most images of one start
-  std::uint64_t macs() const;         ///< Multiply-accumulates per image
+  std::uint32_t max_batch() const;  ///< Most images of one start
+  std::uint64_t macs() const;       ///< Multiply-accumulates per image
   const compiler::program& get() const { return *program_; }
 
  private:

@@ -62,9 +62,9 @@ struct SessionOptions {
 
 /// What loading a package cost, reported apart from inference.
 struct KeySetup {
-  std::uint64_t start_cycles = 0;   ///< PUF sampling, correction, key derivation
-  std::uint64_t cycles = 0;         ///< All of it: start, unwrap and the wipe between
-  std::uint32_t unstable_votes = 0; ///< PUF votes that were not unanimous
+  std::uint64_t start_cycles = 0;    ///< PUF sampling, correction, key derivation
+  std::uint64_t cycles = 0;          ///< All of it: start, unwrap and the wipe between
+  std::uint32_t unstable_votes = 0;  ///< PUF votes that were not unanimous
 };
 
 /// A model in a card. The card stays with the session until it ends. Runs are queued and executed

@@ -45,7 +45,8 @@ void write_file(const std::filesystem::path& path, const std::string& text) {
 
 }  // namespace
 
-// ---- CardState ------------------------------------------------------------------------------------
+// ---- CardState
+// ------------------------------------------------------------------------------------
 
 CardState::CardState(const std::filesystem::path& root, const CardConfig& config)
     : folder_(root / ("sim-" + std::to_string(config.seed))) {
@@ -98,7 +99,8 @@ void CardState::store(const FuseState& fuses) {
   write_file(folder_ / "fuses.json", json.dump(2) + "\n");
 }
 
-// ---- Image ----------------------------------------------------------------------------------------
+// ---- Image
+// ----------------------------------------------------------------------------------------
 
 const Image& Image::open(const void* data, std::size_t bytes) {
   static auto* const images = new std::vector<std::unique_ptr<const Image>>;
@@ -123,8 +125,8 @@ Image::Image(const void* data, std::size_t bytes) : size_(bytes) {
   if (mapped == MAP_FAILED) fail("cannot make room for the image: " + errno_text());
   bytes_ = mapped;
   std::memcpy(mapped, data, bytes);
-  // The descriptor stays open: the loader takes equal paths for the same library, so its number must
-  // not be used again.
+  // The descriptor stays open: the loader takes equal paths for the same library, so its number
+  // must not be used again.
   void* library = dlopen(("/proc/self/fd/" + std::to_string(fd)).c_str(), RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) {
     fail(std::string("the image's simulation model cannot be loaded: ") + dlerror());
@@ -153,7 +155,8 @@ const lk_hls_kernel* Image::find_hls(const std::string& kernel) const {
   return nullptr;
 }
 
-// ---- Card -----------------------------------------------------------------------------------------
+// ---- Card
+// -----------------------------------------------------------------------------------------
 
 Card::Card(const sc_core::sc_module_name& name, const CardConfig& config)
     : sc_module(name), config_(config), memory_model_("memory", memory_, config.memory) {
@@ -296,8 +299,8 @@ void Card::write_statistics() const {
   json["read_bursts"] = m.read_bursts;
   json["write_bursts"] = m.write_bursts;
   const std::uint64_t bursts = m.read_bursts + m.write_bursts;
-  json["mean_latency_ns"] = bursts == 0 ? 0.0 : static_cast<double>(m.latency_ps) / 1000.0 /
-                                                    static_cast<double>(bursts);
+  json["mean_latency_ns"] =
+      bursts == 0 ? 0.0 : static_cast<double>(m.latency_ps) / 1000.0 / static_cast<double>(bursts);
   for (const ComputeUnit* unit : units_) json["cycles"][unit->title()] = unit->cycles_run();
   try {
     write_file(state_->folder() / "statistics.json", json.dump(2) + "\n");

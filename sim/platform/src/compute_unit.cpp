@@ -32,7 +32,8 @@ std::uint64_t cycle_of(std::uint64_t ps) { return (ps + clock_ps - 1) / clock_ps
 
 }  // namespace
 
-// ---- ComputeUnit ----------------------------------------------------------------------------------
+// ---- ComputeUnit
+// ----------------------------------------------------------------------------------
 
 ComputeUnit::ComputeUnit(const sc_core::sc_module_name& name, Card& card)
     : sc_module(name), socket("socket"), card_(card) {
@@ -131,7 +132,8 @@ void ComputeUnit::finish_run(RunEnd end) {
   done(end);
 }
 
-// ---- RtlUnit --------------------------------------------------------------------------------------
+// ---- RtlUnit
+// --------------------------------------------------------------------------------------
 
 RtlUnit::RtlUnit(const sc_core::sc_module_name& name, Card& card) : ComputeUnit(name, card) {
   SC_HAS_PROCESS(RtlUnit);
@@ -197,8 +199,7 @@ void RtlUnit::thread() {
       const bool has_interrupt = (kernel_->ports & LK_PORT_INTERRUPT) != 0;
       if (has_interrupt ? pins_.interrupt != 0 : cycle_ % 64 == 0) service_interrupt();
       if (busy_ && cycle_ - last_activity_ > card_.config().watchdog_cycles) {
-        card_.fail(title_ + " moved no data for " +
-                       std::to_string(card_.config().watchdog_cycles) +
+        card_.fail(title_ + " moved no data for " + std::to_string(card_.config().watchdog_cycles) +
                        " cycles and did not finish",
                    RunEnd::timed_out);
       }
@@ -366,8 +367,8 @@ void RtlUnit::accept_write() {
   write_strobe_[write_beat_] = pins_.m_wstrb;
   ++write_beat_;
   if ((pins_.m_wlast != 0) != (write_beat_ == w.beats)) {
-    card_.fail(title_ + ": wlast in beat " + std::to_string(write_beat_) +
-                   " of a write burst of " + std::to_string(w.beats),
+    card_.fail(title_ + ": wlast in beat " + std::to_string(write_beat_) + " of a write burst of " +
+                   std::to_string(w.beats),
                RunEnd::failed);
     return;
   }
@@ -455,7 +456,8 @@ void RtlUnit::service_interrupt() {
   if (busy_) finish_run(RunEnd::completed);
 }
 
-// ---- HlsUnit --------------------------------------------------------------------------------------
+// ---- HlsUnit
+// --------------------------------------------------------------------------------------
 
 HlsUnit::HlsUnit(const sc_core::sc_module_name& name, Card& card)
     : ComputeUnit(name, card), registers_(register_words) {

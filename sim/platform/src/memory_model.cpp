@@ -38,8 +38,7 @@ void MemoryModel::restart() {
   statistics_ = MemoryStatistics{};
 }
 
-void MemoryModel::b_transport(int, tlm::tlm_generic_payload& transaction,
-                              sc_core::sc_time& delay) {
+void MemoryModel::b_transport(int, tlm::tlm_generic_payload& transaction, sc_core::sc_time& delay) {
   const bool write = transaction.is_write();
   const std::uint64_t address = transaction.get_address();
   const std::size_t bytes = transaction.get_data_length();

@@ -46,8 +46,7 @@ void Platform::thread(std::promise<void>* ready) {
     sc_core::sc_report_handler::set_actions(sc_core::SC_ID_NO_SC_START_ACTIVITY_,
                                             sc_core::SC_DO_NOTHING);
     for (std::size_t i = 0; i < configs_.size(); ++i) {
-      cards_.push_back(
-          std::make_unique<Card>(("card_" + std::to_string(i)).c_str(), configs_[i]));
+      cards_.push_back(std::make_unique<Card>(("card_" + std::to_string(i)).c_str(), configs_[i]));
     }
     sc_core::sc_start(sc_core::SC_ZERO_TIME);
     ready->set_value();

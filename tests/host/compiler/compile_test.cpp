@@ -356,11 +356,11 @@ TEST(Interpret, RefusesAddressesOutsideAndWrongInputs) {
   EXPECT_NO_THROW(interpret(p, io::bytes(128), 2));
   engine_model engine(p.target);
   io::bytes out;
-  for (auto change : {+[](spec::descriptor& d) { d.in_base = 64; },
-                      +[](spec::descriptor& d) { d.out_base = 0x3ffffff; },
-                      +[](spec::descriptor& d) { d.page_base = 3; },
-                      +[](spec::descriptor& d) { d.op = 9; },
-                      +[](spec::descriptor& d) { d.taps = 4096; }}) {
+  for (auto change :
+       {+[](spec::descriptor& d) { d.in_base = 64; },
+        +[](spec::descriptor& d) { d.out_base = 0x3ffffff; },
+        +[](spec::descriptor& d) { d.page_base = 3; }, +[](spec::descriptor& d) { d.op = 9; },
+        +[](spec::descriptor& d) { d.taps = 4096; }}) {
     spec::descriptor d = p.descriptors[1];
     change(d);
     EXPECT_THROW(engine.execute(d, 1, p.pages, {}, out), error);

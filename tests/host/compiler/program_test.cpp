@@ -154,8 +154,12 @@ TEST_F(ProgramFile, HeadersAreChecked) {
   refuses([](json& j) { j["max_batch"] = 1.5; }, "max_batch");
   refuses([](json& j) { j["max_batch"] = 1ull << 40; }, "max_batch");
   refuses([](json& j) { j["target"]["array_n"] = 32; }, "config_id");
-  refuses([](json& j) { j["target"] = {{"array_n", 48}, {"spad_words", 1024},
-                                       {"config_id", spec::config_id(48, 1024)}}; }, "array_n");
+  refuses(
+      [](json& j) {
+        j["target"] = {
+            {"array_n", 48}, {"spad_words", 1024}, {"config_id", spec::config_id(48, 1024)}};
+      },
+      "array_n");
   refuses([](json& j) { j["regions"][1]["count"] = 1; }, "regions");
   refuses([](json& j) { j["regions"][0]["count"] = 4000; }, "descriptors");
   refuses([](json& j) { j["regions"] = json::array(); }, "descriptors");

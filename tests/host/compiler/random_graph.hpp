@@ -15,7 +15,9 @@ namespace latchkey::compiler {
 
 class graph_builder {
  public:
-  explicit graph_builder(unsigned seed) : random_(seed) { graph_.name = "random" + std::to_string(seed); }
+  explicit graph_builder(unsigned seed) : random_(seed) {
+    graph_.name = "random" + std::to_string(seed);
+  }
 
   int uniform(int lo, int hi) { return std::uniform_int_distribution<int>(lo, hi)(random_); }
   bool chance(int percent) { return uniform(1, 100) <= percent; }
@@ -56,13 +58,13 @@ class graph_builder {
     const int k = x.c * kh * kw;
     const int reach = chance(20) ? 127 : uniform(1, 127);
     for (int i = 0; i < k * out_channels; ++i)
-      n.weights.push_back(static_cast<std::int8_t>(chance(2) ? (chance(50) ? 127 : -127)
-                                                             : uniform(-reach, reach)));
+      n.weights.push_back(
+          static_cast<std::int8_t>(chance(2) ? (chance(50) ? 127 : -127) : uniform(-reach, reach)));
     const double spread = std::sqrt(static_cast<double>(k)) * reach * 40 + 1;
     const float y_scale = static_cast<float>(x.scale * 0.01 * spread / 50);
-    const int y = tensor(out_channels, model::window_output(x.h, kh, sy, pads[0], pads[2]),
-                         model::window_output(x.w, kw, sx, pads[1], pads[3]), y_scale,
-                         uniform(0, 255));
+    const int y =
+        tensor(out_channels, model::window_output(x.h, kh, sy, pads[0], pads[2]),
+               model::window_output(x.w, kw, sx, pads[1], pads[3]), y_scale, uniform(0, 255));
     for (int o = 0; o < out_channels; ++o) {
       n.weight_scale.push_back(0.01F * static_cast<float>(uniform(50, 200)) / 100);
       // Now and then a channel with the multiplier 0, or a bias that drives it to its clamp.
@@ -82,9 +84,9 @@ class graph_builder {
 
   int max_pool(int in, int kh, int kw, int sy, int sx, std::vector<int> pads) {
     const model::qtensor x = at(in);
-    const int y = tensor(x.c, model::window_output(x.h, kh, sy, pads[0], pads[2]),
-                         model::window_output(x.w, kw, sx, pads[1], pads[3]), x.scale,
-                         x.zero_point);
+    const int y =
+        tensor(x.c, model::window_output(x.h, kh, sy, pads[0], pads[2]),
+               model::window_output(x.w, kw, sx, pads[1], pads[3]), x.scale, x.zero_point);
     return node("pool", {in}, y,
                 model::qmaxpool{kh, kw, sy, sx, pads[0], pads[1], pads[2], pads[3]});
   }
@@ -103,8 +105,8 @@ class graph_builder {
   }
 
   model::qgraph finish(int output) {
-    graph_.output = {"output", output, model::io_type::f32,
-                     {at(output).c, at(output).h, at(output).w}};
+    graph_.output = {
+        "output", output, model::io_type::f32, {at(output).c, at(output).h, at(output).w}};
     model::validate(graph_);
     return graph_;
   }
@@ -127,9 +129,9 @@ class graph_builder {
         }
         case 2: {
           const int kh = uniform(1, std::min(3, h)), kw = uniform(1, std::min(3, w));
-          t = max_pool(t, kh, kw, uniform(1, 3), uniform(1, 3),
-                       {uniform(0, kh - 1), uniform(0, kw - 1), uniform(0, kh - 1),
-                        uniform(0, kw - 1)});
+          t = max_pool(
+              t, kh, kw, uniform(1, 3), uniform(1, 3),
+              {uniform(0, kh - 1), uniform(0, kw - 1), uniform(0, kh - 1), uniform(0, kw - 1)});
           break;
         }
         default: {  // residual block; the skip may cross a nested one

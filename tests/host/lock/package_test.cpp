@@ -90,8 +90,8 @@ TEST(Package, ManifestLiesAsTheChipReadsIt) {
   for (int i = 96; i < 128; ++i) EXPECT_EQ(m[i], 0);
   // The wrapped key opens to DEK | SHA-256(manifest).
   bytes plain(48);
-  ASSERT_TRUE(kwp_unwrap(s.record.keys[0].key.view(), byte_view(s.file).subspan(s.key_at(), 56),
-                         plain));
+  ASSERT_TRUE(
+      kwp_unwrap(s.record.keys[0].key.view(), byte_view(s.file).subspan(s.key_at(), 56), plain));
   const auto hash = io::sha256({byte_view(s.file).subspan(s.manifest_at(), 128)});
   EXPECT_TRUE(std::equal(hash.begin(), hash.end(), plain.begin() + 16));
 }
@@ -157,7 +157,8 @@ TEST(Package, RefusalsSayWhy) {
   EXPECT_THAT([&] { parse(change(25, 0x77)); }, ThrowsMessage<error>(HasSubstr("add up")));
   EXPECT_THAT([&] { parse(change(40, 1)); }, ThrowsMessage<error>(HasSubstr("reserved")));
   EXPECT_THAT([&] { parse(change(70, '!')); }, ThrowsMessage<error>(HasSubstr("model_id")));
-  EXPECT_THAT([&] { parse(change(s.manifest_at(), 'X')); }, ThrowsMessage<error>(HasSubstr("LKMF")));
+  EXPECT_THAT([&] { parse(change(s.manifest_at(), 'X')); },
+              ThrowsMessage<error>(HasSubstr("LKMF")));
 
   device_id other = s.record.pub.id;
   other[0] ^= 1;

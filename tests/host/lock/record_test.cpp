@@ -39,7 +39,7 @@ TEST(Record, RoundTrip) {
   EXPECT_TRUE(back.find(0, 0)->key == r.keys[0].key);
   EXPECT_EQ(back.find(0, 1), nullptr);
   EXPECT_EQ(read_public_record(path), r.pub);
-  struct stat st {};
+  struct stat st{};
   ASSERT_EQ(stat(path.c_str(), &st), 0);
   EXPECT_EQ(st.st_mode & 0777, 0600u);
 }
@@ -113,9 +113,9 @@ TEST(Record, EveryChangeOfAValueIsRefused) {
   const auto good = nlohmann::json::parse(read_text(dir.file("a.lkd")));
   const auto open = [](const nlohmann::json& j) {
     const std::string text = j.dump();
-    return parse_record(io::byte_view(reinterpret_cast<const std::uint8_t*>(text.data()),
-                                      text.size()),
-                        "a.lkd", "pass");
+    return parse_record(
+        io::byte_view(reinterpret_cast<const std::uint8_t*>(text.data()), text.size()), "a.lkd",
+        "pass");
   };
   EXPECT_NO_THROW(open(good));
   int changes = 0;
@@ -164,9 +164,15 @@ TEST(Record, AbsurdCostsAreRefusedBeforeTheyCost) {
   const temp_dir dir;
   write_record(dir.file("a.lkd"), sample_record(), "pass", cheap);
   const auto good = nlohmann::json::parse(read_text(dir.file("a.lkd")));
-  for (const auto& [key, value] : std::vector<std::pair<std::string, std::int64_t>>{
-           {"n", 1 << 24}, {"n", 1000}, {"n", 1}, {"n", 0}, {"n", -4}, {"r", 0}, {"r", 65},
-           {"p", 0}, {"p", 17}}) {
+  for (const auto& [key, value] : std::vector<std::pair<std::string, std::int64_t>>{{"n", 1 << 24},
+                                                                                    {"n", 1000},
+                                                                                    {"n", 1},
+                                                                                    {"n", 0},
+                                                                                    {"n", -4},
+                                                                                    {"r", 0},
+                                                                                    {"r", 65},
+                                                                                    {"p", 0},
+                                                                                    {"p", 17}}) {
     auto bad = good;
     bad["secret"][key] = value;
     const std::string text = bad.dump();
@@ -193,12 +199,12 @@ TEST(Record, GarbageIsRefusedWithTheFilesName) {
                 testing::ThrowsMessage<error>(HasSubstr("cut.lkd")))
         << n;
   }
-  for (const std::string text : {std::string(100000, '['), std::string("null"),
-                                 std::string("[]"), std::string("\xff\xfe")}) {
-    EXPECT_THROW(parse_public_record(
-                     io::byte_view(reinterpret_cast<const std::uint8_t*>(text.data()), text.size()),
-                     "x"),
-                 error);
+  for (const std::string text : {std::string(100000, '['), std::string("null"), std::string("[]"),
+                                 std::string("\xff\xfe")}) {
+    EXPECT_THROW(
+        parse_public_record(
+            io::byte_view(reinterpret_cast<const std::uint8_t*>(text.data()), text.size()), "x"),
+        error);
   }
   EXPECT_THAT([] { read_public_record("/nonexistent/a.lkd"); },
               testing::Throws<error>(testing::Property(&error::code, errc::bad_file)));
@@ -221,10 +227,10 @@ TEST(Record, AFullDiskLeavesTheOldFileAndNothingElse) {
   write_record(path, sample_record(), "pass", cheap);
   const std::string before = read_text(path);
   // A file-size limit stands for a full disk: write() fails in the middle.
-  struct rlimit old {};
+  struct rlimit old{};
   ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &old), 0);
   auto* const handler = std::signal(SIGXFSZ, SIG_IGN);
-  const struct rlimit small {1000, old.rlim_max};
+  const struct rlimit small{1000, old.rlim_max};
   ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &small), 0);
   EXPECT_THAT([&] { write_record(path, sample_record(), "pass", cheap); },
               testing::Throws<error>(testing::Property(&error::code, errc::io)));

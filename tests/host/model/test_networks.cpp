@@ -30,9 +30,7 @@ struct network {
 };
 
 // What ctest shows of a parameter.
-void PrintTo(const network& n, std::ostream* out) {
-  *out << n.name;
-}
+void PrintTo(const network& n, std::ostream* out) { *out << n.name; }
 
 const std::string kModels = LATCHKEY_SOURCE_DIR "/models/";
 const std::string kFashion = LATCHKEY_FASHION_MNIST "/";

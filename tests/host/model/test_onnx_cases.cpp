@@ -135,9 +135,7 @@ struct family {
 };
 
 // What ctest shows of a parameter.
-void PrintTo(const family& f, std::ostream* out) {
-  *out << f.name;
-}
+void PrintTo(const family& f, std::ostream* out) { *out << f.name; }
 
 class OnnxCases : public ::testing::TestWithParam<family> {};
 

@@ -204,9 +204,7 @@ qgraph small() {
   return g;
 }
 
-TEST(Validate, AcceptsASoundGraph) {
-  EXPECT_NO_THROW(validate(small()));
-}
+TEST(Validate, AcceptsASoundGraph) { EXPECT_NO_THROW(validate(small())); }
 
 TEST(Validate, RefusesEveryBrokenRule) {
   const auto conv = [](qgraph& g) -> qconv& { return std::get<qconv>(g.nodes[0].op); };

@@ -152,8 +152,7 @@ inline tensor golden(const conv& k, const tensor& in) {
             }
           }
           const std::int64_t p = round24(acc) * static_cast<std::int64_t>(k.mult[co]);
-          out.at(i, oy, ox, co) =
-              clamp8(shift_even(round24(p), k.shift[co]) + k.zero, k.lo, k.hi);
+          out.at(i, oy, ox, co) = clamp8(shift_even(round24(p), k.shift[co]) + k.zero, k.lo, k.hi);
         }
       }
     }

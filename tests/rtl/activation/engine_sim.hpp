@@ -40,7 +40,7 @@ class engine_sim {
   int page_idle = 0, in_idle = 0, out_idle = 0;  // percent of cycles without a beat
   std::uint64_t abort_at = 0;                    // cycle of the operation, 0 = never
   std::uint64_t wipe_at = 0;
-  std::deque<std::pair<word, bool>> input;       // words and their tlast
+  std::deque<std::pair<word, bool>> input;  // words and their tlast
   std::vector<word> output;
   std::vector<bool> output_last;
   std::uint64_t cycles = 0;
@@ -79,8 +79,8 @@ class engine_sim {
       r.aborted |= m_->abort_i || m_->wipe_i;
       drive();
       m_->eval();
-      const int events = m_->ev_busy_o + m_->ev_want_weights_o + m_->ev_loading_o + m_->ev_feed_o +
-                         m_->ev_post_o;
+      const int events =
+          m_->ev_busy_o + m_->ev_want_weights_o + m_->ev_loading_o + m_->ev_feed_o + m_->ev_post_o;
       if (events > 1) throw std::runtime_error("two events in one cycle");
       r.busy += m_->ev_busy_o, r.want += m_->ev_want_weights_o, r.loading += m_->ev_loading_o;
       r.feed += m_->ev_feed_o, r.post += m_->ev_post_o, r.macs += m_->macs_o;

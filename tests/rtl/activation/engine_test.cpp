@@ -356,8 +356,8 @@ TEST(Engine16, IllegalDescriptorsTouchNothing) {
     cases.push_back({"out_c_last 65", *base, [](desc& d) { d.out_c_last = 65; }});
     cases.push_back({"out_stride too small", *base, [](desc& d) { --d.out_stride; }});
     cases.push_back({"in_base behind the end", *base, [](desc& d) { d.in_base = words; }});
-    cases.push_back({"in_base near the end", *base,
-                     [](desc& d) { d.in_base = words - 3 * d.in_stride + 1; }});
+    cases.push_back(
+        {"in_base near the end", *base, [](desc& d) { d.in_base = words - 3 * d.in_stride + 1; }});
     cases.push_back({"in_base wraps", *base, [](desc& d) { d.in_base = 0xffffffffu; }});
     cases.push_back({"in_stride wraps", *base, [](desc& d) { d.in_stride = 0x80000000u; }});
     cases.push_back({"out_base near the end", *base,
@@ -535,12 +535,13 @@ TEST(Engine16, WipeLeavesNothing) {
 // ---- Rates ----
 
 void report(const char* what, const run_result& r, double seconds) {
-  std::printf("%s: %llu cycles, busy %.4f want %.4f load %.4f feed %.4f post %.4f, "
-              "beats/cycle %.4f, MACs %llu, %.0f kcycles per CPU second\n",
-              what, static_cast<unsigned long long>(r.cycles), 1.0 * r.busy / r.cycles,
-              1.0 * r.want / r.cycles, 1.0 * r.loading / r.cycles, 1.0 * r.feed / r.cycles,
-              1.0 * r.post / r.cycles, 1.0 * r.beats / r.cycles,
-              static_cast<unsigned long long>(r.macs), r.cycles / seconds / 1e3);
+  std::printf(
+      "%s: %llu cycles, busy %.4f want %.4f load %.4f feed %.4f post %.4f, "
+      "beats/cycle %.4f, MACs %llu, %.0f kcycles per CPU second\n",
+      what, static_cast<unsigned long long>(r.cycles), 1.0 * r.busy / r.cycles,
+      1.0 * r.want / r.cycles, 1.0 * r.loading / r.cycles, 1.0 * r.feed / r.cycles,
+      1.0 * r.post / r.cycles, 1.0 * r.beats / r.cycles, static_cast<unsigned long long>(r.macs),
+      r.cycles / seconds / 1e3);
 }
 
 template <class Sim>

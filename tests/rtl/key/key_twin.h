@@ -42,7 +42,7 @@ inline bytes sha256(const bytes& msg) {
 /// AES-256-KWP (RFC 5649).
 inline bytes kwp_wrap(const bytes& kek, const bytes& plain) {
   std::unique_ptr<EVP_CIPHER_CTX, decltype(&EVP_CIPHER_CTX_free)> c(EVP_CIPHER_CTX_new(),
-                                                                   EVP_CIPHER_CTX_free);
+                                                                    EVP_CIPHER_CTX_free);
   EVP_CIPHER_CTX_set_flags(c.get(), EVP_CIPHER_CTX_FLAG_WRAP_ALLOW);
   bytes out(plain.size() + 32);
   int n = 0, m = 0;
@@ -184,8 +184,7 @@ struct manifest_fields {
                 epoch = 7, flags = 0;
 };
 
-inline bytes make_manifest(std::mt19937_64& rng, const bytes& device_id,
-                           const manifest_fields& f) {
+inline bytes make_manifest(std::mt19937_64& rng, const bytes& device_id, const manifest_fields& f) {
   bytes m(128);
   std::memcpy(m.data(), "LKMF", 4);
   store_le32(&m[4], 1);

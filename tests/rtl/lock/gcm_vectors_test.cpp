@@ -147,12 +147,8 @@ class GcmVectors : public ::testing::Test {
   uint64_t cycle = 0;
 };
 
-TEST_F(GcmVectors, NistGcmDecrypt) {
-  run_file("gcmDecrypt128.rsp");
-}
-TEST_F(GcmVectors, NistGcmEncrypt) {
-  run_file("gcmEncryptExtIV128.rsp");
-}
+TEST_F(GcmVectors, NistGcmDecrypt) { run_file("gcmDecrypt128.rsp"); }
+TEST_F(GcmVectors, NistGcmEncrypt) { run_file("gcmEncryptExtIV128.rsp"); }
 
 // A lane computes AES(IV | counter), so with IV and counter chosen freely any block goes through
 // it.

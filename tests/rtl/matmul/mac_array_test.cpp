@@ -104,18 +104,25 @@ class MacArray : public ::testing::Test {
         constexpr int8_t kSet[] = {-128, 127, -127, 0, 1, -1};
         return kSet[rng_() % 6];
       }
-      case Data::kMaxPositive: return -128;
-      case Data::kMaxNegative: return -128;
-      default: return static_cast<int8_t>(rng_());
+      case Data::kMaxPositive:
+        return -128;
+      case Data::kMaxNegative:
+        return -128;
+      default:
+        return static_cast<int8_t>(rng_());
     }
   }
   Tile make_tile(Data d) {
     Tile t(kN * kN);
     for (int8_t& v : t) {
-      if (d == Data::kMaxPositive) v = -127;
-      else if (d == Data::kMaxNegative) v = 127;
-      else if (d == Data::kExtreme) v = rng_() % 8 == 0 ? 0 : rng_() % 2 ? 127 : -127;
-      else v = static_cast<int8_t>(static_cast<int>(rng_() % 255) - 127);
+      if (d == Data::kMaxPositive)
+        v = -127;
+      else if (d == Data::kMaxNegative)
+        v = 127;
+      else if (d == Data::kExtreme)
+        v = rng_() % 8 == 0 ? 0 : rng_() % 2 ? 127 : -127;
+      else
+        v = static_cast<int8_t>(static_cast<int>(rng_() % 255) - 127);
     }
     return t;
   }
@@ -135,8 +142,8 @@ class MacArray : public ::testing::Test {
 using Configs = ::testing::Types<Config<Vlockstep16, 16>, Config<Vlockstep32, 32>>;
 TYPED_TEST_SUITE(MacArray, Configs);
 
-// Loads as early as the contract allows (first beat in the cycle of the previous swap), as late (last
-// beat one cycle before the swap) and anything between, with 1 to 12 rows per tile.
+// Loads as early as the contract allows (first beat in the cycle of the previous swap), as late
+// (last beat one cycle before the swap) and anything between, with 1 to 12 rows per tile.
 TYPED_TEST(MacArray, TwinsAgreeUnderEveryAlignment) {
   using Data = typename TestFixture::Data;
   constexpr int kBeats = TestFixture::kBeats;

@@ -1,5 +1,5 @@
-// Drives lk_matmul (any array size and twin) from a list of tile jobs and checks every result, every
-// MAC count and the exclusiveness of the events against models.
+// Drives lk_matmul (any array size and twin) from a list of tile jobs and checks every result,
+// every MAC count and the exclusiveness of the events against models.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -76,8 +76,8 @@ class MatmulBench {
     dut.prm_we_i = 0;
   }
 
-  // Channel parameters that bring accumulators of about `bits` bits into the int8 range; one channel
-  // in four has a power-of-two multiplier (ties), one in eight saturates.
+  // Channel parameters that bring accumulators of about `bits` bits into the int8 range; one
+  // channel in four has a power-of-two multiplier (ties), one in eight saturates.
   void random_params(int bits) {
     for (ChannelParams& p : params) {
       p.bias = static_cast<int32_t>(rng() % 4096) - 2048;
@@ -265,8 +265,7 @@ class MatmulBench {
     dut.eval();
     ++stats.cycles;
 
-    const int events =
-        dut.ev_busy_o + dut.ev_want_weights_o + dut.ev_loading_o + dut.ev_wait_x_o;
+    const int events = dut.ev_busy_o + dut.ev_want_weights_o + dut.ev_loading_o + dut.ev_wait_x_o;
     ASSERT_LE(events, 1);
     if (dut.ev_busy_o) {
       if (stats.busy++ == 0) stats.first_take = stats.cycles;

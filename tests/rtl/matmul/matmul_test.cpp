@@ -1,5 +1,5 @@
-// lk_matmul: random sweeps on the generic twin (N = 16 and 64) and on the DSP twin (N = 16), a GEMM of
-// a million results, rates in cycles, clear, wipe, and the planted fault.
+// lk_matmul: random sweeps on the generic twin (N = 16 and 64) and on the DSP twin (N = 16), a GEMM
+// of a million results, rates in cycles, clear, wipe, and the planted fault.
 #include <gtest/gtest.h>
 
 #include <chrono>
@@ -37,8 +37,13 @@ TYPED_TEST(Matmul, RandomSweepsUnderRandomPaces) {
   TypeParam b(seed);
   b.random_params(18);
   b.write_params(4096);
-  const Pace paces[] = {{}, {256, 256, 256, 40}, {40, 256, 256, 256}, {256, 40, 256, 256},
-                        {256, 256, 20, 256}, {128, 128, 128, 128}, {200, 60, 200, 30}};
+  const Pace paces[] = {{},
+                        {256, 256, 256, 40},
+                        {40, 256, 256, 256},
+                        {256, 40, 256, 256},
+                        {256, 256, 20, 256},
+                        {128, 128, 128, 128},
+                        {200, 60, 200, 30}};
   int jobs = 0;
   for (const Pace& pace : paces) {
     for (int rows : {1, 1, 2, 3, 4, 5, 7, 1, 16, 33, 64, 1}) {
@@ -53,8 +58,8 @@ TYPED_TEST(Matmul, RandomSweepsUnderRandomPaces) {
   EXPECT_GT(b.stats.results, 20000u);
 }
 
-// The shortest distance between two touches of an accumulator word: sweeps of one to five rows of one
-// subtile column, whose weights are already there when a late row arrives.
+// The shortest distance between two touches of an accumulator word: sweeps of one to five rows of
+// one subtile column, whose weights are already there when a late row arrives.
 TYPED_TEST(Matmul, ShortSweepsOfOneColumnKeepTheirDistance) {
   TypeParam b(3);
   b.random_params(18);
@@ -139,7 +144,8 @@ TYPED_TEST(Matmul, WipeZeroesAccumulatorsAndParameters) {
       b.tick();
       if (!b.dut.wipe_busy_o) break;
       EXPECT_EQ(b.dut.sw_ready_o | b.dut.dr_ready_o | b.dut.wt_ready_o | b.dut.x_ready_o |
-                    b.dut.y_valid_o, 0);
+                    b.dut.y_valid_o,
+                0);
     }
     b.dut.sw_valid_i = b.dut.dr_valid_i = b.dut.wt_valid_i = b.dut.x_valid_i = 0;
     EXPECT_LE(cycles, 512 * (64 / TypeParam::kSize) + 70);
@@ -216,9 +222,11 @@ void throughput(int rows, int pages, int jobs, double want_busy, double want_bea
                       static_cast<double>(b.stats.last_take - b.stats.first_take + 1);
   const double beats = static_cast<double>(b.stats.beats) /
                        static_cast<double>(b.stats.last_beat - b.stats.first_beat + 1);
-  std::printf("N=%d rows=%d: %lu cycles, array busy %.4f, weight beats per cycle %.4f"
-              " (%.0f kcycles/s with the test bench)\n", B::kSize, rows, b.stats.cycles, busy, beats,
-              static_cast<double>(b.stats.cycles) / seconds / 1e3);
+  std::printf(
+      "N=%d rows=%d: %lu cycles, array busy %.4f, weight beats per cycle %.4f"
+      " (%.0f kcycles/s with the test bench)\n",
+      B::kSize, rows, b.stats.cycles, busy, beats,
+      static_cast<double>(b.stats.cycles) / seconds / 1e3);
   EXPECT_GE(busy, want_busy);
   EXPECT_GE(beats, want_beats);
 }

@@ -137,7 +137,8 @@ TEST_F(Requant, FourMillionProbesMatchIntegersAndFloat32) {
           p[i].s = (r >> 22) % 2 ? 63 : 0;
           break;
         default:  // results of the order of the int8 range
-          p[i].s = static_cast<uint32_t>(std::clamp(width + 24 - 6 - static_cast<int>(r >> 20) % 4, 0, 63));
+          p[i].s = static_cast<uint32_t>(
+              std::clamp(width + 24 - 6 - static_cast<int>(r >> 20) % 4, 0, 63));
           break;
       }
     }
@@ -158,8 +159,9 @@ TEST_F(Requant, FourMillionProbesMatchIntegersAndFloat32) {
 }
 
 TEST_F(Requant, CornersOfEveryField) {
-  const int32_t accs[] = {0, 1, -1, 2, -2, 3, -3, 127, -128, 0xffffff, 0x1000000, 0x1000001,
-                          0x1ffffff, 0x1fffffe, 0x2000003, 0x7fffff80, 0x7fffffc0, 0x7fffffff,
+  const int32_t accs[] = {0,          1,          -1,          2,          -2,         3,
+                          -3,         127,        -128,        0xffffff,   0x1000000,  0x1000001,
+                          0x1ffffff,  0x1fffffe,  0x2000003,   0x7fffff80, 0x7fffffc0, 0x7fffffff,
                           -0x1000001, -0x1ffffff, -0x7fffffff, INT32_MIN};
   const uint32_t ms[] = {0, 0x800000, 0x800001, 0xc00000, 0xaaaaaa, 0xfffffe, 0xffffff};
   int n = 0;

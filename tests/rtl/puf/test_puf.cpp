@@ -34,9 +34,7 @@ constexpr int kRunCycles = 31745;
 using Word = std::bitset<kChains>;
 using Response = std::array<Word, kWords>;
 
-bool bit(const Response& r, int i) {
-  return r[i / kChains][i % kChains];
-}
+bool bit(const Response& r, int i) { return r[i / kChains][i % kChains]; }
 
 // From the definition: the transformed vector is a row of the Hadamard matrix.
 std::uint64_t hadamard_challenge(unsigned k) {

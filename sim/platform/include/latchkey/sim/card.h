@@ -24,8 +24,8 @@ namespace latchkey::sim {
 // written atomically (temporary file, fsync, rename) at every change.
 class CardState {
  public:
-  // Throws std::runtime_error saying "in use" when another process or card holds the folder, and for
-  // a folder or fuse file that cannot be used.
+  // Throws std::runtime_error saying "in use" when another process or card holds the folder, and
+  // for a folder or fuse file that cannot be used.
   CardState(const std::filesystem::path& root, const CardConfig& config);
   ~CardState();
   CardState(const CardState&) = delete;
@@ -42,8 +42,8 @@ class CardState {
 };
 
 // A card image's shared library. Images stay loaded until the process ends: a kernel function may
-// still be on the stack of a simulation thread when its card gets another image. Equal bytes give the
-// same object. Platform thread only.
+// still be on the stack of a simulation thread when its card gets another image. Equal bytes give
+// the same object. Platform thread only.
 class Image {
  public:
   // Throws std::runtime_error when the bytes are not an image or of another ABI version.

@@ -1,8 +1,8 @@
 // The settings of the simulated cards of a process, from the environment.
 //
 //   LATCHKEY_SIM_CARDS   cards separated by ',', each a seed and settings separated by ';':
-//                        "7;temperature=85;memory=ddr4-2400,8" is card 0 = sim:7 and card 1 = sim:8.
-//                        Default: "1". Settings:
+//                        "7;temperature=85;memory=ddr4-2400,8" is card 0 = sim:7 and card 1 =
+//                        sim:8. Default: "1". Settings:
 //     temperature=C        junction temperature of the modelled die, -55..150 (25)
 //     voltage=V            core voltage, 0.5..1.2 (0.85)
 //     age=years            powered years, 0..50 (0)

@@ -1,7 +1,7 @@
 // The compute units of a card: what runs a kernel of the loaded image.
 //
-// Each unit is one SC_THREAD that keeps its own cycle count and runs ahead of the SystemC kernel by at
-// most a quantum (temporal decoupling). Nothing here is thread safe: everything runs on the
+// Each unit is one SC_THREAD that keeps its own cycle count and runs ahead of the SystemC kernel by
+// at most a quantum (temporal decoupling). Nothing here is thread safe: everything runs on the
 // platform's thread, inside or between sc_start calls.
 #ifndef LATCHKEY_SIM_COMPUTE_UNIT_H_
 #define LATCHKEY_SIM_COMPUTE_UNIT_H_
@@ -91,7 +91,8 @@ class ComputeUnit : public sc_core::sc_module {
   // Between sc_start calls.
   void submit(Run run);
   void access(RegisterAccess access);
-  // Ends the run of this id with RunEnd::aborted; false when it is not here. A running kernel is reset.
+  // Ends the run of this id with RunEnd::aborted; false when it is not here. A running kernel is
+  // reset.
   bool abort(std::uint64_t id);
 
   // Ends all runs and resets the kernel.
@@ -131,7 +132,7 @@ class ComputeUnit : public sc_core::sc_module {
   Run current_;
   std::deque<Run> queue_;
   std::deque<RegisterAccess> accesses_;
-  std::uint64_t cycle_ = 0;       // local time
+  std::uint64_t cycle_ = 0;  // local time
   std::uint64_t synced_cycle_ = 0;
   std::uint64_t quantum_ = stream_quantum;
   std::uint64_t cycles_run_ = 0;  // for statistics
@@ -157,7 +158,7 @@ class RtlUnit : public ComputeUnit {
   static constexpr std::size_t max_outstanding = 16;
   static constexpr unsigned reset_cycles = 16;
   static constexpr std::uint64_t answer_limit = 4096;  // cycles for AXI-Lite to answer
-  static constexpr std::uint64_t drain_cycles = 64;    // a kernel still runs after its last activity
+  static constexpr std::uint64_t drain_cycles = 64;  // a kernel still runs after its last activity
 
   struct ReadBurst {
     unsigned beats = 0, next = 0;
@@ -172,8 +173,8 @@ class RtlUnit : public ComputeUnit {
   void thread();
   void reset_kernel();
   void cycle();
-  // A cycle, and a synchronisation when the quantum is used up. False when the kernel is about to be
-  // reset or is gone: the caller gives up what it is doing.
+  // A cycle, and a synchronisation when the quantum is used up. False when the kernel is about to
+  // be reset or is gone: the caller gives up what it is doing.
   bool step();
   bool mmio_write(std::uint32_t offset, std::uint32_t value);
   bool mmio_read(std::uint32_t offset, std::uint32_t& value);

@@ -21,12 +21,12 @@ inline uint64_t hls_arg64(const lk_hls_env* env, uint32_t offset) {
 
 }  // namespace latchkey::sim
 
-#define LATCHKEY_HLS_KERNEL(function, kernel_name, port_mask, pipeline_latency)             \
-  namespace {                                                                               \
-  const lk_hls_kernel latchkey_hls_##function = {kernel_name, port_mask, pipeline_latency,  \
-                                                 function};                                 \
-  const bool latchkey_hls_registered_##function =                                           \
-      latchkey::sim::register_hls_kernel(&latchkey_hls_##function);                         \
+#define LATCHKEY_HLS_KERNEL(function, kernel_name, port_mask, pipeline_latency)            \
+  namespace {                                                                              \
+  const lk_hls_kernel latchkey_hls_##function = {kernel_name, port_mask, pipeline_latency, \
+                                                 function};                                \
+  const bool latchkey_hls_registered_##function =                                          \
+      latchkey::sim::register_hls_kernel(&latchkey_hls_##function);                        \
   }
 
 #endif  // LATCHKEY_SIM_HLS_KERNEL_H_

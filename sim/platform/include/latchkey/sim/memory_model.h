@@ -1,20 +1,22 @@
 // The card's memory as a TLM-2.0 target with a timing model.
 //
-// One AXI burst is one b_transport: address, up to 4,096 bytes, and for writes a BurstExtension with
-// the byte strobes. The delay passed in is the initiator's local time ahead of the kernel (temporal
-// decoupling); the delay returned is when the last beat was moved. The extension reports when the
-// first beat was there, so that the initiator can pace the beats between.
+// One AXI burst is one b_transport: address, up to 4,096 bytes, and for writes a BurstExtension
+// with the byte strobes. The delay passed in is the initiator's local time ahead of the kernel
+// (temporal decoupling); the delay returned is when the last beat was moved. The extension reports
+// when the first beat was there, so that the initiator can pace the beats between.
 //
 // Timing of a channel, per burst:
 //   start = max(request + fixed latency, channel free) + refresh and row penalties
 //   last  = start + bytes / bandwidth;  channel free = last
 // Presets:
 //   ideal      one cycle of latency, no bandwidth limit
-//   ddr4-2400  one 64-bit channel: 19.2 GB/s; 90 ns from the kernel's port to the first beat; 16 banks
-//              of 8 KiB rows, interleaved at 8 KiB; opening a row adds 27.5 ns to the latency, and to
-//              the channel too if the burst before went to another row of the same bank; turning
-//              the bus round between reads and writes costs 7.5 ns; every 7.8 us a refresh stops the
-//              channel for 350 ns (8 Gbit parts). A sequential stream gets about 95 % of the peak.
+//   ddr4-2400  one 64-bit channel: 19.2 GB/s; 90 ns from the kernel's port to the first beat; 16
+//   banks
+//              of 8 KiB rows, interleaved at 8 KiB; opening a row adds 27.5 ns to the latency, and
+//              to the channel too if the burst before went to another row of the same bank; turning
+//              the bus round between reads and writes costs 7.5 ns; every 7.8 us a refresh stops
+//              the channel for 350 ns (8 Gbit parts). A sequential stream gets about 95 % of the
+//              peak.
 //   hbm        two pseudo-channels of 14.4 GB/s, striped at 4 KiB (a page lies in one of them);
 //              120 ns latency, 1 KiB rows, every 3.9 us a refresh of 260 ns.
 // The figures are data sheet figures (JESD79-4, JESD235) and a typical interconnect latency; they
@@ -36,7 +38,7 @@ namespace latchkey::sim {
 
 struct BurstExtension : tlm::tlm_extension<BurstExtension> {
   const std::uint64_t* strobe = nullptr;  // writes: one bit per byte, null for all
-  sc_core::sc_time first_beat;            // returned: delay of the first beat, as the delay argument
+  sc_core::sc_time first_beat;  // returned: delay of the first beat, as the delay argument
 
   tlm::tlm_extension_base* clone() const override { return new BurstExtension(*this); }
   void copy_from(const tlm::tlm_extension_base& other) override {
@@ -55,8 +57,8 @@ class MemoryModel : public sc_core::sc_module {
   MemoryModel(const sc_core::sc_module_name& name, DeviceMemory& contents, MemoryPreset preset);
 
   tlm_utils::multi_passthrough_target_socket<MemoryModel, 512> socket;
-  // Closes all rows and starts the refresh period now, so that a run after loading an image takes the
-  // same time whatever the card did before.
+  // Closes all rows and starts the refresh period now, so that a run after loading an image takes
+  // the same time whatever the card did before.
   void restart();
   const MemoryStatistics& statistics() const { return statistics_; }
 

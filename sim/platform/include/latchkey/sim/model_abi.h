@@ -1,11 +1,11 @@
 /* The C interface between the simulated card and the kernels of a card image.
  *
- * A card image is a shared library: the EMULATION_DATA section of an xclbin. It exports one function,
- * latchkey_image(), that lists its kernels. Two kinds exist:
- *   RTL kernels  a Verilated top, advanced cycle by cycle through a flat set of pins;
- *   HLS kernels  a C++ function with blocking stream and memory calls, run as a coroutine.
- * Everything is plain C, so an image never shares a C++ runtime object with the card. RTL kernels
- * get their table from rtl_kernel.h and HLS kernels from hls_kernel.h; nobody fills it by hand.
+ * A card image is a shared library: the EMULATION_DATA section of an xclbin. It exports one
+ * function, latchkey_image(), that lists its kernels. Two kinds exist: RTL kernels  a Verilated
+ * top, advanced cycle by cycle through a flat set of pins; HLS kernels  a C++ function with
+ * blocking stream and memory calls, run as a coroutine. Everything is plain C, so an image never
+ * shares a C++ runtime object with the card. RTL kernels get their table from rtl_kernel.h and HLS
+ * kernels from hls_kernel.h; nobody fills it by hand.
  */
 #ifndef LATCHKEY_SIM_MODEL_ABI_H_
 #define LATCHKEY_SIM_MODEL_ABI_H_
@@ -34,12 +34,12 @@ enum lk_ports {
 #define LK_BEAT_BYTES 64u
 #define LK_BEAT_WORDS 16u
 
-/* The pins of an RTL kernel for one cycle. The card sets the inputs, calls settle(), and finds in the
- * outputs the values that stand at the ports together with these inputs before the rising edge: a
- * transfer happens where valid and ready are both 1. It takes the data it wants and calls clock(),
- * the rising edge. Data buses are pointers to the model's own storage, valid from create() to
- * destroy(), so that data moves only when there is a transfer; inputs are written before settle(),
- * outputs are read between settle() and clock(). Byte b of a bus is byte b in memory.
+/* The pins of an RTL kernel for one cycle. The card sets the inputs, calls settle(), and finds in
+ * the outputs the values that stand at the ports together with these inputs before the rising edge:
+ * a transfer happens where valid and ready are both 1. It takes the data it wants and calls
+ * clock(), the rising edge. Data buses are pointers to the model's own storage, valid from create()
+ * to destroy(), so that data moves only when there is a transfer; inputs are written before
+ * settle(), outputs are read between settle() and clock(). Byte b of a bus is byte b in memory.
  */
 struct lk_pins {
   /* inputs */

@@ -16,8 +16,8 @@
 
 namespace latchkey::sim {
 
-// All cards are elaborated at first use, from LATCHKEY_SIM_CARDS. The SystemC time stands still while
-// no kernel has work, so that results and cycle counts do not depend on how fast the host is.
+// All cards are elaborated at first use, from LATCHKEY_SIM_CARDS. The SystemC time stands still
+// while no kernel has work, so that results and cycle counts do not depend on how fast the host is.
 class Platform {
  public:
   // Starts the platform. Throws std::invalid_argument for a bad LATCHKEY_SIM_CARDS.

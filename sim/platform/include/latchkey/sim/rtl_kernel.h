@@ -6,7 +6,8 @@
 //
 // Ports: ap_clk, ap_rst_n, s_axi_control_* (16-bit addresses, 32-bit data); optional m_axi_gmem_*
 // (64-bit addresses, 512-bit data; the read and the write half on their own), s_axis_in_* and
-// m_axis_out_* (512 bit; tkeep and tlast optional), interrupt. What exists is found at compile time.
+// m_axis_out_* (512 bit; tkeep and tlast optional), interrupt. What exists is found at compile
+// time.
 #ifndef LATCHKEY_SIM_RTL_KERNEL_H_
 #define LATCHKEY_SIM_RTL_KERNEL_H_
 
@@ -24,10 +25,10 @@
 
 namespace latchkey::sim {
 
-#define LATCHKEY_HAS_PORT(name)                                                  \
-  template <class V, class = void>                                               \
-  struct has_##name : std::false_type {};                                        \
-  template <class V>                                                             \
+#define LATCHKEY_HAS_PORT(name)           \
+  template <class V, class = void>        \
+  struct has_##name : std::false_type {}; \
+  template <class V>                      \
   struct has_##name<V, std::void_t<decltype(std::declval<V&>().name)>> : std::true_type {}
 
 LATCHKEY_HAS_PORT(m_axi_gmem_araddr);
@@ -70,8 +71,8 @@ class RtlKernel {
     top_.ap_rst_n = 0;
   }
 
-  // Verilator keeps the context it used last in a thread-local pointer. Models of one image share it,
-  // so it is set whenever a model is entered and never left at one that is gone.
+  // Verilator keeps the context it used last in a thread-local pointer. Models of one image share
+  // it, so it is set whenever a model is entered and never left at one that is gone.
   ~RtlKernel() {
     Verilated::threadContextp(&context_);
     trace_close();
@@ -250,11 +251,11 @@ constexpr lk_rtl_kernel make_rtl_kernel(const char* name, const char* parameters
 
 }  // namespace latchkey::sim
 
-#define LATCHKEY_RTL_KERNEL(verilated_class, kernel_name, parameter_text)                   \
-  namespace {                                                                               \
-  const lk_rtl_kernel latchkey_kernel =                                                     \
-      latchkey::sim::make_rtl_kernel<verilated_class>(kernel_name, parameter_text);         \
-  const bool latchkey_registered = latchkey::sim::register_rtl_kernel(&latchkey_kernel);    \
+#define LATCHKEY_RTL_KERNEL(verilated_class, kernel_name, parameter_text)                \
+  namespace {                                                                            \
+  const lk_rtl_kernel latchkey_kernel =                                                  \
+      latchkey::sim::make_rtl_kernel<verilated_class>(kernel_name, parameter_text);      \
+  const bool latchkey_registered = latchkey::sim::register_rtl_kernel(&latchkey_kernel); \
   }
 
 #endif  // LATCHKEY_SIM_RTL_KERNEL_H_
