@@ -1,27 +1,24 @@
 #!/usr/bin/env python3
-"""Reads ctest's record of the last run, prints every skipped test and fails when one is not listed,
-with its cause, in tests/allowed_skips.txt (lines 'test name: cause')."""
+"""Reads ctest's JUnit report of a run, prints the tests' summary and every skipped test, and fails when
+a test failed, none ran, or a skipped one is not listed with its cause in tests/allowed_skips.txt
+(lines 'test name: cause')."""
 import pathlib
-import re
 import sys
+import xml.etree.ElementTree as xml
 
-here = pathlib.Path(__file__).resolve().parent
 allowed = {}
-for line in (here / "allowed_skips.txt").read_text().splitlines():
+for line in (pathlib.Path(__file__).resolve().parent / "allowed_skips.txt").read_text().splitlines():
     if line.strip() and not line.startswith("#"):
         name, _, cause = line.partition(":")
         allowed[name.strip()] = cause.strip()
 
-log = pathlib.Path(sys.argv[1]) / "Temporary" / "LastTest.log"
-text = log.read_text(errors="replace")
-names = re.findall(r"^\d+/\d+ Test: (.*)$", text, re.M)
-chunks = re.split(r"^\d+/\d+ Test: .*$", text, flags=re.M)[1:]
-skipped = [n for n, c in zip(names, chunks)
-           if re.search(r"\[  SKIPPED \]|^Test Skipped\.", c, re.M)]
-unlisted = [n for n in skipped if n not in allowed]
+cases = xml.parse(sys.argv[1]).getroot().findall(".//testcase")
+skipped = [c.get("name") for c in cases if c.find("skipped") is not None or c.get("status") == "notrun"]
+failed = [c.get("name") for c in cases if c.find("failure") is not None]
 for name in skipped:
     print(f"skipped: {name}: {allowed.get(name, 'NOT LISTED in tests/allowed_skips.txt')}")
-passed = len(re.findall(r"^Test Passed\.", text, re.M))
-failed = len(re.findall(r"^Test Failed\.", text, re.M))
-print(f"{passed} passed, {failed} failed, {len(skipped)} skipped")
-sys.exit(1 if unlisted or failed or not names else 0)
+for name in failed:
+    print(f"failed: {name}")
+passed = len(cases) - len(skipped) - len(failed)
+print(f"{passed} passed, {len(failed)} failed, {len(skipped)} skipped")
+sys.exit(1 if failed or passed == 0 or any(name not in allowed for name in skipped) else 0)
