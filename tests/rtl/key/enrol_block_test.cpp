@@ -339,7 +339,8 @@ TEST_F(EnrolBlock, PowerLossAtAnyTime) {
     power_up();
     command(kEnrol);
     // Half of the cases around the burning, at the end.
-    const auto stop = i < 30 ? rng_() % length : length - 1 - static_cast<std::uint64_t>(i - 30) / 2;
+    const auto stop =
+        i < 30 ? rng_() % length : length - 1 - static_cast<std::uint64_t>(i - 30) / 2;
     for (std::uint64_t n = 0; n < stop && dut_->busy_o; ++n) tick();
     const bool was_enrolled = enrolled_;
     reset();
@@ -348,8 +349,10 @@ TEST_F(EnrolBlock, PowerLossAtAnyTime) {
       EXPECT_EQ(std::count(b.begin(), b.end(), 0), static_cast<long>(b.size()));
     }
     run(kEnrol);
-    if (was_enrolled) expect(kIdle, kEnrolled);
-    else expect(kExport, kNone);
+    if (was_enrolled)
+      expect(kIdle, kEnrolled);
+    else
+      expect(kExport, kNone);
     ++(was_enrolled ? spent : fresh);
   }
   EXPECT_GT(fresh, 30);

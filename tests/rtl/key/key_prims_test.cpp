@@ -179,7 +179,7 @@ bytes openssl_hmac(const bytes& k, const bytes& m) {
 
 bytes openssl_aes(const bytes& key, const bytes& in, bool encrypt) {
   std::unique_ptr<EVP_CIPHER_CTX, decltype(&EVP_CIPHER_CTX_free)> c(EVP_CIPHER_CTX_new(),
-                                                                   EVP_CIPHER_CTX_free);
+                                                                    EVP_CIPHER_CTX_free);
   bytes out(in.size() + 16);
   int n = 0;
   EVP_CipherInit_ex(c.get(), EVP_aes_256_ecb(), nullptr, key.data(), nullptr, encrypt);
@@ -191,7 +191,7 @@ bytes openssl_aes(const bytes& key, const bytes& in, bool encrypt) {
 
 bytes openssl_wrap(const bytes& key, const bytes& in) {
   std::unique_ptr<EVP_CIPHER_CTX, decltype(&EVP_CIPHER_CTX_free)> c(EVP_CIPHER_CTX_new(),
-                                                                   EVP_CIPHER_CTX_free);
+                                                                    EVP_CIPHER_CTX_free);
   EVP_CIPHER_CTX_set_flags(c.get(), EVP_CIPHER_CTX_FLAG_WRAP_ALLOW);
   bytes out(in.size() + 32);
   int n = 0, m = 0;

@@ -24,8 +24,18 @@ constexpr std::uint16_t kLcOpen = 0x0240, kLcEnrolled = 0x5A69, kLcLocked = 0x7F
 constexpr int kStart = 1, kUnwrap = 2, kZeroise = 3;  // commands
 enum state { kIdle = 0, kBusy = 1, kStarted = 2, kLoaded = 3, kFailed = 4, kLocked = 5 };
 enum error {
-  kNone = 0, kIllegal = 1, kHelper = 2, kKey = 3, kManifest = 4, kBadConfig = 5, kVersion = 6,
-  kLifeCycle = 7, kLockout = 8, kDevice = 9, kHealth = 10, kTamper = 11
+  kNone = 0,
+  kIllegal = 1,
+  kHelper = 2,
+  kKey = 3,
+  kManifest = 4,
+  kBadConfig = 5,
+  kVersion = 6,
+  kLifeCycle = 7,
+  kLockout = 8,
+  kDevice = 9,
+  kHealth = 10,
+  kTamper = 11
 };
 
 class KeyBlock : public ::testing::Test {
@@ -271,7 +281,7 @@ TEST_F(KeyBlock, TimeDependsOnNothingSecret) {
     package p = make_package(d);
     if (i == 1) p.blob[0] ^= 1;
     if (i == 2) p.blob[55] ^= 1;
-    if (i == 3) p.manifest[8] ^= 1;   // hash: first word differs or not, all the same
+    if (i == 3) p.manifest[8] ^= 1;  // hash: first word differs or not, all the same
     if (i == 4) p.manifest[88] ^= 1;
     const auto n = unwrap(p.manifest, p.blob);
     if (i == 0) right = n;
@@ -483,8 +493,8 @@ TEST_F(KeyBlock, KeysOfOthersDoNotOpen) {
 
 TEST_F(KeyBlock, LifeCycle) {
   const device d = make_device(rng_);
-  const std::pair<int, int> cases[] = {{kLcOpen, 1},     {kLcLocked, 1},         {0, 1},
-                                       {0xFFFF, 1},      {kLcEnrolled ^ 0x20, 1}, {kLcEnrolled, 0}};
+  const std::pair<int, int> cases[] = {{kLcOpen, 1}, {kLcLocked, 1},          {0, 1},
+                                       {0xFFFF, 1},  {kLcEnrolled ^ 0x20, 1}, {kLcEnrolled, 0}};
   for (auto [lc, enrolled] : cases) {
     reset();
     dut_->fuse_lc_state_i = static_cast<std::uint16_t>(lc);
@@ -550,19 +560,29 @@ TEST_F(KeyBlock, WindowsMustHoldExactlyTheirWords) {
     rewind();
     fill(dut_->helper_we_i, d.helper, static_cast<std::size_t>(words));
     run(kStart);
-    if (words == 272) expect(kStarted, kNone);
-    else expect(kFailed, kHelper, std::to_string(words) + " words");
+    if (words == 272)
+      expect(kStarted, kNone);
+    else
+      expect(kFailed, kHelper, std::to_string(words) + " words");
   }
-  for (auto [m, b] : {std::pair<std::size_t, std::size_t>{31, 14}, {33, 14}, {0, 14}, {32, 13},
-                      {32, 15}, {32, 0}, {64, 14}, {32, 14}}) {
+  for (auto [m, b] : {std::pair<std::size_t, std::size_t>{31, 14},
+                      {33, 14},
+                      {0, 14},
+                      {32, 13},
+                      {32, 15},
+                      {32, 0},
+                      {64, 14},
+                      {32, 14}}) {
     run(kZeroise);
     start(d);
     rewind();
     fill(dut_->manifest_we_i, p.manifest, m);
     fill(dut_->blob_we_i, p.blob, b);
     run(kUnwrap);
-    if (m == 32 && b == 14) expect(kLoaded, kNone);
-    else expect(kFailed, kManifest, std::to_string(m) + " and " + std::to_string(b) + " words");
+    if (m == 32 && b == 14)
+      expect(kLoaded, kNone);
+    else
+      expect(kFailed, kManifest, std::to_string(m) + " and " + std::to_string(b) + " words");
   }
   // Writes while busy are dropped and spoil the next use; the command under way sees what it saw.
   run(kZeroise);
@@ -817,10 +837,14 @@ TEST_F(KeyBlock, NoSecretOnAnyPublicOutput) {
   bytes manifest_before;
   watch_ = [&] {
     const std::pair<const char*, std::uint64_t> ports[] = {
-        {"state_o", dut_->state_o},           {"err_o", dut_->err_o},
-        {"unstable_o", dut_->unstable_o},     {"start_cycles_o", dut_->start_cycles_o},
-        {"lc_state_o", dut_->lc_state_o},     {"min_version_o", dut_->min_version_o},
-        {"wipe_o", dut_->wipe_o},             {"busy_o", dut_->busy_o},
+        {"state_o", dut_->state_o},
+        {"err_o", dut_->err_o},
+        {"unstable_o", dut_->unstable_o},
+        {"start_cycles_o", dut_->start_cycles_o},
+        {"lc_state_o", dut_->lc_state_o},
+        {"min_version_o", dut_->min_version_o},
+        {"wipe_o", dut_->wipe_o},
+        {"busy_o", dut_->busy_o},
         {"manifest_valid_o", dut_->manifest_valid_o}};
     for (auto [name, value] : ports) {
       if (last.count(name) && last[name] == value) continue;
