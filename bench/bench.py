@@ -93,7 +93,7 @@ def main():
                             missed.append(f"{name} N={array} {memory}: {quantity} {row[quantity]:.4f}, "
                                           f"wanted {sense} {bound}")
         print("\nlocked, unlocked: cycles of one start (64 images for the networks, 1 for fc 1x4096x4096 and "
-              "gemm 512x1024x512)\nbusy: share of cycles in which the array took a row; MACs/pk: useful MACs "
+              "gemm 512x2048x1024)\nbusy: share of cycles in which the array took a row; MACs/pk: useful MACs "
               "over the array's peak; beats/c: weight\nbeats per cycle, tags included. Counters are the RTL's; "
               "memory timing is a model; key set-up "
               f"({rows[0]['key_setup_cycles']:,} cycles, once per session) is not in the ratio.")

@@ -46,7 +46,7 @@ class Demo:
         print(f"\n{BOLD}{title}{OFF}", flush=True)
 
     def show(self, text):
-        for line in text.splitlines():
+        for line in text.replace(f"{self.work}/", "").splitlines():
             if line.strip() and not line.startswith(("running:", "locked:", "unlocked:", "evaluating:", "Running pass")):
                 print(f"   {line}", flush=True)
 
@@ -131,7 +131,8 @@ class Demo:
                                          reason and "authentication" in reason else "host",
                                          "output_released": bool(released)})
         mark = f"{GREEN}refused{OFF}" if refused else f"{RED}NOT REFUSED{OFF}"
-        print(f"   {mark}  {case}\n            {DIM}exit {code}: {reason}{OFF}", flush=True)
+        shown = reason.replace(f"{self.work}/", "")
+        print(f"   {mark}  {case}\n            {DIM}exit {code}: {shown}{OFF}", flush=True)
 
     def variant(self, package, name, change):
         data = bytearray(package.read_bytes())

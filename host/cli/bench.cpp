@@ -76,7 +76,7 @@ void bench(const options& o) {
     options.target.array_n = o.array_n;
     // fc: every page is used once, the weight port sets the pace. gemm: 512 rows per page.
     program = Program(compiler::compile(
-        o.workload == "fc" ? gemm(1, 4096, 4096) : gemm(512, 1024, 512), options));
+        o.workload == "fc" ? gemm(1, 4096, 4096) : gemm(512, 2048, 1024), options));
     images = 1;
   } else {
     program = Program::read(o.workload);
@@ -123,7 +123,7 @@ void add_bench(CLI::App& app) {
       "bench", "Count the cycles of one start, on the unlocked build and, with a record, locked");
   command
       ->add_option("workload", o->workload,
-                   "A program (.lkm), or fc (1 x 4096 x 4096), or gemm (512 x 1024 x 512)")
+                   "A program (.lkm), or fc (1 x 4096 x 4096), or gemm (512 x 2048 x 1024)")
       ->required();
   command
       ->add_option("--device", o->device, "Card: an index, a PCIe address, or sim:SEED,memory=...")
