@@ -1,0 +1,158 @@
+// lk_walker: the pages of a run are asked for in the order in which the engine consumes them,
+// whatever the delays of the descriptor RAM and of the fetcher; a page outside the package stops
+// it.
+#include <gtest/gtest.h>
+#include <verilated.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <random>
+#include <tuple>
+#include <vector>
+
+#include "Vlk_walker.h"
+#include "latchkey_spec.hpp"
+
+namespace {
+
+using namespace latchkey;
+using Request = std::tuple<std::uint32_t, std::uint32_t, std::uint32_t>;  // page, region, index
+
+class Walker : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    const char* given = std::getenv("LATCHKEY_SEED");
+    seed_ = given ? static_cast<unsigned>(std::atoi(given)) : 99u;
+    rng_.seed(seed_);
+    top_.rst_ni = 0;
+    tick(0);
+    top_.rst_ni = 1;
+    tick(0);
+  }
+
+  /// A program of random layers; pages follow one another as the compiler lays them.
+  void make(unsigned layers) {
+    descs_.clear();
+    desc_pages_ = 1 + rng_() % 2;
+    std::uint32_t page = desc_pages_;
+    const auto add = [&](spec::op op) -> spec::descriptor& {
+      spec::descriptor d;
+      d.op = static_cast<std::uint32_t>(op);
+      d.out_h = d.out_w = 1;
+      descs_.push_back(d);
+      return descs_.back();
+    };
+    add(spec::op::input);
+    for (unsigned i = 0; i < layers; ++i) {
+      if (rng_() % 4 == 0) {
+        add(rng_() % 2 ? spec::op::max_pool : spec::op::add);
+        continue;
+      }
+      spec::descriptor& d = add(spec::op::mat_mul);
+      d.region = static_cast<std::uint32_t>(descs_.size());
+      d.page_base = page;
+      d.param_pages = 1 + rng_() % 3;
+      d.n_tiles = 1 + rng_() % 4;
+      d.k_tiles = 1 + rng_() % 5;
+      d.out_h = 1 + rng_() % 40;
+      d.out_w = 1 + rng_() % 40;
+      page += d.param_pages + d.n_tiles * d.k_tiles;
+    }
+    add(spec::op::output);
+    add(spec::op::end);
+    num_pages_ = page;
+  }
+
+  std::vector<Request> expected(std::uint32_t batch) const {
+    std::vector<Request> all;
+    for (std::uint32_t i = 0; i < desc_pages_; ++i) all.emplace_back(i, 0, i);
+    for (const spec::descriptor& d : descs_) {
+      if (d.op != static_cast<std::uint32_t>(spec::op::mat_mul)) continue;
+      for (std::uint32_t i = 0; i < d.param_pages; ++i)
+        all.emplace_back(d.page_base + i, d.region, i);
+      for (std::uint64_t row = 0; row < std::uint64_t{batch} * d.out_h * d.out_w;
+           row += spec::acc_rows)
+        for (std::uint32_t t = 0; t < d.n_tiles * d.k_tiles; ++t)
+          all.emplace_back(d.page_base + d.param_pages + t, d.region, d.param_pages + t);
+    }
+    return all;
+  }
+
+  void tick(unsigned idle) {
+    top_.desc_valid_i = top_.desc_req_o && rng_() % 100 >= idle;
+    if (top_.desc_valid_i) {
+      const auto words = descs_.at(top_.desc_idx_o).pack();
+      std::memcpy(&top_.desc_i, words.data(), sizeof words);
+    }
+    top_.req_ready_i = rng_() % 100 >= idle;
+    top_.clk_i = 0;
+    top_.eval();
+    if (top_.rst_ni && top_.req_valid_o && top_.req_ready_i)
+      seen_.emplace_back(top_.req_page_o, top_.req_region_o, top_.req_index_o);
+    bad_ = bad_ || (top_.rst_ni && top_.bad_o);
+    top_.clk_i = 1;
+    top_.eval();
+    top_.boot_i = top_.run_i = top_.clear_i = 0;
+  }
+
+  void walk(std::uint32_t batch, unsigned idle) {
+    seen_.clear();
+    bad_ = false;
+    top_.desc_pages_i = desc_pages_;
+    top_.num_descs_i = static_cast<std::uint32_t>(descs_.size());
+    top_.num_pages_i = num_pages_;
+    top_.batch_i = static_cast<std::uint16_t>(batch);
+    top_.boot_i = 1;
+    for (int i = 0; i < 200 && seen_.size() < desc_pages_; ++i) tick(idle);
+    for (int i = 0; i < 5; ++i) tick(idle);
+    top_.run_i = 1;
+    for (int i = 0; i < 400000 && !(top_.finished_o && i > 5) && !bad_; ++i) tick(idle);
+  }
+
+  Vlk_walker top_;
+  std::mt19937 rng_;
+  unsigned seed_ = 0;
+  std::vector<spec::descriptor> descs_;
+  std::uint32_t desc_pages_ = 1, num_pages_ = 0;
+  std::vector<Request> seen_;
+  bool bad_ = false;
+};
+
+TEST_F(Walker, AsksInTheOrderOfConsumption) {
+  for (int program = 0; program < 60; ++program) {
+    make(1 + rng_() % 8);
+    const std::uint32_t batch = 1 + rng_() % 5;
+    for (const unsigned idle : {0u, 50u}) {
+      top_.clear_i = 1;
+      tick(0);
+      walk(batch, idle);
+      EXPECT_FALSE(bad_);
+      ASSERT_EQ(seen_, expected(batch)) << "program " << program << ", seed " << seed_;
+    }
+  }
+}
+
+TEST_F(Walker, APageOutsideThePackageStopsIt) {
+  make(6);
+  while (expected(1).size() <= desc_pages_) make(6);
+  num_pages_ -= 1;
+  walk(1, 0);
+  EXPECT_TRUE(bad_);
+  for (const auto& [page, region, index] : seen_) EXPECT_LT(page, num_pages_);
+}
+
+TEST_F(Walker, ClearForgetsTheRun) {
+  make(8);
+  walk(2, 20);
+  top_.boot_i = 1;
+  for (int i = 0; i < 3; ++i) tick(0);
+  top_.clear_i = 1;
+  tick(0);
+  seen_.clear();
+  for (int i = 0; i < 100; ++i) tick(0);
+  EXPECT_TRUE(seen_.empty());
+  walk(2, 0);
+  EXPECT_EQ(seen_, expected(2));
+}
+
+}  // namespace
