@@ -290,11 +290,14 @@ Counters Session::Impl::start(std::span<const std::uint8_t> images, std::uint32_
 
   const auto status = static_cast<spec::run_status>(card.read(spec::reg::run_status));
   out.sync(XCL_BO_SYNC_BO_FROM_DEVICE);
+  const auto written = [&] {
+    return out.size() -
+           static_cast<std::size_t>(std::count(out_map, out_map + out.size(), kUntouched));
+  };
   if (done && status == spec::run_status::ok) {
     const std::uint32_t taken = card.output.read_register(spec::output_arg::status);
     if (taken != 0) {
-      released = out.size() -
-                 static_cast<std::size_t>(std::count(out_map, out_map + out.size(), kUntouched));
+      released = written();
       throw error(
           errc::run_failed,
           fmt::format("device {}: the output adapter ended with status {}", card.name, taken));
@@ -305,8 +308,7 @@ Counters Session::Impl::start(std::span<const std::uint8_t> images, std::uint32_
     return read_counters();
   }
 
-  released =
-      out.size() - static_cast<std::size_t>(std::count(out_map, out_map + out.size(), kUntouched));
+  released = written();
   switch (status) {
     case spec::run_status::page_tampered:
       throw error(
