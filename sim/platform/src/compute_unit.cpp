@@ -208,15 +208,17 @@ void RtlUnit::thread() {
     } else {
       synchronise();
       if (instance_ == nullptr || reset_pending_ || !accesses_.empty() || !queue_.empty()) continue;
+      // A kernel may be done while its last beats still wait for room.
+      const bool beats_wait = out_ != nullptr && pins_.out_tvalid != 0;
+      if (beats_wait && !out_->full()) {
+        last_activity_ = cycle_;
+        continue;
+      }
       sc_core::sc_event_or_list events;
       events |= wake_event_;
-      if (in_ != nullptr) {
-        if (!in_->empty()) {  // a beat that the idle kernel does not take
-          if (out_ != nullptr) events |= out_->space_event;
-        } else {
-          events |= in_->data_event;
-        }
-      }
+      // A beat that the idle kernel does not take is no reason to go on.
+      if (in_ != nullptr && in_->empty()) events |= in_->data_event;
+      if (beats_wait) events |= out_->space_event;
       wait(events);
       catch_up();
       last_activity_ = cycle_;

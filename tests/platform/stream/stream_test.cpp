@@ -49,6 +49,23 @@ TEST(Stream, EveryStartOrder) {
   } while (std::next_permutation(order.begin(), order.end()));
 }
 
+// The kernel is done, and long idle, while its last beats wait in its skid buffer for room.
+TEST(Stream, BeatsBehindTheEndOfARunAreNotForgotten) {
+  Design d;
+  for (const std::uint32_t rest : {1u, 16u, 100u, 300u, 1000u}) {
+    for (const std::uint32_t beats : {65u, 66u, 67u, 80u}) {
+      xrt::bo from(d.device, beats * 64, d.source.group_id(0));
+      xrt::bo to(d.device, beats * 64, d.sink.group_id(0));
+      xrt::run sink = d.sink(to, rest << 16 | beats);
+      xrt::run invert = d.invert(beats), source = d.source(from, beats);
+      EXPECT_EQ(source.wait(), ERT_CMD_STATE_COMPLETED);
+      EXPECT_EQ(invert.wait(), ERT_CMD_STATE_COMPLETED);
+      EXPECT_EQ(sink.wait(), ERT_CMD_STATE_COMPLETED) << beats << " beats, rest " << rest;
+      EXPECT_EQ(d.sink.read_register(0x1C), beats - 1) << "tlast";
+    }
+  }
+}
+
 TEST(Stream, SinkThatWaitsForeverTimesOut) {
   Design d;
   xrt::bo to(d.device, 640, d.sink.group_id(0));
