@@ -49,6 +49,10 @@ package lk_pkg;
     OpMatMul = 4'd2,
     OpMaxPool = 4'd3,
     OpAdd = 4'd4,
+    OpDepthwise = 4'd6,
+    OpAvgPool = 4'd7,
+    OpMul = 4'd8,
+    OpTable = 4'd9,
     OpOutput = 4'd5,
     OpEnd = 4'd15
   } op_e;
@@ -160,19 +164,30 @@ package lk_pkg;
   // A descriptor as it lies in memory, packed so that bit 32 * word + lsb of the 1,024 bits
   // is the field's bit 0. The last field here is word 0.
   typedef struct packed {
-    logic [378:0] reserved0;
+    logic [279:0] reserved0;
+    logic [7:0] vec_shift;
+    logic [31:0] vec_mult;
+    logic [7:0] in2_zero;
+    logic [7:0] in_zero;
+    logic [7:0] mid_hi;
+    logic [7:0] mid_lo;
+    logic [20:0] reserved1;
+    logic [0:0] fuse_add;
+    logic [0:0] in2_broadcast;
+    logic [0:0] in2_negate;
+    logic [2:0] reserved2;
     logic [4:0] add_shift;
     logic [31:0] add_offset;
     logic [15:0] add_mult_b;
     logic [15:0] add_mult_a;
     logic [31:0] in2_stride;
     logic [31:0] in2_base;
-    logic [7:0] reserved1;
+    logic [7:0] reserved3;
     logic [7:0] out_zero;
     logic [7:0] clamp_hi;
     logic [7:0] clamp_lo;
     logic [31:0] taps;
-    logic [7:0] reserved2;
+    logic [7:0] reserved4;
     logic [7:0] pad_value;
     logic [7:0] pad_left;
     logic [7:0] pad_top;
@@ -180,18 +195,18 @@ package lk_pkg;
     logic [7:0] stride_y;
     logic [7:0] kernel_w;
     logic [7:0] kernel_h;
-    logic [0:0] reserved3;
+    logic [0:0] reserved5;
     logic [6:0] out_c_last;
-    logic [4:0] reserved4;
+    logic [4:0] reserved6;
     logic [2:0] out_cp_log2;
     logic [15:0] out_cb;
     logic [15:0] out_w;
     logic [15:0] out_h;
     logic [31:0] out_stride;
     logic [31:0] out_base;
-    logic [0:0] reserved5;
+    logic [0:0] reserved7;
     logic [6:0] in_c_last;
-    logic [4:0] reserved6;
+    logic [4:0] reserved8;
     logic [2:0] in_cp_log2;
     logic [15:0] in_cb;
     logic [15:0] in_w;
@@ -203,7 +218,7 @@ package lk_pkg;
     logic [15:0] param_pages;
     logic [15:0] region;
     logic [31:0] page_base;
-    logic [27:0] reserved7;
+    logic [27:0] reserved9;
     op_e op;
   } desc_t;
 

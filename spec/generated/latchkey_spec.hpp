@@ -34,6 +34,10 @@ enum class op : std::uint32_t {
   mat_mul = 2,  ///< Convolution or fully connected layer on the array, then requantisation
   max_pool = 3,  ///< Maximum over a kh x kw window; padding is ignored
   add = 4,  ///< Elementwise addition of two tensors of the output's shape, with requantisation
+  depthwise = 6,  ///< Convolution of every channel with its own kernel, then requantisation
+  avg_pool = 7,  ///< Sum over a kernel_h x kernel_w window of input minus in_zero, times vec_mult; padding counts as in_zero
+  mul = 8,  ///< Elementwise product of two tensors, each minus its zero point, times vec_mult
+  table = 9,  ///< Every byte replaced by entry byte xor 0x80 of the 256-byte table at the start of the layer's only page
   output = 5,  ///< Send batch images of in_stride words each from in_base to the output stream; only after every tag of the run has verified
   end = 15,  ///< Last descriptor
 };
@@ -44,6 +48,10 @@ constexpr std::string_view describe(op value) {
     case op::mat_mul: return "Convolution or fully connected layer on the array, then requantisation";
     case op::max_pool: return "Maximum over a kh x kw window; padding is ignored";
     case op::add: return "Elementwise addition of two tensors of the output's shape, with requantisation";
+    case op::depthwise: return "Convolution of every channel with its own kernel, then requantisation";
+    case op::avg_pool: return "Sum over a kernel_h x kernel_w window of input minus in_zero, times vec_mult; padding counts as in_zero";
+    case op::mul: return "Elementwise product of two tensors, each minus its zero point, times vec_mult";
+    case op::table: return "Every byte replaced by entry byte xor 0x80 of the 256-byte table at the start of the layer's only page";
     case op::output: return "Send batch images of in_stride words each from in_base to the output stream; only after every tag of the run has verified";
     case op::end: return "Last descriptor";
   }
@@ -318,6 +326,15 @@ struct descriptor {
   std::uint32_t add_mult_b = 0;  ///< Add: multiplier of the second tensor, unsigned
   std::uint32_t add_offset = 0;  ///< Add: int32 offset before the shift; holds all three zero points
   std::uint32_t add_shift = 0;  ///< Add: right shift, round half to even, 0..22
+  std::uint32_t in2_negate = 0;  ///< Add: the second tensor's product is subtracted
+  std::uint32_t in2_broadcast = 0;  ///< Add, Mul: the second tensor has one pixel, used for every pixel
+  std::uint32_t fuse_add = 0;  ///< MatMul: the requantised result, clamped to mid_lo..mid_hi, is the first operand of an Add with the tensor at in2_base
+  std::uint32_t mid_lo = 0;  ///< MatMul with fuse_add: lower bound before the addition, int8
+  std::uint32_t mid_hi = 0;  ///< MatMul with fuse_add: upper bound before the addition, int8
+  std::uint32_t in_zero = 0;  ///< AvgPool, Mul: zero point of the input xor 0x80, int8
+  std::uint32_t in2_zero = 0;  ///< Mul: zero point of the second tensor xor 0x80, int8
+  std::uint32_t vec_mult = 0;  ///< AvgPool, Mul: multiplier of the requantisation, as in a parameter page
+  std::uint32_t vec_shift = 0;  ///< AvgPool, Mul: shift of the requantisation, as in a parameter page
 
   /// The 32 words as they lie in memory.
   std::array<std::uint32_t, desc_bytes / 4> pack() const {
@@ -359,6 +376,15 @@ struct descriptor {
     w[18] |= (add_mult_b & 0xffffu) << 16;
     w[19] |= (add_offset & 0xffffffffu) << 0;
     w[20] |= (add_shift & 0x1fu) << 0;
+    w[20] |= (in2_negate & 0x1u) << 8;
+    w[20] |= (in2_broadcast & 0x1u) << 9;
+    w[20] |= (fuse_add & 0x1u) << 10;
+    w[21] |= (mid_lo & 0xffu) << 0;
+    w[21] |= (mid_hi & 0xffu) << 8;
+    w[21] |= (in_zero & 0xffu) << 16;
+    w[21] |= (in2_zero & 0xffu) << 24;
+    w[22] |= (vec_mult & 0xffffffffu) << 0;
+    w[23] |= (vec_shift & 0xffu) << 0;
     return w;
   }
   static descriptor unpack(const std::array<std::uint32_t, desc_bytes / 4>& w) {
@@ -400,6 +426,15 @@ struct descriptor {
     d.add_mult_b = (w[18] >> 16) & 0xffffu;
     d.add_offset = (w[19] >> 0) & 0xffffffffu;
     d.add_shift = (w[20] >> 0) & 0x1fu;
+    d.in2_negate = (w[20] >> 8) & 0x1u;
+    d.in2_broadcast = (w[20] >> 9) & 0x1u;
+    d.fuse_add = (w[20] >> 10) & 0x1u;
+    d.mid_lo = (w[21] >> 0) & 0xffu;
+    d.mid_hi = (w[21] >> 8) & 0xffu;
+    d.in_zero = (w[21] >> 16) & 0xffu;
+    d.in2_zero = (w[21] >> 24) & 0xffu;
+    d.vec_mult = (w[22] >> 0) & 0xffffffffu;
+    d.vec_shift = (w[23] >> 0) & 0xffu;
     return d;
   }
 };
