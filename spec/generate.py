@@ -138,7 +138,12 @@ def cpp():
     for f in SPEC["descriptor"]:
         mask = (1 << f["width"]) - 1
         out.append(f"    d.{f['name']} = (w[{f['word']}] >> {f['lsb']}) & 0x{mask:x}u;")
-    out += ["    return d;", "  }", "};", "",
+    out += ["    return d;", "  }", "};", "", "/// A descriptor's fields by name, in memory order.",
+            "struct descriptor_field {", "  std::string_view name;",
+            "  std::uint32_t descriptor::*value;", "};",
+            "inline constexpr descriptor_field descriptor_fields[] = {"]
+    out += [f"    {{\"{f['name']}\", &descriptor::{f['name']}}}," for f in SPEC["descriptor"]]
+    out += ["};", "",
             "/// A manifest's fields in memory order; a trivially copyable image of its 128 bytes.",
             "struct manifest {"]
     for f in SPEC["manifest"]:

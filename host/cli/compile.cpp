@@ -2,7 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <filesystem>
+
 #include "commands.hpp"
+#include "compiler/draft.hpp"
 #include "compiler/file_io.hpp"
 #include "console.hpp"
 #include "latchkey/program.hpp"
@@ -15,7 +18,7 @@ namespace latchkey::cli {
 namespace {
 
 struct options {
-  std::string model, output, calibrate, images, labels, reference_output;
+  std::string model, output, calibrate, images, labels, reference_output, dump;
   std::uint32_t array_n = 16, spad_words = spec::spad_words, batch = 0;
   std::size_t calibrate_count = 512, count = 0;
   double percentile = 0;
@@ -93,6 +96,16 @@ void run(const options& o) {
     check_interrupt();
     say(fmt::format("Running pass {} [{}/{}]", name, number, count));
   };
+  if (!o.dump.empty()) {
+    std::filesystem::create_directories(o.dump);
+    options.after_pass = [&](std::string_view name, int number, const compiler::draft& draft) {
+      const std::string text =
+          compiler::to_json(draft).dump(1, ' ', false, nlohmann::json::error_handler_t::replace);
+      io::write_file(
+          fmt::format("{}/{}_{}.json", o.dump, number, name),
+          {io::byte_view(reinterpret_cast<const std::uint8_t*>(text.data()), text.size())});
+    };
+  }
   const Program program(compiler::compile(int8, options));
   program.write(o.output);
 
@@ -179,6 +192,8 @@ void add_compile(CLI::App& app) {
       ->add_option("--reference-output", o->reference_output,
                    "Write the int8 reference's raw outputs, for run --expect")
       ->needs(images);
+  command->add_option("--dump", o->dump,
+                      "Folder for what each pass leaves behind, as JSON without weights");
   command->callback([o] { run(*o); });
 }
 

@@ -13,14 +13,18 @@ namespace latchkey::compiler {
 /// Called before each pass: its name, its number from 1, and how many there are.
 using pass_callback = std::function<void(std::string_view name, int number, int count)>;
 
+struct draft;
+/// Called after each pass with what it left behind (draft.hpp; to_json makes it readable).
+using draft_callback = std::function<void(std::string_view name, int number, const draft& d)>;
+
 struct compile_options {
   compiler::target target;
   std::uint32_t max_batch = 0;  ///< Images per run, up to 256; 0: as many as the scratchpad holds
   pass_callback on_pass;
+  draft_callback after_pass;
 };
 
-/// Compiles `graph`. Passes: check_graph, lower_nodes, plan_scratchpad, pack_parameters,
-/// emit_descriptors, check_program. The result is deterministic.
+/// Compiles `graph` by the passes of compile.cpp's pipeline. The result is deterministic.
 /// Throws latchkey::error (errc::unsupported_model) naming the layer: what the build cannot do
 /// (window or step above 255, more than 4,096 channels, more than 64 descriptors, a bias that
 /// overflows int32 once the zero point is folded in), or activations that do not fit the scratchpad

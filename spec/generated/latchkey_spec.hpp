@@ -439,6 +439,60 @@ struct descriptor {
   }
 };
 
+/// A descriptor's fields by name, in memory order.
+struct descriptor_field {
+  std::string_view name;
+  std::uint32_t descriptor::*value;
+};
+inline constexpr descriptor_field descriptor_fields[] = {
+    {"op", &descriptor::op},
+    {"page_base", &descriptor::page_base},
+    {"region", &descriptor::region},
+    {"param_pages", &descriptor::param_pages},
+    {"n_tiles", &descriptor::n_tiles},
+    {"k_tiles", &descriptor::k_tiles},
+    {"in_base", &descriptor::in_base},
+    {"in_stride", &descriptor::in_stride},
+    {"in_h", &descriptor::in_h},
+    {"in_w", &descriptor::in_w},
+    {"in_cb", &descriptor::in_cb},
+    {"in_cp_log2", &descriptor::in_cp_log2},
+    {"in_c_last", &descriptor::in_c_last},
+    {"out_base", &descriptor::out_base},
+    {"out_stride", &descriptor::out_stride},
+    {"out_h", &descriptor::out_h},
+    {"out_w", &descriptor::out_w},
+    {"out_cb", &descriptor::out_cb},
+    {"out_cp_log2", &descriptor::out_cp_log2},
+    {"out_c_last", &descriptor::out_c_last},
+    {"kernel_h", &descriptor::kernel_h},
+    {"kernel_w", &descriptor::kernel_w},
+    {"stride_y", &descriptor::stride_y},
+    {"stride_x", &descriptor::stride_x},
+    {"pad_top", &descriptor::pad_top},
+    {"pad_left", &descriptor::pad_left},
+    {"pad_value", &descriptor::pad_value},
+    {"taps", &descriptor::taps},
+    {"clamp_lo", &descriptor::clamp_lo},
+    {"clamp_hi", &descriptor::clamp_hi},
+    {"out_zero", &descriptor::out_zero},
+    {"in2_base", &descriptor::in2_base},
+    {"in2_stride", &descriptor::in2_stride},
+    {"add_mult_a", &descriptor::add_mult_a},
+    {"add_mult_b", &descriptor::add_mult_b},
+    {"add_offset", &descriptor::add_offset},
+    {"add_shift", &descriptor::add_shift},
+    {"in2_negate", &descriptor::in2_negate},
+    {"in2_broadcast", &descriptor::in2_broadcast},
+    {"fuse_add", &descriptor::fuse_add},
+    {"mid_lo", &descriptor::mid_lo},
+    {"mid_hi", &descriptor::mid_hi},
+    {"in_zero", &descriptor::in_zero},
+    {"in2_zero", &descriptor::in2_zero},
+    {"vec_mult", &descriptor::vec_mult},
+    {"vec_shift", &descriptor::vec_shift},
+};
+
 /// A manifest's fields in memory order; a trivially copyable image of its 128 bytes.
 struct manifest {
   std::uint32_t magic{};  ///< 'LKMF', 0x464D4B4C

@@ -11,6 +11,7 @@
 #include <set>
 #include <string>
 
+#include "compiler/draft.hpp"
 #include "compiler/interpret.hpp"
 #include "compiler/plan.hpp"
 #include "latchkey/error.hpp"
@@ -194,6 +195,38 @@ TEST(Compile, IsDeterministicAndAnnouncesItsPasses) {
   EXPECT_EQ(p.pages, q.pages);
   ASSERT_EQ(lines.size(), 6u);
   EXPECT_EQ(lines[2], "Running pass plan_scratchpad [3/6]");
+}
+
+TEST(Compile, ShowsWhatEachPassLeavesBehind) {
+  graph_builder b(5);
+  const model::qgraph graph = b.random_graph();
+  std::vector<nlohmann::json> drafts;
+  compile_options options;
+  options.after_pass = [&](std::string_view, int number, const draft& d) {
+    drafts.push_back(to_json(d));
+    EXPECT_EQ(drafts.size(), static_cast<std::size_t>(number));
+  };
+  const program p = compile(graph, options);
+  ASSERT_EQ(drafts.size(), 6u);
+  EXPECT_TRUE(drafts[0]["steps"].empty());
+  EXPECT_EQ(drafts[1]["steps"].size(), graph.nodes.size() + 2);
+  EXPECT_EQ(drafts[1]["max_batch"], 0);
+  EXPECT_EQ(drafts[2]["max_batch"], p.max_batch);
+  EXPECT_EQ(drafts[2]["pages"], 0);
+  EXPECT_EQ(drafts[3]["pages"], p.num_pages());
+  // What is dumped last is what was emitted, field by field.
+  const nlohmann::json& last = drafts[5];
+  ASSERT_EQ(last["steps"].size() + 1, p.descriptors.size());
+  for (std::size_t i = 0; i < last["steps"].size(); ++i) {
+    spec::descriptor d;
+    for (const auto& field : spec::descriptor_fields)
+      d.*field.value = last["steps"][i]["descriptor"].value(std::string(field.name), 0u);
+    EXPECT_EQ(d.pack(), p.descriptors[i].pack()) << i;
+  }
+  ASSERT_EQ(last["regions"].size(), p.regions.size());
+  EXPECT_EQ(last["regions"][0]["sha256"],
+            io::to_hex(io::sha256({io::byte_view(p.pages).first(std::size_t{p.regions[0].count} *
+                                                                spec::page_bytes)})));
 }
 
 TEST(Compile, BiasFoldingMatchesTheFormula) {

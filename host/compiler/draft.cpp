@@ -1,0 +1,95 @@
+#include "compiler/draft.hpp"
+
+#include "latchkey/error.hpp"
+
+namespace latchkey::compiler {
+namespace {
+
+using nlohmann::json;
+
+json tensors_json(const draft& d) {
+  json tensors = json::array();
+  for (std::size_t i = 0; i < d.graph.tensors.size(); ++i) {
+    const model::qtensor& t = d.graph.tensors[i];
+    json j = {{"tensor", i},
+              {"name", t.name},
+              {"shape", {t.c, t.h, t.w}},
+              {"scale", t.scale},
+              {"zero_point", t.zero_point}};
+    if (i < d.layouts.size()) {
+      const tensor_layout& l = d.layouts[i];
+      j["layout"] = {{"blocks", l.cb},
+                     {"block_bytes_log2", l.cp_log2},
+                     {"last_block_channels", l.c_last},
+                     {"words", l.words}};
+    }
+    tensors.push_back(std::move(j));
+  }
+  return tensors;
+}
+
+json descriptor_json(const spec::descriptor& d) {
+  json j = json::object();
+  for (const spec::descriptor_field& f : spec::descriptor_fields)
+    if (d.*f.value != 0) j[std::string(f.name)] = d.*f.value;
+  return j;
+}
+
+json steps_json(const draft& d) {
+  json steps = json::array();
+  for (std::size_t i = 0; i < d.steps.size(); ++i) {
+    const step& s = d.steps[i];
+    json nodes = json::array();
+    for (const model::qnode* n : s.nodes) nodes.push_back(n->name);
+    steps.push_back({{"step", i},
+                     {"name", s.report.name},
+                     {"op", s.report.op},
+                     {"nodes", std::move(nodes)},
+                     {"inputs", s.inputs},
+                     {"output", s.output},
+                     {"macs", s.report.macs},
+                     {"weight_bytes", s.report.weight_bytes},
+                     {"pages", s.report.pages},
+                     {"words", s.report.words},
+                     {"descriptor", descriptor_json(s.desc)}});
+  }
+  return steps;
+}
+
+json regions_json(const draft& d) {
+  json regions = json::array();
+  for (const page_region& r : d.out.regions) {
+    const io::byte_view pages = io::byte_view(d.out.pages)
+                                    .subspan(std::size_t{r.first} * spec::page_bytes,
+                                             std::size_t{r.count} * spec::page_bytes);
+    regions.push_back({{"region", r.region},
+                       {"first", r.first},
+                       {"count", r.count},
+                       {"sha256", io::to_hex(io::sha256({pages}))}});
+  }
+  return regions;
+}
+
+}  // namespace
+
+json to_json(const draft& d) {
+  return {{"model", d.graph.name},
+          {"array_n", d.options.target.array_n},
+          {"spad_words", d.options.target.spad_words},
+          {"max_batch", d.out.max_batch},
+          {"peak_words", d.out.peak_words},
+          {"pages", d.out.num_pages()},
+          {"tensors", tensors_json(d)},
+          {"steps", steps_json(d)},
+          {"regions", regions_json(d)}};
+}
+
+void unsupported(const std::string& layer, const std::string& message) {
+  throw error(errc::unsupported_model, "layer '" + layer + "': " + message);
+}
+
+void put_u32_at(std::uint8_t* out, std::uint32_t v) {
+  for (int i = 0; i < 4; ++i) out[i] = static_cast<std::uint8_t>(v >> (8 * i));
+}
+
+}  // namespace latchkey::compiler

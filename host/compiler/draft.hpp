@@ -1,0 +1,72 @@
+// The compiler's intermediate: a program in the making. Every pass takes the draft that the pass
+// before it left and fills in its part; nothing else passes between them.
+//
+//   pass              reads                   writes
+//   check_graph       graph, options          out.name, out.target
+//   lower_nodes       graph                   layouts; steps: operation, shapes, window, constants,
+//                                             tiles; out.input, out.output
+//   (fusion passes)   steps                   steps, merged: see `step`
+//   plan_scratchpad   steps, layouts          in_base, in2_base, out_base of every descriptor;
+//                                             out.peak_words, out.max_batch
+//   pack_parameters   steps, graph            page_base and region; out.pages behind the
+//   descriptors emit_descriptors  steps                   out.descriptors, out.layers, out.regions,
+//   page 0 on check_program     out                     nothing: throws when anything disagrees
+//
+// A fusion pass runs right after lower_nodes. It merges a step into its neighbour, moves the nodes,
+// inputs and output over and erases the step; places, pages and numbers are given out later.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "compiler/compile.hpp"
+#include "compiler/program.hpp"
+#include "model/qgraph.hpp"
+
+namespace latchkey::compiler {
+
+/// One descriptor in the making: the network's input, one or more nodes of the graph, or its
+/// output.
+struct step {
+  spec::descriptor desc;
+  layer_report report;
+  /// What it computes, the main operation first; empty for Input and Output. Nodes after the first
+  /// are fused into it.
+  std::vector<const model::qnode*> nodes;
+  std::vector<int> inputs;  ///< Tensors it reads: at in_base, at in2_base. Index in graph.tensors
+  int output = -1;          ///< Tensor it writes; -1: none (Output)
+};
+
+struct draft {
+  const model::qgraph& graph;
+  const compile_options& options;
+  std::vector<tensor_layout> layouts;  ///< By tensor
+  std::vector<step> steps;             ///< In execution order: Input, nodes, Output
+  program out;
+
+  const model::qtensor& tensor(int t) const {
+    return graph.tensors.at(static_cast<std::size_t>(t));
+  }
+  const tensor_layout& layout(int t) const { return layouts.at(static_cast<std::size_t>(t)); }
+};
+
+/// The draft for people and tools: tensors with their layouts, steps with the descriptor fields
+/// that are not zero, regions with the SHA-256 of their pages. Shapes, scales and places, but no
+/// weight, bias or multiplier of a layer.
+nlohmann::json to_json(const draft& d);
+
+/// errc::unsupported_model, naming the layer.
+[[noreturn]] void unsupported(const std::string& layer, const std::string& message);
+
+/// An activation or bound as the scratchpad holds it: the unsigned byte xor 0x80.
+constexpr std::uint8_t stored(std::uint8_t unsigned_byte) {
+  return static_cast<std::uint8_t>(unsigned_byte ^ 0x80);
+}
+
+/// Writes `v` little-endian to out[0..3].
+void put_u32_at(std::uint8_t* out, std::uint32_t v);
+
+}  // namespace latchkey::compiler

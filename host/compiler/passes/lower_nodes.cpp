@@ -1,0 +1,227 @@
+// One `lower` per operation of the graph: the operation's own fields of the descriptor and the
+// report. What every operation has in common, input and output tensor, stands already.
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <variant>
+
+#include "compiler/passes/passes.hpp"
+#include "latchkey/error.hpp"
+
+namespace latchkey::compiler::passes {
+namespace {
+
+std::uint32_t u32(int v) { return static_cast<std::uint32_t>(v); }
+
+void set_op(step& s, spec::op op, std::string name) {
+  s.desc.op = static_cast<std::uint32_t>(op);
+  s.report.op = std::move(name);
+}
+
+void set_input(const draft& d, step& s, int t) {
+  const tensor_layout& l = d.layout(t);
+  s.inputs.push_back(t);
+  s.desc.in_stride = l.words;
+  s.desc.in_h = l.h;
+  s.desc.in_w = l.w;
+  s.desc.in_cb = l.cb;
+  s.desc.in_cp_log2 = l.cp_log2;
+  s.desc.in_c_last = l.c_last;
+}
+
+void set_second_input(const draft& d, step& s, int t) {
+  s.inputs.push_back(t);
+  s.desc.in2_stride = d.layout(t).words;
+}
+
+std::vector<std::int64_t> shape(const draft& d, int t) {
+  return {d.tensor(t).c, d.tensor(t).h, d.tensor(t).w};
+}
+
+void set_output(const draft& d, step& s, int t) {
+  const tensor_layout& l = d.layout(t);
+  s.output = t;
+  s.desc.out_stride = l.words;
+  s.desc.out_h = l.h;
+  s.desc.out_w = l.w;
+  s.desc.out_cb = l.cb;
+  s.desc.out_cp_log2 = l.cp_log2;
+  s.desc.out_c_last = l.c_last;
+  s.desc.clamp_lo = 0x80;
+  s.desc.clamp_hi = 0x7f;
+  s.report.shape = shape(d, t);
+  s.report.words = l.words;
+}
+
+void set_clamp(step& s, std::uint8_t lo, std::uint8_t hi) {
+  s.desc.clamp_lo = stored(lo);
+  s.desc.clamp_hi = stored(hi);
+}
+
+template <typename Window>
+void set_window(step& s, const Window& w) {
+  const auto fit = [&](int value, const char* what) {
+    if (value < 0 || value > 255) {
+      unsupported(s.report.name, std::string(what) + " of " + std::to_string(value) +
+                                     " does not fit the accelerator's 8-bit field (0..255)");
+    }
+    return u32(value);
+  };
+  s.desc.kernel_h = fit(w.kernel_h, "a window height");
+  s.desc.kernel_w = fit(w.kernel_w, "a window width");
+  s.desc.stride_y = fit(w.stride_y, "a vertical step");
+  s.desc.stride_x = fit(w.stride_x, "a horizontal step");
+  s.desc.pad_top = fit(w.pad_top, "top padding");
+  s.desc.pad_left = fit(w.pad_left, "left padding");
+  s.desc.taps = s.desc.kernel_h * s.desc.kernel_w * s.desc.in_cb;
+}
+
+// --- Convolution and fully connected layer -------------------------------------------------------
+
+bool covers_input(const model::qconv& c, const model::qtensor& in) {
+  return c.kernel_h == in.h && c.kernel_w == in.w && c.pad_top == 0 && c.pad_left == 0 &&
+         c.pad_bottom == 0 && c.pad_right == 0;
+}
+
+/// No padding channels between the real ones of neighbouring pixels.
+bool is_dense(const tensor_layout& l) {
+  return l.c_last == 1u << l.cp_log2 || (l.h == 1 && l.w == 1);
+}
+
+/// Fully connected over an image without padding channels: its bytes are the K axis already, so
+/// read them as one pixel of whole words. The tiles are the same; the feed takes a word per cycle
+/// instead of a tap, which for one channel is 64 times faster.
+void read_as_one_pixel(step& s, const model::qconv& c) {
+  spec::descriptor& desc = s.desc;
+  const std::uint32_t bytes = u32(c.kernel_h * c.kernel_w * c.in_channels);
+  desc.in_h = desc.in_w = 1;
+  desc.in_cb = (bytes + 63) / 64;
+  desc.in_cp_log2 = 6;
+  desc.in_c_last = bytes - 64 * (desc.in_cb - 1);
+  desc.kernel_h = desc.kernel_w = desc.stride_y = desc.stride_x = 1;
+  desc.taps = desc.in_cb;
+  if (desc.in_cb > 0xffff) unsupported(s.report.name, "more than 65535 words of input");
+}
+
+void lower(const draft& d, step& s, const model::qconv& c) {
+  spec::descriptor& desc = s.desc;
+  set_op(s, spec::op::mat_mul, c.fully_connected ? "fc" : "conv");
+  if (c.out_channels > static_cast<int>(spec::max_channels)) {
+    unsupported(s.report.name, std::to_string(c.out_channels) +
+                                   " output channels; the accelerator has "
+                                   "parameters for " +
+                                   std::to_string(spec::max_channels));
+  }
+  const int in = s.inputs[0];
+  if (covers_input(c, d.tensor(in)) && is_dense(d.layout(in))) {
+    read_as_one_pixel(s, c);
+  } else {
+    set_window(s, c);
+  }
+  const std::uint32_t taps_per_tile = spec::tile_dim >> desc.in_cp_log2;
+  const std::uint64_t k_tiles = (std::uint64_t{desc.taps} + taps_per_tile - 1) / taps_per_tile;
+  if (k_tiles > 0xffff) {
+    unsupported(s.report.name, "its window of " + std::to_string(c.kernel_h) + "x" +
+                                   std::to_string(c.kernel_w) + "x" +
+                                   std::to_string(c.in_channels) + " needs " +
+                                   std::to_string(k_tiles) + " tiles; 65535 are possible");
+  }
+  desc.k_tiles = static_cast<std::uint32_t>(k_tiles);
+  desc.n_tiles = (u32(c.out_channels) + spec::tile_dim - 1) / spec::tile_dim;
+  desc.param_pages = (u32(c.out_channels) + spec::params_per_page - 1) / spec::params_per_page;
+  desc.pad_value = stored(d.tensor(in).zero_point);
+  desc.out_zero = stored(d.tensor(s.output).zero_point);
+  set_clamp(s, c.clamp_lo, c.clamp_hi);
+  s.report.pages = desc.param_pages + desc.n_tiles * desc.k_tiles;
+  s.report.weight_bytes = c.weights.size();
+  s.report.macs = std::uint64_t{desc.out_h} * desc.out_w * c.weights.size();
+}
+
+// --- Vector operations ---------------------------------------------------------------------------
+
+void lower(const draft&, step& s, const model::qmaxpool& p) {
+  set_op(s, spec::op::max_pool, "max_pool");
+  set_window(s, p);
+  s.desc.pad_value = 0x80;
+}
+
+void lower(const draft& d, step& s, const model::qadd& a) {
+  set_op(s, spec::op::add, "add");
+  set_second_input(d, s, s.nodes[0]->inputs.at(1));
+  s.desc.add_mult_a = a.mult_a;
+  s.desc.add_mult_b = a.mult_b;
+  s.desc.add_offset = static_cast<std::uint32_t>(a.offset);
+  s.desc.add_shift = a.shift;
+  set_clamp(s, a.clamp_lo, a.clamp_hi);
+}
+
+// --- The edges of the graph ----------------------------------------------------------------------
+
+io_tensor edge(const draft& d, const model::io_spec& io) {
+  const model::qtensor& t = d.tensor(io.tensor);
+  io_tensor e;
+  e.name = io.name;
+  switch (io.type) {
+    case model::io_type::f32:
+      e.type = element::f32;
+      break;
+    case model::io_type::u8:
+      e.type = element::u8;
+      break;
+    case model::io_type::i8:
+      e.type = element::i8;
+      break;
+  }
+  e.shape.assign(io.dims.begin(), io.dims.end());
+  e.layout = d.layout(io.tensor);
+  e.scale = t.scale;
+  e.zero_point = t.zero_point;
+  return e;
+}
+
+step input_step(const draft& d) {
+  step s;
+  set_op(s, spec::op::input, "input");
+  s.report.name = d.graph.input.name;
+  set_output(d, s, d.graph.input.tensor);
+  return s;
+}
+
+step output_step(const draft& d) {
+  step s;
+  set_op(s, spec::op::output, "output");
+  s.report.name = d.graph.output.name;
+  set_input(d, s, d.graph.output.tensor);
+  s.report.shape = shape(d, d.graph.output.tensor);
+  return s;
+}
+
+step node_step(const draft& d, const model::qnode& n) {
+  step s;
+  s.report.name = n.name;
+  s.nodes.push_back(&n);
+  set_input(d, s, n.inputs.at(0));
+  set_output(d, s, n.output);
+  std::visit([&](const auto& op) { lower(d, s, op); }, n.op);
+  return s;
+}
+
+}  // namespace
+
+void lower_nodes(draft& d) {
+  for (const model::qtensor& t : d.graph.tensors) {
+    try {
+      d.layouts.push_back(tensor_layout::of(u32(t.h), u32(t.w), u32(t.c)));
+    } catch (const error& e) {
+      throw error(e.code(), "tensor '" + t.name + "': " + e.what());
+    }
+  }
+  d.out.input = edge(d, d.graph.input);
+  d.out.output = edge(d, d.graph.output);
+
+  d.steps.push_back(input_step(d));
+  for (const model::qnode& n : d.graph.nodes) d.steps.push_back(node_step(d, n));
+  d.steps.push_back(output_step(d));
+}
+
+}  // namespace latchkey::compiler::passes

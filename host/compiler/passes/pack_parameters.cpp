@@ -1,0 +1,97 @@
+// One `pack` per operation of the graph: its pages, from its region's first page on. The step's
+// report says how many there are (lower_nodes).
+#include <limits>
+#include <span>
+#include <string>
+#include <variant>
+
+#include "compiler/passes/passes.hpp"
+
+namespace latchkey::compiler::passes {
+namespace {
+
+constexpr std::uint32_t descs_per_page = spec::page_bytes / spec::desc_bytes;
+
+std::uint32_t u32(int v) { return static_cast<std::uint32_t>(v); }
+
+/// Parameters of each output channel. The array sees x' = x - 128, so
+/// sum x*w - zx*sum w = sum x'*w + (128 - zx)*sum w, and the last term goes to the bias.
+/// `weights`: one channel's after another's.
+void pack_channels(const step& s, int zero_point, std::span<const std::int8_t> weights,
+                   std::span<const std::int32_t> bias, std::span<const model::requant> scale,
+                   std::uint8_t* params) {
+  const std::size_t per_channel = weights.size() / bias.size();
+  for (std::size_t o = 0; o < bias.size(); ++o) {
+    std::int64_t sum = 0;
+    for (const std::int8_t w : weights.subspan(o * per_channel, per_channel)) sum += w;
+    const std::int64_t folded = bias[o] + (128 - zero_point) * sum;
+    if (folded < std::numeric_limits<std::int32_t>::min() ||
+        folded > std::numeric_limits<std::int32_t>::max()) {
+      unsupported(s.report.name, "the bias of channel " + std::to_string(o) +
+                                     " overflows 32 bits once the zero point is folded in");
+    }
+    std::uint8_t* p = params + o * spec::param_bytes;
+    put_u32_at(p, static_cast<std::uint32_t>(static_cast<std::int32_t>(folded)));
+    put_u32_at(p + 4, scale[o].multiplier);
+    p[8] = scale[o].shift;
+  }
+}
+
+void pack(const draft& d, const step& s, const model::qconv& c, std::uint8_t* region) {
+  const int input = s.inputs[0];
+  pack_channels(s, d.tensor(input).zero_point, c.weights, c.bias, c.scale, region);
+
+  const std::uint32_t n = d.options.target.array_n;
+  const std::uint32_t per_side = spec::tile_dim / n;
+  const tensor_layout& in = d.layout(input);
+  std::uint8_t* const tiles = region + std::size_t{s.desc.param_pages} * spec::page_bytes;
+  std::size_t w = 0;
+  for (std::uint32_t o = 0; o < u32(c.out_channels); ++o) {
+    const std::uint32_t oc = o % spec::tile_dim;
+    for (std::uint32_t i = 0; i < u32(c.in_channels); ++i) {
+      for (std::uint32_t ky = 0; ky < u32(c.kernel_h); ++ky) {
+        for (std::uint32_t kx = 0; kx < u32(c.kernel_w); ++kx, ++w) {
+          // The K axis: taps of one channel block each, in the order of the scratchpad.
+          const std::size_t tap =
+              (std::size_t{ky} * u32(c.kernel_w) + kx) * in.cb + (i >> in.cp_log2);
+          const std::size_t axis = (tap << in.cp_log2) + (i & ((1u << in.cp_log2) - 1));
+          const std::size_t tile =
+              std::size_t{o / spec::tile_dim} * s.desc.k_tiles + axis / spec::tile_dim;
+          const auto k = static_cast<std::uint32_t>(axis % spec::tile_dim);
+          const std::uint32_t subtile = (k / n) * per_side + oc / n;
+          tiles[tile * spec::page_bytes + subtile * n * n + (k % n) * n + oc % n] =
+              static_cast<std::uint8_t>(c.weights[w]);
+        }
+      }
+    }
+  }
+}
+
+// Operations without pages.
+void pack(const draft&, const step&, const model::qmaxpool&, std::uint8_t*) {}
+void pack(const draft&, const step&, const model::qadd&, std::uint8_t*) {}
+
+}  // namespace
+
+void pack_parameters(draft& d) {
+  // Descriptor pages first; emit_descriptors fills them. End is a descriptor too.
+  std::uint64_t pages = (d.steps.size() + 1 + descs_per_page - 1) / descs_per_page;
+  for (std::size_t i = 0; i < d.steps.size(); ++i) {
+    step& s = d.steps[i];
+    if (s.report.pages == 0) continue;
+    s.desc.page_base = static_cast<std::uint32_t>(pages);
+    s.desc.region = static_cast<std::uint32_t>(i) + 1;
+    pages += s.report.pages;
+    // The card's addresses are 64 bit, page numbers 32; files end long before.
+    if (pages * spec::page_bytes > io::max_file_bytes)
+      unsupported(s.report.name, "the model's pages exceed 8 GiB here");
+  }
+  d.out.pages.assign(pages * spec::page_bytes, 0);
+  for (const step& s : d.steps) {
+    if (s.report.pages == 0) continue;
+    std::uint8_t* const region = &d.out.pages[std::size_t{s.desc.page_base} * spec::page_bytes];
+    std::visit([&](const auto& op) { pack(d, s, op, region); }, s.nodes[0]->op);
+  }
+}
+
+}  // namespace latchkey::compiler::passes

@@ -1,0 +1,22 @@
+// The compiler's passes, in the order of compile.cpp's pipeline. draft.hpp says what each reads and
+// writes. A pass throws latchkey::error naming the layer.
+#pragma once
+
+#include "compiler/draft.hpp"
+
+namespace latchkey::compiler::passes {
+
+/// Target, batch and graph are possible at all.
+void check_graph(draft& d);
+/// Nodes to steps: one descriptor each, all but places and pages.
+void lower_nodes(draft& d);
+/// Tensors to scratchpad words; the largest batch.
+void plan_scratchpad(draft& d);
+/// Biases, multipliers and weights to pages.
+void pack_parameters(draft& d);
+/// Steps to descriptor pages and the tables of the program.
+void emit_descriptors(draft& d);
+/// The whole program against the rules that a reader of its file applies.
+void check_program(draft& d);
+
+}  // namespace latchkey::compiler::passes
