@@ -26,7 +26,7 @@ struct compile_options {
 
 /// Compiles `graph` by the passes of compile.cpp's pipeline. The result is deterministic.
 /// Throws latchkey::error (errc::unsupported_model) naming the layer: what the build cannot do
-/// (window or step above 255, more than 4,096 channels, more than 64 descriptors, a bias that
+/// (window or step above 255, more than 4,096 channels, more than 512 descriptors, a bias that
 /// overflows int32 once the zero point is folded in), or activations that do not fit the scratchpad
 /// even one image at a time (words needed, words there, what to do); errc::usage for an impossible
 /// target or batch.
