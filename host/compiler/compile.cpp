@@ -32,6 +32,10 @@ std::size_t index(int v) { return static_cast<std::size_t>(v); }
   throw error(errc::unsupported_model, "layer '" + layer + "': " + message);
 }
 
+[[noreturn]] void not_yet(const std::string& layer, const std::string& what) {
+  unsupported(layer, what + " layers are not on the accelerator yet");
+}
+
 void put(std::uint8_t* out, std::uint32_t v) {
   for (int i = 0; i < 4; ++i) out[i] = static_cast<std::uint8_t>(v >> (8 * i));
 }
@@ -210,9 +214,15 @@ class compilation {
                             s.desc.add_mult_b = a.mult_b;
                             s.desc.add_offset = static_cast<std::uint32_t>(a.offset);
                             s.desc.add_shift = a.shift;
+                            if (a.negate_b || a.broadcast_b)
+                              not_yet(n.name, "difference or broadcast");
                             s.desc.clamp_lo = stored(a.clamp_lo);
                             s.desc.clamp_hi = stored(a.clamp_hi);
-                          }},
+                          },
+                          [&](const model::qdepthwise&) { not_yet(n.name, "depthwise"); },
+                          [&](const model::qavgpool&) { not_yet(n.name, "average pool"); },
+                          [&](const model::qmul&) { not_yet(n.name, "product"); },
+                          [&](const model::qtable&) { not_yet(n.name, "table"); }},
                n.op);
     return s;
   }
