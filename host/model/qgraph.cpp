@@ -38,20 +38,19 @@ void check_window(const std::string& where, const Window& n, const qtensor& in,
   }
 }
 
-void check(const std::string& where, const qconv& n, const qtensor& in, const qtensor& out) {
-  check_window(where, n, in, out);
-  if (n.in_channels != in.c || n.out_channels != out.c) {
-    fail(where, format("weights are {} x {} (out x in channels), tensors {} and {}", n.out_channels,
-                       n.in_channels, shape_of(out), shape_of(in)));
-  }
-  const auto outs = static_cast<std::size_t>(n.out_channels);
-  const std::size_t k = static_cast<std::size_t>(n.in_channels) *
-                        static_cast<std::size_t>(n.kernel_h) * static_cast<std::size_t>(n.kernel_w);
+void check_clamp(const std::string& where, int lo, int hi) {
+  if (lo > hi) fail(where, "the lower clamp is above the upper one");
+}
+
+/// Weights, biases and multipliers of outs channels with k weights each.
+template <typename Layer>
+void check_channels(const std::string& where, const Layer& n, std::size_t outs, std::size_t k,
+                    const qtensor& in, const qtensor& out) {
   if (n.weights.size() != outs * k || n.bias.size() != outs || n.weight_scale.size() != outs ||
       n.scale.size() != outs) {
     fail(where, "weights, weight scales, biases and multipliers must match the channels");
   }
-  if (n.clamp_lo > n.clamp_hi) fail(where, "the lower clamp is above the upper one");
+  check_clamp(where, n.clamp_lo, n.clamp_hi);
   const std::int64_t reach = std::max<int>(in.zero_point, 255 - in.zero_point);
   for (std::size_t o = 0; o < outs; ++o) {
     std::int64_t sum = std::abs(static_cast<std::int64_t>(n.bias[o]));
@@ -71,34 +70,110 @@ void check(const std::string& where, const qconv& n, const qtensor& in, const qt
   }
 }
 
-void check(const std::string& where, const qmaxpool& n, const qtensor& in, const qtensor& out) {
+std::size_t taps(int channels, int kernel_h, int kernel_w) {
+  return static_cast<std::size_t>(channels) * static_cast<std::size_t>(kernel_h) *
+         static_cast<std::size_t>(kernel_w);
+}
+
+void check(const std::string& where, const qconv& n, const qtensor& in, const qtensor& out) {
+  check_window(where, n, in, out);
+  if (n.in_channels != in.c || n.out_channels != out.c) {
+    fail(where, format("weights are {} x {} (out x in channels), tensors {} and {}", n.out_channels,
+                       n.in_channels, shape_of(out), shape_of(in)));
+  }
+  check_channels(where, n, static_cast<std::size_t>(n.out_channels),
+                 taps(n.in_channels, n.kernel_h, n.kernel_w), in, out);
+}
+
+void check(const std::string& where, const qdepthwise& n, const qtensor& in, const qtensor& out) {
+  check_window(where, n, in, out);
+  if (n.channels != in.c || n.channels != out.c) {
+    fail(where, format("kernels for {} channels, tensors {} and {}", n.channels, shape_of(in),
+                       shape_of(out)));
+  }
+  check_channels(where, n, static_cast<std::size_t>(n.channels), taps(1, n.kernel_h, n.kernel_w),
+                 in, out);
+}
+
+template <typename Pool>
+void check_pool(const std::string& where, const Pool& n, const qtensor& in, const qtensor& out) {
   check_window(where, n, in, out);
   if (in.c != out.c) fail(where, "input and output channels differ");
   if (n.pad_top >= n.kernel_h || n.pad_bottom >= n.kernel_h || n.pad_left >= n.kernel_w ||
       n.pad_right >= n.kernel_w) {
     fail(where, "padding as wide as the window: some windows would hold no pixel");
   }
+}
+
+void check(const std::string& where, const qavgpool& n, const qtensor& in, const qtensor& out) {
+  check_pool(where, n, in, out);
+  check_clamp(where, n.clamp_lo, n.clamp_hi);
+  const std::int64_t count = std::int64_t{n.kernel_h} * n.kernel_w;
+  if (count > std::numeric_limits<std::int32_t>::max() / 255) {
+    fail(where, format("the sum of {} bytes can leave 32 bits", count));
+  }
+  if (!(average_requant(in.scale, out.scale, static_cast<int>(count)) == n.scale)) {
+    fail(where, "the multiplier does not follow from the scales");
+  }
+}
+
+void check(const std::string& where, const qmaxpool& n, const qtensor& in, const qtensor& out) {
+  check_pool(where, n, in, out);
   if (in.scale != out.scale || in.zero_point != out.zero_point) {
     fail(where, "input and output must share scale and zero point");
   }
 }
 
+void check_pair(const std::string& where, bool broadcast, const qtensor& a, const qtensor& b,
+                const qtensor& out) {
+  if (a.c != out.c || a.h != out.h || a.w != out.w) {
+    fail(where, format("shapes {} and {} differ", shape_of(a), shape_of(out)));
+  }
+  const int h = broadcast ? 1 : out.h;
+  const int w = broadcast ? 1 : out.w;
+  if (b.c != out.c || b.h != h || b.w != w) {
+    fail(where, format("the second tensor is {}, not {} x {} x {}", shape_of(b), out.c, h, w));
+  }
+}
+
 void check(const std::string& where, const qadd& n, const qtensor& a, const qtensor& b,
            const qtensor& out) {
-  for (const qtensor* t : {&a, &b}) {
-    if (t->c != out.c || t->h != out.h || t->w != out.w) {
-      fail(where, format("shapes {} and {} differ", shape_of(*t), shape_of(out)));
-    }
-  }
+  check_pair(where, n.broadcast_b, a, b, out);
   if (n.shift > 22) fail(where, format("shift {} is above 22", n.shift));
-  if (n.clamp_lo > n.clamp_hi) fail(where, "the lower clamp is above the upper one");
+  check_clamp(where, n.clamp_lo, n.clamp_hi);
   const std::int64_t reach = 128LL * n.mult_a + 128LL * n.mult_b + std::abs(std::int64_t{n.offset});
   if (reach > std::numeric_limits<std::int32_t>::max()) {
     fail(where, "the sum can leave 32 bits");
   }
 }
 
+void check(const std::string& where, const qmul& n, const qtensor& a, const qtensor& b,
+           const qtensor& out) {
+  check_pair(where, n.broadcast, a, b, out);
+  check_clamp(where, n.clamp_lo, n.clamp_hi);
+  if (!(make_requant(a.scale, b.scale, out.scale) == n.scale)) {
+    fail(where, "the multiplier does not follow from the scales");
+  }
+}
+
+void check(const std::string& where, const qtable& /*n*/, const qtensor& in, const qtensor& out) {
+  if (in.c != out.c || in.h != out.h || in.w != out.w) {
+    fail(where, format("shapes {} and {} differ", shape_of(in), shape_of(out)));
+  }
+}
+
+template <typename Op>
+constexpr bool takes_two = std::is_same_v<Op, qadd> || std::is_same_v<Op, qmul>;
+
 }  // namespace
+
+requant average_requant(float input_scale, float output_scale, int count) {
+  return make_requant(input_scale, 1.0F, output_scale * static_cast<float>(count));
+}
+
+std::size_t arity(const qnode& node) noexcept {
+  return std::holds_alternative<qadd>(node.op) || std::holds_alternative<qmul>(node.op) ? 2 : 1;
+}
 
 void validate(const qgraph& graph) {
   const auto count = static_cast<int>(graph.tensors.size());
@@ -124,8 +199,7 @@ void validate(const qgraph& graph) {
   std::vector<bool> written(graph.tensors.size());
   written[static_cast<std::size_t>(graph.input.tensor)] = true;
   for (const qnode& node : graph.nodes) {
-    const bool two = std::holds_alternative<qadd>(node.op);
-    if (node.inputs.size() != (two ? 2U : 1U)) fail(node.name, "wrong number of inputs");
+    if (node.inputs.size() != arity(node)) fail(node.name, "wrong number of inputs");
     for (const int i : node.inputs) {
       if (!known(i) || !written[static_cast<std::size_t>(i)]) {
         fail(node.name, "reads a tensor that no earlier node wrote");
@@ -137,11 +211,15 @@ void validate(const qgraph& graph) {
     written[static_cast<std::size_t>(node.output)] = true;
     const qtensor& in = graph.tensors[static_cast<std::size_t>(node.inputs[0])];
     const qtensor& out = graph.tensors[static_cast<std::size_t>(node.output)];
-    if (const auto* conv = std::get_if<qconv>(&node.op)) check(node.name, *conv, in, out);
-    if (const auto* pool = std::get_if<qmaxpool>(&node.op)) check(node.name, *pool, in, out);
-    if (const auto* add = std::get_if<qadd>(&node.op)) {
-      check(node.name, *add, in, graph.tensors[static_cast<std::size_t>(node.inputs[1])], out);
-    }
+    std::visit(
+        [&]<typename Op>(const Op& op) {
+          if constexpr (takes_two<Op>) {
+            check(node.name, op, in, graph.tensors[static_cast<std::size_t>(node.inputs[1])], out);
+          } else {
+            check(node.name, op, in, out);
+          }
+        },
+        node.op);
   }
   if (!written[static_cast<std::size_t>(graph.output.tensor)]) {
     fail(graph.output.name, "no node writes the output");
@@ -151,11 +229,15 @@ void validate(const qgraph& graph) {
 std::uint64_t qgraph::macs() const {
   std::uint64_t total = 0;
   for (const qnode& node : nodes) {
-    if (const auto* conv = std::get_if<qconv>(&node.op)) {
-      const qtensor& out = tensors.at(static_cast<std::size_t>(node.output));
-      total += conv->weights.size() * static_cast<std::uint64_t>(out.h) *
-               static_cast<std::uint64_t>(out.w);
-    }
+    const qtensor& out = tensors.at(static_cast<std::size_t>(node.output));
+    std::visit(
+        [&](const auto& op) {
+          if constexpr (requires { op.weights; }) {
+            total += op.weights.size() * static_cast<std::uint64_t>(out.h) *
+                     static_cast<std::uint64_t>(out.w);
+          }
+        },
+        node.op);
   }
   return total;
 }
@@ -163,9 +245,11 @@ std::uint64_t qgraph::macs() const {
 std::uint64_t qgraph::parameters() const {
   std::uint64_t total = 0;
   for (const qnode& node : nodes) {
-    if (const auto* conv = std::get_if<qconv>(&node.op)) {
-      total += conv->weights.size() + conv->bias.size();
-    }
+    std::visit(
+        [&](const auto& op) {
+          if constexpr (requires { op.weights; }) total += op.weights.size() + op.bias.size();
+        },
+        node.op);
   }
   return total;
 }
@@ -197,31 +281,55 @@ void write_json(const qgraph& graph, std::ostream& out) {
       n["strides"] = {op.stride_y, op.stride_x};
       n["pads"] = {op.pad_top, op.pad_left, op.pad_bottom, op.pad_right};
     };
-    if (const auto* conv = std::get_if<qconv>(&node.op)) {
-      n["op"] = conv->fully_connected ? "fc" : "conv";
-      window(*conv);
-      n["channels"] = {conv->out_channels, conv->in_channels};
-      n["weights"] = std::vector<int>(conv->weights.begin(), conv->weights.end());
-      n["bias"] = conv->bias;
+    const auto layer = [&n, &hex](const auto& op) {
+      n["weights"] = std::vector<int>(op.weights.begin(), op.weights.end());
+      n["bias"] = op.bias;
       n["weight_scale"] = json::array();
       n["multiplier"] = json::array();
       n["shift"] = json::array();
-      for (const float s : conv->weight_scale) n["weight_scale"].push_back(hex(s));
-      for (const requant& r : conv->scale) {
+      for (const float s : op.weight_scale) n["weight_scale"].push_back(hex(s));
+      for (const requant& r : op.scale) {
         n["multiplier"].push_back(r.multiplier);
         n["shift"].push_back(r.shift);
       }
-      n["clamp"] = {conv->clamp_lo, conv->clamp_hi};
-    } else if (const auto* pool = std::get_if<qmaxpool>(&node.op)) {
-      n["op"] = "maxpool";
-      window(*pool);
-    } else if (const auto* add = std::get_if<qadd>(&node.op)) {
-      n["op"] = "add";
-      n["mult"] = {add->mult_a, add->mult_b};
-      n["offset"] = add->offset;
-      n["shift"] = add->shift;
-      n["clamp"] = {add->clamp_lo, add->clamp_hi};
-    }
+    };
+    const auto factor = [&n](const requant& r) {
+      n["multiplier"] = r.multiplier;
+      n["shift"] = r.shift;
+    };
+    std::visit(
+        [&]<typename Op>(const Op& op) {
+          if constexpr (requires { op.kernel_h; }) window(op);
+          if constexpr (requires { op.weights; }) layer(op);
+          if constexpr (requires { op.clamp_lo; }) n["clamp"] = {op.clamp_lo, op.clamp_hi};
+          if constexpr (std::is_same_v<Op, qconv>) {
+            n["op"] = op.fully_connected ? "fc" : "conv";
+            n["channels"] = {op.out_channels, op.in_channels};
+          } else if constexpr (std::is_same_v<Op, qmaxpool>) {
+            n["op"] = "maxpool";
+          } else if constexpr (std::is_same_v<Op, qadd>) {
+            n["op"] = "add";
+            n["mult"] = {op.mult_a, op.mult_b};
+            n["offset"] = op.offset;
+            n["shift"] = op.shift;
+            n["negate"] = op.negate_b;
+            n["broadcast"] = op.broadcast_b;
+          } else if constexpr (std::is_same_v<Op, qdepthwise>) {
+            n["op"] = "depthwise";
+          } else if constexpr (std::is_same_v<Op, qavgpool>) {
+            n["op"] = "avgpool";
+            factor(op.scale);
+          } else if constexpr (std::is_same_v<Op, qmul>) {
+            n["op"] = "mul";
+            n["broadcast"] = op.broadcast;
+            factor(op.scale);
+          } else {
+            static_assert(std::is_same_v<Op, qtable>);
+            n["op"] = "table";
+            n["entries"] = op.entries;
+          }
+        },
+        node.op);
     doc["nodes"].push_back(std::move(n));
   }
   out << doc.dump() << '\n';

@@ -10,6 +10,7 @@
 #ifndef LATCHKEY_MODEL_QGRAPH_HPP
 #define LATCHKEY_MODEL_QGRAPH_HPP
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <iosfwd>
@@ -68,21 +69,71 @@ struct qmaxpool {
 ///   t  = a' * mult_a + b' * mult_b + offset                                    (int32, no
 ///   overflow) y' = clamp(rne_shift(t, shift), clamp_lo - 128, clamp_hi - 128)
 ///
-/// offset holds all three zero points.
+/// offset holds all three zero points. negate_b subtracts the second product instead of adding it;
+/// with broadcast_b the second tensor is c x 1 x 1 and its value holds for the whole plane.
 struct qadd {
   std::uint16_t mult_a = 0, mult_b = 0;
   std::int32_t offset = 0;
   std::uint8_t shift = 0;  ///< 0..22.
   std::uint8_t clamp_lo = 0, clamp_hi = 255;
+  bool negate_b = false, broadcast_b = false;
 };
 
-/// One operation. inputs has two entries for qadd and one otherwise.
+/// A convolution of every channel with a kernel of its own; the arithmetic is qconv's.
+///
+///   acc = bias[c] + sum over ky, kx of (x - zx) * weights[c][ky][kx]    (int32, no overflow)
+///   y   = clamp(apply(scale[c], acc) + zy, clamp_lo, clamp_hi)
+struct qdepthwise {
+  int channels = 0;
+  int kernel_h = 1, kernel_w = 1;
+  int stride_y = 1, stride_x = 1;
+  int pad_top = 0, pad_left = 0, pad_bottom = 0, pad_right = 0;
+  std::vector<std::int8_t> weights;  ///< [c][ky][kx], each in [-127, 127].
+  std::vector<float> weight_scale;   ///< One per channel.
+  std::vector<std::int32_t> bias;    ///< As qconv::bias.
+  std::vector<requant> scale;        ///< As qconv::scale.
+  std::uint8_t clamp_lo = 0, clamp_hi = 255;
+};
+
+/// The mean of a window whose taps outside the input count as the zero point, also in the divisor.
+///
+///   acc = sum over the window of (x - zx);  y = requantise(scale, acc, zy, clamp_lo, clamp_hi)
+///
+/// scale is make_requant(sx, 1, fl32(sy * kernel_h * kernel_w)).
+struct qavgpool {
+  int kernel_h = 1, kernel_w = 1;
+  int stride_y = 1, stride_x = 1;
+  int pad_top = 0, pad_left = 0, pad_bottom = 0, pad_right = 0;
+  requant scale;
+  std::uint8_t clamp_lo = 0, clamp_hi = 255;
+};
+
+/// Elementwise product of two tensors; with broadcast the second one is c x 1 x 1.
+///
+///   y = requantise(scale, (a - za) * (b - zb), zy, clamp_lo, clamp_hi)
+///
+/// scale is make_requant(sa, sb, sy).
+struct qmul {
+  requant scale;
+  bool broadcast = false;
+  std::uint8_t clamp_lo = 0, clamp_hi = 255;
+};
+
+/// y = entries[x]: any function of one quantised tensor, element by element.
+struct qtable {
+  std::array<std::uint8_t, 256> entries{};
+};
+
+/// One operation. inputs has two entries for qadd and qmul and one otherwise.
 struct qnode {
   std::string name;
   std::vector<int> inputs;  ///< Indices into qgraph::tensors.
   int output = -1;          ///< Index into qgraph::tensors; each tensor has at most one writer.
-  std::variant<qconv, qmaxpool, qadd> op;
+  std::variant<qconv, qmaxpool, qadd, qdepthwise, qavgpool, qmul, qtable> op;
 };
+
+/// Inputs that a node of this kind reads: 1 or 2.
+[[nodiscard]] std::size_t arity(const qnode& node) noexcept;
 
 /// Element type at the edge of the graph, in the file it came from.
 enum class io_type { f32, u8, i8 };
@@ -112,7 +163,8 @@ struct qgraph {
     return tensors.at(static_cast<std::size_t>(output.tensor));
   }
 
-  /// Multiply-accumulates of one image (padding taps count), the accelerator's Macs counter.
+  /// Multiply-accumulates of one image in convolutions, fully connected and depthwise layers
+  /// (padding taps count).
   [[nodiscard]] std::uint64_t macs() const;
 
   /// Weights and biases.
@@ -126,6 +178,9 @@ constexpr int window_output(int in, int kernel, int stride, int pad_before,
   const int span = in + pad_before + pad_after - kernel;
   return span < 0 ? 0 : span / stride + 1;
 }
+
+/// The multiplier of an average over a window of count taps.
+[[nodiscard]] requant average_requant(float input_scale, float output_scale, int count);
 
 /// Checks every statement above (shapes, orders, ranges, overflow of the accumulator). Throws
 /// latchkey::error (unsupported_model) that names the node and says what is wrong.

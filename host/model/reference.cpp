@@ -32,16 +32,81 @@ void maxpool(const qmaxpool& op, const qtensor& in, const std::vector<std::uint8
   }
 }
 
-void add(const qadd& op, const std::vector<std::uint8_t>& a, const std::vector<std::uint8_t>& b,
-         std::vector<std::uint8_t>& y) {
+void depthwise(const qdepthwise& op, const qtensor& in, const std::vector<std::uint8_t>& x,
+               const qtensor& out, std::vector<std::uint8_t>& y) {
+  std::size_t at = 0;
+  for (int c = 0; c < out.c; ++c) {
+    const auto channel = static_cast<std::size_t>(c);
+    const std::uint8_t* plane = x.data() + static_cast<std::ptrdiff_t>(c) * in.h * in.w;
+    const std::int8_t* kernel =
+        op.weights.data() + static_cast<std::ptrdiff_t>(c) * op.kernel_h * op.kernel_w;
+    for (int oy = 0; oy < out.h; ++oy) {
+      const int top = oy * op.stride_y - op.pad_top;
+      for (int ox = 0; ox < out.w; ++ox) {
+        const int left = ox * op.stride_x - op.pad_left;
+        std::int32_t acc = op.bias[channel];
+        for (int iy = std::max(top, 0); iy < std::min(top + op.kernel_h, in.h); ++iy) {
+          for (int ix = std::max(left, 0); ix < std::min(left + op.kernel_w, in.w); ++ix) {
+            acc += (plane[iy * in.w + ix] - in.zero_point) *
+                   kernel[(iy - top) * op.kernel_w + ix - left];
+          }
+        }
+        y[at++] = requantise(op.scale[channel], acc, out.zero_point, op.clamp_lo, op.clamp_hi);
+      }
+    }
+  }
+}
+
+void avgpool(const qavgpool& op, const qtensor& in, const std::vector<std::uint8_t>& x,
+             const qtensor& out, std::vector<std::uint8_t>& y) {
+  std::size_t at = 0;
+  for (int c = 0; c < out.c; ++c) {
+    const std::uint8_t* plane = x.data() + static_cast<std::ptrdiff_t>(c) * in.h * in.w;
+    for (int oy = 0; oy < out.h; ++oy) {
+      const int top = oy * op.stride_y - op.pad_top;
+      for (int ox = 0; ox < out.w; ++ox) {
+        const int left = ox * op.stride_x - op.pad_left;
+        std::int32_t acc = 0;
+        for (int iy = std::max(top, 0); iy < std::min(top + op.kernel_h, in.h); ++iy) {
+          for (int ix = std::max(left, 0); ix < std::min(left + op.kernel_w, in.w); ++ix) {
+            acc += plane[iy * in.w + ix] - in.zero_point;
+          }
+        }
+        y[at++] = requantise(op.scale, acc, out.zero_point, op.clamp_lo, op.clamp_hi);
+      }
+    }
+  }
+}
+
+void add(const qadd& op, const qtensor& out, const std::vector<std::uint8_t>& a,
+         const std::vector<std::uint8_t>& b, std::vector<std::uint8_t>& y) {
   const std::int64_t lo = op.clamp_lo - 128;
   const std::int64_t hi = op.clamp_hi - 128;
+  const std::int64_t mult_b = op.negate_b ? -op.mult_b : op.mult_b;
+  const std::size_t plane = op.broadcast_b ? out.size() / static_cast<std::size_t>(out.c) : 1;
   for (std::size_t i = 0; i < y.size(); ++i) {
     const std::int64_t t = (static_cast<std::int64_t>(a[i]) - 128) * op.mult_a +
-                           (static_cast<std::int64_t>(b[i]) - 128) * op.mult_b + op.offset;
+                           (static_cast<std::int64_t>(b[i / plane]) - 128) * mult_b + op.offset;
     y[i] = static_cast<std::uint8_t>(std::clamp(rne_shift(t, op.shift), lo, hi) + 128);
   }
 }
+
+void mul(const qmul& op, const qtensor& in_a, const std::vector<std::uint8_t>& a,
+         const qtensor& in_b, const std::vector<std::uint8_t>& b, const qtensor& out,
+         std::vector<std::uint8_t>& y) {
+  const std::size_t plane = op.broadcast ? out.size() / static_cast<std::size_t>(out.c) : 1;
+  for (std::size_t i = 0; i < y.size(); ++i) {
+    const std::int32_t acc = (a[i] - in_a.zero_point) * (b[i / plane] - in_b.zero_point);
+    y[i] = requantise(op.scale, acc, out.zero_point, op.clamp_lo, op.clamp_hi);
+  }
+}
+
+template <typename... F>
+struct overloaded : F... {
+  using F::operator()...;
+};
+template <typename... F>
+overloaded(F...) -> overloaded<F...>;
 
 }  // namespace
 
@@ -169,16 +234,26 @@ const std::vector<std::vector<std::uint8_t>>& reference::run(std::span<const std
   std::copy(image.begin(), image.end(), first.begin());
   for (std::size_t n = 0; n < graph_.nodes.size(); ++n) {
     const qnode& node = graph_.nodes[n];
-    const auto in = static_cast<std::size_t>(node.inputs[0]);
-    const auto out = static_cast<std::size_t>(node.output);
-    if (const auto* op = std::get_if<qconv>(&node.op)) {
-      conv(*op, weights_[n], graph_.tensors[in], values_[in], graph_.tensors[out], values_[out]);
-    } else if (const auto* pool = std::get_if<qmaxpool>(&node.op)) {
-      maxpool(*pool, graph_.tensors[in], values_[in], graph_.tensors[out], values_[out]);
-    } else {
-      add(std::get<qadd>(node.op), values_[in], values_[static_cast<std::size_t>(node.inputs[1])],
-          values_[out]);
-    }
+    const auto first_in = static_cast<std::size_t>(node.inputs[0]);
+    const auto second_in = static_cast<std::size_t>(node.inputs.back());
+    const auto written = static_cast<std::size_t>(node.output);
+    const qtensor& in = graph_.tensors[first_in];
+    const qtensor& out = graph_.tensors[written];
+    const std::vector<std::uint8_t>& x = values_[first_in];
+    const std::vector<std::uint8_t>& b = values_[second_in];
+    std::vector<std::uint8_t>& y = values_[written];
+    std::visit(
+        overloaded{[&](const qconv& op) { conv(op, weights_[n], in, x, out, y); },
+                   [&](const qmaxpool& op) { maxpool(op, in, x, out, y); },
+                   [&](const qadd& op) { add(op, out, x, b, y); },
+                   [&](const qdepthwise& op) { depthwise(op, in, x, out, y); },
+                   [&](const qavgpool& op) { avgpool(op, in, x, out, y); },
+                   [&](const qmul& op) { mul(op, in, x, graph_.tensors[second_in], b, out, y); },
+                   [&](const qtable& op) {
+                     std::transform(x.begin(), x.end(), y.begin(),
+                                    [&](std::uint8_t v) { return op.entries[v]; });
+                   }},
+        node.op);
   }
   return values_;
 }

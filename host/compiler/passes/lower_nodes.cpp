@@ -145,8 +145,13 @@ void lower(const draft&, step& s, const model::qmaxpool& p) {
   s.desc.pad_value = 0x80;
 }
 
+[[noreturn]] void not_yet(const step& s, const std::string& what) {
+  unsupported(s.report.name, what + " layers are not on the accelerator yet");
+}
+
 void lower(const draft& d, step& s, const model::qadd& a) {
   set_op(s, spec::op::add, "add");
+  if (a.negate_b || a.broadcast_b) not_yet(s, "difference or broadcast");
   set_second_input(d, s, s.nodes[0]->inputs.at(1));
   s.desc.add_mult_a = a.mult_a;
   s.desc.add_mult_b = a.mult_b;
@@ -154,6 +159,11 @@ void lower(const draft& d, step& s, const model::qadd& a) {
   s.desc.add_shift = a.shift;
   set_clamp(s, a.clamp_lo, a.clamp_hi);
 }
+
+void lower(const draft&, step& s, const model::qdepthwise&) { not_yet(s, "depthwise"); }
+void lower(const draft&, step& s, const model::qavgpool&) { not_yet(s, "average pool"); }
+void lower(const draft&, step& s, const model::qmul&) { not_yet(s, "product"); }
+void lower(const draft&, step& s, const model::qtable&) { not_yet(s, "table"); }
 
 // --- The edges of the graph ----------------------------------------------------------------------
 

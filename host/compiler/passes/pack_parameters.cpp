@@ -68,8 +68,8 @@ void pack(const draft& d, const step& s, const model::qconv& c, std::uint8_t* re
 }
 
 // Operations without pages.
-void pack(const draft&, const step&, const model::qmaxpool&, std::uint8_t*) {}
-void pack(const draft&, const step&, const model::qadd&, std::uint8_t*) {}
+template <typename Op>
+void pack(const draft&, const step&, const Op&, std::uint8_t*) {}
 
 }  // namespace
 

@@ -28,6 +28,54 @@ class generator {
   std::mt19937_64 rng;
 };
 
+/// A window of up to 4 x 4 somewhere on in, and the planes that it makes.
+template <typename Op>
+void random_window(generator& g, const qtensor& in, qtensor& out, Op& n) {
+  n.kernel_h = g.pick(1, std::min(in.h, 4));
+  n.kernel_w = g.pick(1, std::min(in.w, 4));
+  n.stride_y = g.pick(1, 3);
+  n.stride_x = g.pick(1, 3);
+  n.pad_top = g.pick(0, n.kernel_h - 1);
+  n.pad_left = g.pick(0, n.kernel_w - 1);
+  n.pad_bottom = g.pick(0, n.kernel_h - 1);
+  n.pad_right = g.pick(0, n.kernel_w - 1);
+  out.h = window_output(in.h, n.kernel_h, n.stride_y, n.pad_top, n.pad_bottom);
+  out.w = window_output(in.w, n.kernel_w, n.stride_x, n.pad_left, n.pad_right);
+}
+
+qnode random_depthwise(generator& g, const qtensor& in, qtensor& out) {
+  qdepthwise n;
+  n.channels = out.c = in.c;
+  random_window(g, in, out, n);
+  for (int i = 0; i < n.channels * n.kernel_h * n.kernel_w; ++i) {
+    n.weights.push_back(static_cast<std::int8_t>(g.pick(-127, 127)));
+  }
+  for (int c = 0; c < n.channels; ++c) {
+    n.bias.push_back(g.pick(-20000, 20000));
+    n.weight_scale.push_back(g.scale() / 10.0F);
+    n.scale.push_back(make_requant(in.scale, n.weight_scale.back(), out.scale));
+  }
+  n.clamp_lo = static_cast<std::uint8_t>(g.pick(0, 100));
+  n.clamp_hi = static_cast<std::uint8_t>(g.pick(150, 255));
+  return {"depthwise", {}, -1, n};
+}
+
+qnode random_avgpool(generator& g, const qtensor& in, qtensor& out) {
+  qavgpool n;
+  out.c = in.c;
+  random_window(g, in, out, n);
+  if (g.pick(0, 2) == 0) {  // The whole plane.
+    n = {};
+    n.kernel_h = in.h;
+    n.kernel_w = in.w;
+    out.h = out.w = 1;
+  }
+  n.scale = average_requant(in.scale, out.scale, n.kernel_h * n.kernel_w);
+  n.clamp_lo = static_cast<std::uint8_t>(g.pick(0, 100));
+  n.clamp_hi = static_cast<std::uint8_t>(g.pick(150, 255));
+  return {"average", {}, -1, n};
+}
+
 qnode random_conv(generator& g, const qtensor& in, qtensor& out) {
   qconv n;
   n.in_channels = in.c;
@@ -60,52 +108,92 @@ qnode random_conv(generator& g, const qtensor& in, qtensor& out) {
   return {"conv", {}, -1, n};
 }
 
+/// Visits the taps of one output pixel that lie inside the input: its bytes and their place.
+template <typename Op, typename Visit>
+void for_each_tap(const Op& n, const qtensor& in, int oy, int ox, Visit visit) {
+  for (int ky = 0; ky < n.kernel_h; ++ky) {
+    for (int kx = 0; kx < n.kernel_w; ++kx) {
+      const int iy = oy * n.stride_y + ky - n.pad_top;
+      const int ix = ox * n.stride_x + kx - n.pad_left;
+      if (iy < 0 || ix < 0 || iy >= in.h || ix >= in.w) continue;
+      visit(ky * n.kernel_w + kx, iy * in.w + ix);
+    }
+  }
+}
+
+/// One output byte of each kind of node, as qgraph.hpp defines it.
+struct transcription {
+  const qtensor &in, &second, &out;
+  const bytes &x, &b;
+  int c, oy, ox;
+
+  std::uint8_t byte(int channel, int at) const {
+    return x[static_cast<std::size_t>(channel * in.h * in.w + at)];
+  }
+  std::size_t here() const { return static_cast<std::size_t>((c * out.h + oy) * out.w + ox); }
+  std::size_t second_at(bool broadcast) const {
+    return broadcast ? static_cast<std::size_t>(c) : here();
+  }
+  template <typename Op>
+  std::uint8_t finish(const Op& n, const requant& r, std::int64_t acc) const {
+    return requantise(r, static_cast<std::int32_t>(acc), out.zero_point, n.clamp_lo, n.clamp_hi);
+  }
+
+  std::uint8_t operator()(const qconv& n) const {
+    const auto o = static_cast<std::size_t>(c);
+    std::int64_t acc = n.bias[o];
+    for (int i = 0; i < in.c; ++i) {
+      for_each_tap(n, in, oy, ox, [&](int tap, int at) {
+        const int kernel = (c * in.c + i) * n.kernel_h * n.kernel_w;
+        acc += n.weights[static_cast<std::size_t>(kernel + tap)] * (byte(i, at) - in.zero_point);
+      });
+    }
+    return finish(n, n.scale[o], acc);
+  }
+  std::uint8_t operator()(const qmaxpool& n) const {
+    int best = -1;
+    for_each_tap(n, in, oy, ox, [&](int, int at) { best = std::max<int>(best, byte(c, at)); });
+    return static_cast<std::uint8_t>(best);
+  }
+  std::uint8_t operator()(const qadd& n) const {
+    const std::int64_t pa = (x[here()] - 128) * std::int64_t{n.mult_a};
+    const std::int64_t pb = (b[second_at(n.broadcast_b)] - 128) * std::int64_t{n.mult_b};
+    const std::int64_t t = (n.negate_b ? pa - pb : pa + pb) + n.offset;
+    return static_cast<std::uint8_t>(
+        std::clamp<std::int64_t>(rne_shift(t, n.shift) + 128, n.clamp_lo, n.clamp_hi));
+  }
+  std::uint8_t operator()(const qdepthwise& n) const {
+    const auto o = static_cast<std::size_t>(c);
+    std::int64_t acc = n.bias[o];
+    for_each_tap(n, in, oy, ox, [&](int tap, int at) {
+      acc += n.weights[static_cast<std::size_t>(c * n.kernel_h * n.kernel_w + tap)] *
+             (byte(c, at) - in.zero_point);
+    });
+    return finish(n, n.scale[o], acc);
+  }
+  std::uint8_t operator()(const qavgpool& n) const {
+    std::int64_t acc = 0;
+    for_each_tap(n, in, oy, ox, [&](int, int at) { acc += byte(c, at) - in.zero_point; });
+    return finish(n, n.scale, acc);
+  }
+  std::uint8_t operator()(const qmul& n) const {
+    return finish(n, n.scale,
+                  (x[here()] - in.zero_point) * (b[second_at(n.broadcast)] - second.zero_point));
+  }
+  std::uint8_t operator()(const qtable& n) const { return n.entries.at(x[here()]); }
+};
+
 bytes direct(const qgraph& g, const qnode& node, const std::vector<bytes>& values) {
-  const qtensor& in = g.tensors[static_cast<std::size_t>(node.inputs[0])];
+  const auto in = static_cast<std::size_t>(node.inputs.front());
+  const auto second = static_cast<std::size_t>(node.inputs.back());
   const qtensor& out = g.tensors[static_cast<std::size_t>(node.output)];
-  const bytes& x = values[static_cast<std::size_t>(node.inputs[0])];
   bytes y;
   for (int c = 0; c < out.c; ++c) {
     for (int oy = 0; oy < out.h; ++oy) {
       for (int ox = 0; ox < out.w; ++ox) {
-        if (const auto* n = std::get_if<qconv>(&node.op)) {
-          const auto o = static_cast<std::size_t>(c);
-          std::int64_t acc = n->bias[o];
-          for (int i = 0; i < in.c; ++i) {
-            for (int ky = 0; ky < n->kernel_h; ++ky) {
-              for (int kx = 0; kx < n->kernel_w; ++kx) {
-                const int iy = oy * n->stride_y + ky - n->pad_top;
-                const int ix = ox * n->stride_x + kx - n->pad_left;
-                if (iy < 0 || ix < 0 || iy >= in.h || ix >= in.w) continue;
-                const int w = n->weights[static_cast<std::size_t>(
-                    ((c * in.c + i) * n->kernel_h + ky) * n->kernel_w + kx)];
-                acc +=
-                    w * (x[static_cast<std::size_t>((i * in.h + iy) * in.w + ix)] - in.zero_point);
-              }
-            }
-          }
-          y.push_back(requantise(n->scale[o], static_cast<std::int32_t>(acc), out.zero_point,
-                                 n->clamp_lo, n->clamp_hi));
-        } else if (const auto* p = std::get_if<qmaxpool>(&node.op)) {
-          int best = -1;
-          for (int ky = 0; ky < p->kernel_h; ++ky) {
-            for (int kx = 0; kx < p->kernel_w; ++kx) {
-              const int iy = oy * p->stride_y + ky - p->pad_top;
-              const int ix = ox * p->stride_x + kx - p->pad_left;
-              if (iy < 0 || ix < 0 || iy >= in.h || ix >= in.w) continue;
-              best = std::max<int>(best, x[static_cast<std::size_t>((c * in.h + iy) * in.w + ix)]);
-            }
-          }
-          y.push_back(static_cast<std::uint8_t>(best));
-        } else {
-          const auto& a = std::get<qadd>(node.op);
-          const std::size_t at = y.size();
-          const int b = values[static_cast<std::size_t>(node.inputs[1])][at];
-          const std::int64_t t =
-              (x[at] - 128) * a.mult_a + (b - 128) * a.mult_b + static_cast<std::int64_t>(a.offset);
-          y.push_back(static_cast<std::uint8_t>(
-              std::clamp<std::int64_t>(rne_shift(t, a.shift) + 128, a.clamp_lo, a.clamp_hi)));
-        }
+        y.push_back(std::visit(transcription{g.tensors[in], g.tensors[second], out, values[in],
+                                             values[second], c, oy, ox},
+                               node.op));
       }
     }
   }
@@ -113,7 +201,7 @@ bytes direct(const qgraph& g, const qnode& node, const std::vector<bytes>& value
 }
 
 TEST(Reference, AgreesWithTheDefinitionsOnRandomGraphs) {
-  for (std::uint64_t seed = 1; seed <= 300; ++seed) {
+  for (std::uint64_t seed = 1; seed <= 600; ++seed) {
     SCOPED_TRACE(::testing::Message() << "seed " << seed);
     generator g(seed);
     qgraph graph;
@@ -121,14 +209,24 @@ TEST(Reference, AgreesWithTheDefinitionsOnRandomGraphs) {
     qtensor first{"in",         g.pick(1, 4), g.pick(1, 9),
                   g.pick(1, 9), g.scale(),    static_cast<std::uint8_t>(g.pick(0, 255))};
     graph.tensors.push_back(first);
-    const int layers = g.pick(1, 4);
+    const int layers = g.pick(1, 5);
     for (int l = 0; l < layers; ++l) {
       const int source = static_cast<int>(graph.tensors.size()) - 1;
       const qtensor in = graph.tensors.back();
       qtensor out{
           "t" + std::to_string(l), 1, 1, 1, g.scale(), static_cast<std::uint8_t>(g.pick(0, 255))};
       qnode node;
-      const int kind = g.pick(0, 3);
+      // The last tensor again, or for a whole plane's mean behind it, one value per channel.
+      const auto second = [&](bool& broadcast) {
+        int other = source;
+        for (int t = 0; t < source; ++t) {
+          const qtensor& b = graph.tensors[static_cast<std::size_t>(t)];
+          if (b.c == in.c && b.h == 1 && b.w == 1) other = t;
+        }
+        broadcast = other != source;
+        return other;
+      };
+      const int kind = g.pick(0, 7);
       if (kind <= 1) {
         node = random_conv(g, in, out);
         node.inputs = {source};
@@ -146,8 +244,33 @@ TEST(Reference, AgreesWithTheDefinitionsOnRandomGraphs) {
         out.h = window_output(in.h, p.kernel_h, p.stride_y, p.pad_top, p.pad_bottom);
         out.w = window_output(in.w, p.kernel_w, p.stride_x, p.pad_left, p.pad_right);
         node = {"pool", {source}, -1, p};
+      } else if (kind == 3) {
+        node = random_depthwise(g, in, out);
+        node.inputs = {source};
+      } else if (kind == 4) {
+        node = random_avgpool(g, in, out);
+        node.inputs = {source};
+      } else if (kind == 5) {
+        qmul m;
+        const int other = second(m.broadcast);
+        out.c = in.c;
+        out.h = in.h;
+        out.w = in.w;
+        m.scale =
+            make_requant(in.scale, graph.tensors[static_cast<std::size_t>(other)].scale, out.scale);
+        m.clamp_lo = static_cast<std::uint8_t>(g.pick(0, 100));
+        node = {"mul", {source, other}, -1, m};
+      } else if (kind == 6) {
+        qtable t;
+        for (auto& e : t.entries) e = static_cast<std::uint8_t>(g.pick(0, 255));
+        out.c = in.c;
+        out.h = in.h;
+        out.w = in.w;
+        node = {"table", {source}, -1, t};
       } else {
         qadd a;
+        const int other = second(a.broadcast_b);
+        a.negate_b = g.pick(0, 1) != 0;
         a.mult_a = static_cast<std::uint16_t>(g.pick(0, 65535));
         a.mult_b = static_cast<std::uint16_t>(g.pick(0, 65535));
         a.offset = g.pick(-20000000, 20000000);
@@ -155,7 +278,7 @@ TEST(Reference, AgreesWithTheDefinitionsOnRandomGraphs) {
         out.c = in.c;
         out.h = in.h;
         out.w = in.w;
-        node = {"add", {source, source}, -1, a};
+        node = {"add", {source, other}, -1, a};
       }
       node.output = source + 1;
       graph.tensors.push_back(out);
@@ -204,13 +327,64 @@ qgraph small() {
   return g;
 }
 
-TEST(Validate, AcceptsASoundGraph) { EXPECT_NO_THROW(validate(small())); }
+/// depthwise, mean of the plane, product with it, difference from it, table.
+qgraph elementwise() {
+  qgraph g;
+  g.name = "elementwise";
+  g.tensors = {{"in", 2, 4, 4, 0.1F, 3},    {"dw", 2, 4, 4, 0.2F, 128},
+               {"mean", 2, 1, 1, 0.3F, 9},  {"mul", 2, 4, 4, 0.4F, 10},
+               {"sub", 2, 4, 4, 0.5F, 128}, {"table", 2, 4, 4, 0.6F, 0}};
+  qdepthwise d;
+  d.channels = 2;
+  d.kernel_h = d.kernel_w = 3;
+  d.pad_top = d.pad_left = d.pad_bottom = d.pad_right = 1;
+  d.weights.assign(18, 5);
+  d.bias = {100, -100};
+  d.weight_scale = {0.01F, 0.02F};
+  d.scale = {make_requant(0.1F, 0.01F, 0.2F), make_requant(0.1F, 0.02F, 0.2F)};
+  qavgpool a;
+  a.kernel_h = a.kernel_w = 4;
+  a.scale = average_requant(0.2F, 0.3F, 16);
+  qmul m;
+  m.broadcast = true;
+  m.scale = make_requant(0.2F, 0.3F, 0.4F);
+  qadd sub{1, 1, 0, 1, 0, 255, true, true};
+  g.nodes = {{"dw", {0}, 1, d},
+             {"mean", {1}, 2, a},
+             {"mul", {1, 2}, 3, m},
+             {"sub", {3, 2}, 4, sub},
+             {"table", {4}, 5, qtable{}}};
+  g.input = {"in", 0, io_type::f32, {2, 4, 4}};
+  g.output = {"table", 5, io_type::f32, {2, 4, 4}};
+  return g;
+}
+
+using breaks = std::vector<std::pair<const char*, std::function<void(qgraph&)>>>;
+
+void expect_all_refused(const qgraph& sound, const breaks& changes) {
+  for (const auto& [what, apply] : changes) {
+    qgraph g = sound;
+    apply(g);
+    try {
+      validate(g);
+      ADD_FAILURE() << what << " was accepted";
+    } catch (const error& e) {
+      EXPECT_EQ(e.code(), errc::unsupported_model) << what;
+    }
+    EXPECT_THROW(reference{g}, error) << what;
+  }
+}
+
+TEST(Validate, AcceptsSoundGraphs) {
+  EXPECT_NO_THROW(validate(small()));
+  EXPECT_NO_THROW(validate(elementwise()));
+}
 
 TEST(Validate, RefusesEveryBrokenRule) {
   const auto conv = [](qgraph& g) -> qconv& { return std::get<qconv>(g.nodes[0].op); };
   const auto pool = [](qgraph& g) -> qmaxpool& { return std::get<qmaxpool>(g.nodes[1].op); };
   const auto add = [](qgraph& g) -> qadd& { return std::get<qadd>(g.nodes[2].op); };
-  const std::vector<std::pair<const char*, std::function<void(qgraph&)>>> breaks = {
+  const breaks changes = {
       {"weight -128", [&](qgraph& g) { conv(g).weights[3] = -128; }},
       {"missing weight", [&](qgraph& g) { conv(g).weights.pop_back(); }},
       {"missing bias", [&](qgraph& g) { conv(g).bias.pop_back(); }},
@@ -236,17 +410,41 @@ TEST(Validate, RefusesEveryBrokenRule) {
       {"scale 0", [&](qgraph& g) { g.tensors[0].scale = 0.0F; }},
       {"empty tensor", [&](qgraph& g) { g.tensors[0].c = 0; }},
   };
-  for (const auto& [what, apply] : breaks) {
-    qgraph g = small();
-    apply(g);
-    try {
-      validate(g);
-      ADD_FAILURE() << what << " was accepted";
-    } catch (const error& e) {
-      EXPECT_EQ(e.code(), errc::unsupported_model) << what;
-    }
-    EXPECT_THROW(reference{g}, error) << what;
-  }
+  expect_all_refused(small(), changes);
+}
+
+TEST(Validate, RefusesEveryBrokenRuleOfTheElementwiseNodes) {
+  const auto dw = [](qgraph& g) -> qdepthwise& { return std::get<qdepthwise>(g.nodes[0].op); };
+  const auto mean = [](qgraph& g) -> qavgpool& { return std::get<qavgpool>(g.nodes[1].op); };
+  const auto mul = [](qgraph& g) -> qmul& { return std::get<qmul>(g.nodes[2].op); };
+  const auto sub = [](qgraph& g) -> qadd& { return std::get<qadd>(g.nodes[3].op); };
+  expect_all_refused(
+      elementwise(),
+      {
+          {"depthwise weight -128", [&](qgraph& g) { dw(g).weights[3] = -128; }},
+          {"depthwise weights", [&](qgraph& g) { dw(g).weights.pop_back(); }},
+          {"depthwise scales", [&](qgraph& g) { dw(g).weight_scale.pop_back(); }},
+          {"depthwise channels", [&](qgraph& g) { dw(g).channels = 1; }},
+          {"depthwise overflow", [&](qgraph& g) { dw(g).bias[0] = 2147483647; }},
+          {"depthwise clamp", [&](qgraph& g) { dw(g).clamp_lo = 9, dw(g).clamp_hi = 8; }},
+          {"depthwise multiplier", [&](qgraph& g) { ++dw(g).scale[1].shift; }},
+          {"depthwise shape", [&](qgraph& g) { dw(g).stride_x = 2; }},
+          {"average multiplier", [&](qgraph& g) { ++mean(g).scale.multiplier; }},
+          {"average of another count",
+           [&](qgraph& g) { mean(g).scale = average_requant(0.2F, 0.3F, 15); }},
+          {"average clamp", [&](qgraph& g) { mean(g).clamp_lo = 9, mean(g).clamp_hi = 8; }},
+          {"average channels", [&](qgraph& g) { g.tensors[2].c = 3; }},
+          {"average pads", [&](qgraph& g) { mean(g).pad_top = 4, g.tensors[2].h = 5; }},
+          {"product multiplier", [&](qgraph& g) { ++mul(g).scale.multiplier; }},
+          {"product clamp", [&](qgraph& g) { mul(g).clamp_lo = 9, mul(g).clamp_hi = 8; }},
+          {"product without broadcast", [&](qgraph& g) { mul(g).broadcast = false; }},
+          {"product of one tensor", [&](qgraph& g) { g.nodes[2].inputs.pop_back(); }},
+          {"product by a plane", [&](qgraph& g) { g.nodes[2].inputs = {1, 1}; }},
+          {"difference without broadcast", [&](qgraph& g) { sub(g).broadcast_b = false; }},
+          {"difference of the mean", [&](qgraph& g) { g.nodes[3].inputs = {2, 3}; }},
+          {"table of another shape", [&](qgraph& g) { g.tensors[5].w = 3; }},
+          {"table of two tensors", [&](qgraph& g) { g.nodes[4].inputs = {4, 4}; }},
+      });
 }
 
 TEST(Reference, RefusesImagesOfTheWrongSize) {
@@ -259,6 +457,8 @@ TEST(Reference, RefusesImagesOfTheWrongSize) {
 TEST(Qgraph, CountsItsWork) {
   EXPECT_EQ(small().macs(), 18U * 16U);
   EXPECT_EQ(small().parameters(), 20U);
+  EXPECT_EQ(elementwise().macs(), 18U * 16U);
+  EXPECT_EQ(elementwise().parameters(), 20U);
 }
 
 }  // namespace
