@@ -202,9 +202,9 @@ module latchkey_core #(
   logic         run_done, walker_clear, walker_boot, walker_run, walker_finished, walker_bad;
   logic [7:0]   run_status;
   logic         desc_we, pg_take;
-  logic [6:0]   desc_waddr;
+  logic [$clog2(2*MaxDescs)-1:0]    desc_waddr;
   logic [1:0]   desc_req, desc_valid;
-  logic [1:0][5:0] desc_idx;
+  logic [1:0][$clog2(MaxDescs)-1:0] desc_idx;
   desc_t        desc, eng_desc;
   logic         eng_valid, eng_ready, eng_abort, eng_done, eng_bad_desc, eng_bad_input, eng_active;
   logic         in_drain, null_valid;

@@ -15,7 +15,7 @@ package lk_pkg;
   // Bytes of a descriptor.
   localparam int unsigned DescBytes = 128;
   // Descriptors that the descriptor RAM holds.
-  localparam int unsigned MaxDescs = 64;
+  localparam int unsigned MaxDescs = 512;
   // Bytes of one output channel's parameters in a parameter page.
   localparam int unsigned ParamBytes = 16;
   // Output channels of a parameter page.

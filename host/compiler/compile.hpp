@@ -22,7 +22,7 @@ struct compile_options {
 /// Compiles `graph`. Passes: check_graph, lower_nodes, plan_scratchpad, pack_parameters,
 /// emit_descriptors, check_program. The result is deterministic.
 /// Throws latchkey::error (errc::unsupported_model) naming the layer: what the build cannot do
-/// (window or step above 255, more than 4,096 channels, more than 64 descriptors, a bias that
+/// (window or step above 255, more than 4,096 channels, more than 512 descriptors, a bias that
 /// overflows int32 once the zero point is folded in), or activations that do not fit the scratchpad
 /// even one image at a time (words needed, words there, what to do); errc::usage for an impossible
 /// target or batch.

@@ -126,7 +126,7 @@ void from_json(const nlohmann::json& header, const std::string& what, program& p
 std::vector<page_region> regions_of(const std::vector<spec::descriptor>& descriptors);
 
 /// The descriptors in the descriptor pages (region 0): up to the first End. Throws latchkey::error
-/// when there is none among the first 64.
+/// when there is none among the first spec::max_descs.
 std::vector<spec::descriptor> read_descriptors(io::byte_view desc_pages, const std::string& what);
 
 /// Checks that pages, regions, descriptors, layouts and batch agree with one another and with the

@@ -101,9 +101,12 @@ void check_public(const package& p, const std::string& what) {
   if (m.slot > 0xff) bad(what, "manifest: slot is above 255");
   if (m.max_batch == 0) bad(what, "manifest: max_batch is 0");
   if (m.num_descs < 2 || m.num_descs > spec::max_descs)
-    bad(what, "manifest: num_descs is " + std::to_string(m.num_descs));
+    bad(what, "manifest: num_descs is " + std::to_string(m.num_descs) + "; a chip takes 2 to " +
+                  std::to_string(spec::max_descs));
   check_regions(p.info.regions, m.num_pages, what);
   field("desc_pages", m.desc_pages, p.info.regions[0].count);
+  constexpr std::uint32_t per_page = spec::page_bytes / spec::desc_bytes;
+  field("desc_pages", m.desc_pages, (m.num_descs + per_page - 1) / per_page);
 }
 
 }  // namespace

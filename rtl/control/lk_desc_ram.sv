@@ -1,15 +1,15 @@
-// Descriptor RAM: 64 descriptors of 128 bytes as 128 beats of 512 bits. One write port, filled from
-// verified descriptor pages, and one read port shared by the page walker, which runs ahead, and the
-// sequencer. A read takes two beats; the answer is the whole descriptor.
+// Descriptor RAM: MaxDescs descriptors of 128 bytes, two beats of 512 bits each, low beat first. One
+// write port, filled from verified descriptor pages, and one read port shared by the page walker,
+// which runs ahead, and the sequencer. A read takes two beats; the answer is the whole descriptor.
 module lk_desc_ram (
   input  logic          clk_i,
   input  logic          rst_ni,
   input  logic          we_i,
-  input  logic [6:0]    waddr_i,
+  input  logic [$clog2(2*lk_pkg::MaxDescs)-1:0]    waddr_i,
   input  logic [511:0]  wdata_i,
   // Per client: hold req_i and idx_i until valid_o, which lasts one cycle with desc_o.
   input  logic [1:0]    req_i,
-  input  logic [1:0][5:0] idx_i,
+  input  logic [1:0][$clog2(lk_pkg::MaxDescs)-1:0] idx_i,
   output logic [1:0]    valid_o,
   output lk_pkg::desc_t desc_o
 );
@@ -18,7 +18,7 @@ module lk_desc_ram (
   logic [511:0] mem [2 * lk_pkg::MaxDescs];
   logic [511:0] rdata_q, low_q;
   logic [1:0]   gnt, gnt_q;
-  logic [5:0]   idx_q;
+  logic [$clog2(lk_pkg::MaxDescs)-1:0] idx_q;
   state_e       state_q;
 
   lk_arbiter #(.NumReq(2)) u_arbiter (

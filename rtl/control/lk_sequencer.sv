@@ -38,9 +38,9 @@ module lk_sequencer (
   input  logic          walker_bad_i,
   // descriptor RAM
   output logic          desc_we_o,
-  output logic [6:0]    desc_waddr_o,
+  output logic [$clog2(2*lk_pkg::MaxDescs)-1:0] desc_waddr_o,
   output logic          desc_req_o,
-  output logic [5:0]    desc_idx_o,
+  output logic [$clog2(lk_pkg::MaxDescs)-1:0]   desc_idx_o,
   input  logic          desc_valid_i,
   input  lk_pkg::desc_t desc_i,
   // descriptor pages are taken here, the others by the engine
@@ -81,8 +81,8 @@ module lk_sequencer (
   state_e      state_q;
   run_status_e status_q;
   desc_t       desc_q;
-  logic [5:0]  idx_q;
-  logic [6:0]  waddr_q;
+  logic [$clog2(MaxDescs)-1:0]   idx_q;
+  logic [$clog2(2*MaxDescs)-1:0] waddr_q;
   logic [31:0] pages_left_q;
   logic        in_seen_q;       // this run's last input beat was taken
   logic        bus_error_q;
@@ -147,14 +147,19 @@ module lk_sequencer (
   assign in_drain_o     = state_q == StDrain;
   assign null_valid_o   = state_q == StNull;
 
+  // Just the pages that hold the descriptors: none beyond the RAM, none that an older run left there.
+  localparam int unsigned DescsPerPage = PageBytes / DescBytes;
+  logic [31:0] desc_pages;
+  assign desc_pages = (manifest_i.num_descs + DescsPerPage - 1) / DescsPerPage;
+
   run_status_e check_why;
   always_comb begin
     check_ok  = 1'b0;
     check_why = RunStatusOk;
     if (!key_valid_i || !chain_ready_i || !manifest_valid_i) check_why = RunStatusNoKey;
     else if (batch_i == '0 || 32'(batch_i) > manifest_i.max_batch) check_why = RunStatusBadBatch;
-    else if (manifest_i.desc_pages == '0 || manifest_i.desc_pages > 32'd2
-             || manifest_i.num_descs < 32'd2 || manifest_i.num_descs > MaxDescs) begin
+    else if (manifest_i.num_descs < 32'd2 || manifest_i.num_descs > MaxDescs
+             || manifest_i.desc_pages != desc_pages) begin
       check_why = RunStatusBadDescriptor;
     end else check_ok = 1'b1;
   end

@@ -17,7 +17,7 @@ module lk_walker (
   output logic          finished_o,      // every page of the run was asked for
   output logic          bad_o,           // level: a page number lies outside the package
   output logic          desc_req_o,
-  output logic [5:0]    desc_idx_o,
+  output logic [$clog2(lk_pkg::MaxDescs)-1:0] desc_idx_o,
   input  logic          desc_valid_i,
   input  lk_pkg::desc_t desc_i,
   output logic          req_valid_o,
@@ -29,7 +29,7 @@ module lk_walker (
   typedef enum logic [2:0] {StIdle, StBoot, StRead, StSize, StBlocks, StParams, StTiles} state_e;
 
   state_e      state_q;
-  logic [5:0]  idx_q;
+  logic [$clog2(lk_pkg::MaxDescs)-1:0] idx_q;
   logic [31:0] index_q, page_q;           // next page: within the region, global
   logic [31:0] first_tile_q, tiles_q, tile_q, base_q;
   logic [15:0] region_q, param_pages_q;

@@ -13,7 +13,7 @@ inline constexpr std::uint32_t page_beats = 64;  // Beats of a page
 inline constexpr std::uint32_t tile_dim = 64;  // Rows (K) and columns (output channels) of a weight tile; a page holds one tile
 inline constexpr std::uint32_t tag_bytes = 16;  // Bytes of a page's tag in the tag table
 inline constexpr std::uint32_t desc_bytes = 128;  // Bytes of a descriptor
-inline constexpr std::uint32_t max_descs = 64;  // Descriptors that the descriptor RAM holds
+inline constexpr std::uint32_t max_descs = 512;  // Descriptors that the descriptor RAM holds
 inline constexpr std::uint32_t param_bytes = 16;  // Bytes of one output channel's parameters in a parameter page
 inline constexpr std::uint32_t params_per_page = 256;  // Output channels of a parameter page
 inline constexpr std::uint32_t max_channels = 4096;  // Output channels of a layer that the parameter RAM holds
@@ -143,7 +143,7 @@ enum class run_status : std::uint32_t {
   ok = 0,  ///< Finished; outputs were released
   no_key = 1,  ///< No model key and manifest are loaded
   page_tampered = 2,  ///< A page failed authentication; FAIL_PAGE names it; no output was released
-  bad_descriptor = 3,  ///< A descriptor is not legal for this build
+  bad_descriptor = 3,  ///< A descriptor, or their number, is not legal for this build
   bus_error = 4,  ///< The memory answered a read with an error
   bad_batch = 5,  ///< The batch is zero or larger than the program allows
   bad_input = 6,  ///< The input stream ended early or late
@@ -155,7 +155,7 @@ constexpr std::string_view describe(run_status value) {
     case run_status::ok: return "Finished; outputs were released";
     case run_status::no_key: return "No model key and manifest are loaded";
     case run_status::page_tampered: return "A page failed authentication; FAIL_PAGE names it; no output was released";
-    case run_status::bad_descriptor: return "A descriptor is not legal for this build";
+    case run_status::bad_descriptor: return "A descriptor, or their number, is not legal for this build";
     case run_status::bus_error: return "The memory answered a read with an error";
     case run_status::bad_batch: return "The batch is zero or larger than the program allows";
     case run_status::bad_input: return "The input stream ended early or late";

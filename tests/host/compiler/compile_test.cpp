@@ -229,8 +229,9 @@ TEST(Compile, RefusesWhatTheBuildCannotDo) {
   refuses(wide.finish(wide.fc(wide.input(3, 1, 256), 1)), {{16, 4096}, 0, {}}, "8-bit");
   graph_builder deep(9);
   int t = deep.input(1, 1, 1);
-  for (int i = 0; i < 62; ++i) t = deep.fc(t, 1);
-  refuses(deep.finish(t), {{16, 4096}, 0, {}}, "holds 61");
+  for (int i = 0; i < 510; ++i) t = deep.max_pool(t, 1, 1, 1, 1, {0, 0, 0, 0});
+  refuses(deep.finish(t), {{16, 4096}, 0, {}},
+          "has 510 layers after folding; the accelerator holds 509");
   graph_builder many(10);
   refuses(many.finish(many.fc(many.input(1, 1, 1), 4097)), {{16, 4096}, 0, {}}, "4096");
 
@@ -239,14 +240,14 @@ TEST(Compile, RefusesWhatTheBuildCannotDo) {
   EXPECT_THROW(compile(broken), error);
 }
 
-TEST(Compile, SixtyFourDescriptorsFit) {
+TEST(Compile, AsManyDescriptorsAsTheChipHoldsFit) {
   graph_builder b(11);
   int t = b.input(4, 1, 1);
-  for (int i = 0; i < 61; ++i) t = b.fc(t, 4);
+  for (int i = 0; i < 509; ++i) t = b.fc(t, 4);
   const model::qgraph graph = b.finish(t);
   const program p = compile(graph, {{16, 64}, 0, {}});
-  EXPECT_EQ(p.descriptors.size(), 64u);
-  EXPECT_EQ(p.regions[0].count, 2u);
+  EXPECT_EQ(p.descriptors.size(), 512u);
+  EXPECT_EQ(p.regions[0].count, 16u);
   ASSERT_NO_FATAL_FAILURE(expect_equal(graph, p, 2, b.engine()));
 }
 

@@ -134,6 +134,16 @@ TEST_F(ProgramFile, RefusalsSayWhy) {
               Throws<error>(Property(&error::code, errc::bad_file)));
 }
 
+TEST_F(ProgramFile, OneDescriptorMoreThanTheChipHoldsIsRefused) {
+  program p = program_;
+  p.layers.clear();
+  p.descriptors.insert(p.descriptors.end() - 2, spec::max_descs + 1 - p.descriptors.size(),
+                       p.descriptors[1]);
+  ASSERT_EQ(p.descriptors.size(), 513u);
+  EXPECT_THAT([&] { check(p, "deep"); },
+              ThrowsMessage<error>(AllOf(HasSubstr("deep"), HasSubstr("1..512 descriptors"))));
+}
+
 // A header can be wrong although its checksum is right: nothing in it is believed.
 TEST_F(ProgramFile, HeadersAreChecked) {
   using nlohmann::json;

@@ -159,6 +159,15 @@ TEST(Package, RefusalsSayWhy) {
   EXPECT_THAT([&] { parse(change(70, '!')); }, ThrowsMessage<error>(HasSubstr("model_id")));
   EXPECT_THAT([&] { parse(change(s.manifest_at(), 'X')); },
               ThrowsMessage<error>(HasSubstr("LKMF")));
+  const auto descs = [&](std::uint32_t n) {
+    bytes f = change(s.manifest_at() + 56, static_cast<std::uint8_t>(n));
+    f.at(s.manifest_at() + 57) = static_cast<std::uint8_t>(n >> 8);
+    return f;
+  };
+  EXPECT_THAT([&] { parse(descs(513)); },
+              ThrowsMessage<error>(HasSubstr("num_descs is 513; a chip takes 2 to 512")));
+  EXPECT_THAT([&] { parse(descs(512)); },
+              ThrowsMessage<error>(HasSubstr("desc_pages is 1, expected 16")));
 
   device_id other = s.record.pub.id;
   other[0] ^= 1;

@@ -33,7 +33,7 @@ class Walker : public ::testing::Test {
   /// A program of random layers; pages follow one another as the compiler lays them.
   void make(unsigned layers) {
     descs_.clear();
-    desc_pages_ = 1 + rng_() % 2;
+    desc_pages_ = (layers + 3 + 31) / 32;
     std::uint32_t page = desc_pages_;
     const auto add = [&](spec::op op) -> spec::descriptor& {
       spec::descriptor d;
@@ -130,6 +130,14 @@ TEST_F(Walker, AsksInTheOrderOfConsumption) {
       ASSERT_EQ(seen_, expected(batch)) << "program " << program << ", seed " << seed_;
     }
   }
+}
+
+TEST_F(Walker, AsManyDescriptorsAsTheRamHolds) {
+  make(spec::max_descs - 3);
+  ASSERT_EQ(descs_.size(), spec::max_descs);
+  walk(2, 30);
+  EXPECT_FALSE(bad_);
+  ASSERT_EQ(seen_, expected(2)) << "seed " << seed_;
 }
 
 TEST_F(Walker, APageOutsideThePackageStopsIt) {
