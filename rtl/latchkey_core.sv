@@ -97,24 +97,13 @@ module latchkey_core #(
     .reg_re_o(reg_re), .reg_raddr_o(reg_raddr), .reg_rdata_i(reg_rdata)
   );
 
-  logic [63:0] pages_addr_q, tags_addr_q;
-  logic [15:0] batch_q;
-  always_ff @(posedge ap_clk or negedge ap_rst_n) begin
-    if (!ap_rst_n) begin
-      pages_addr_q <= '0;
-      tags_addr_q  <= '0;
-      batch_q      <= '0;
-    end else if (reg_we && !running) begin  // SEC_CM: REGS.STABLE_IN_RUN
-      unique case (reg_waddr)
-        RegPagesAddrLo: pages_addr_q[31:0]  <= {reg_wdata[31:12], 12'd0};
-        RegPagesAddrHi: pages_addr_q[63:32] <= reg_wdata;
-        RegTagsAddrLo:  tags_addr_q[31:0]   <= {reg_wdata[31:12], 12'd0};
-        RegTagsAddrHi:  tags_addr_q[63:32]  <= reg_wdata;
-        RegBatch:       batch_q             <= (reg_wdata[31:16] != '0) ? '0 : reg_wdata[15:0];
-        default: ;
-      endcase
-    end
-  end
+  logic [63:0] pages_addr, tags_addr;
+  logic [15:0] batch;
+  lk_run_regs u_run_regs (
+    .clk_i(ap_clk), .rst_ni(ap_rst_n), .running_i(running),
+    .we_i(reg_we), .addr_i(reg_waddr), .wdata_i(reg_wdata),
+    .pages_addr_o(pages_addr), .tags_addr_o(tags_addr), .batch_o(batch)
+  );
 
   // --- Keys ----------------------------------------------------------------------------------------
   logic         key_valid, manifest_valid, tamper, wipe, wipe_busy;
@@ -184,7 +173,7 @@ module latchkey_core #(
     .clk_i(ap_clk), .rst_ni(ap_rst_n),
     .key_valid_i(key_valid), .key_i(key), .wipe_i(wipe), .wipe_busy_o(chain_wipe_busy),
     .key_ready_o(chain_ready),
-    .flush_i(flush), .idle_o(chain_idle), .pages_addr_i(pages_addr_q), .tags_addr_i(tags_addr_q),
+    .flush_i(flush), .idle_o(chain_idle), .pages_addr_i(pages_addr), .tags_addr_i(tags_addr),
     .version_i(manifest.version), .num_pages_i(manifest.num_pages),
     .req_valid_i(req_valid), .req_ready_o(req_ready), .req_page_i(req_page),
     .req_region_i(req_region), .req_index_i(req_index),
@@ -219,7 +208,7 @@ module latchkey_core #(
   lk_walker u_walker (
     .clk_i(ap_clk), .rst_ni(ap_rst_n), .clear_i(walker_clear), .boot_i(walker_boot),
     .run_i(walker_run), .desc_pages_i(manifest.desc_pages), .num_descs_i(manifest.num_descs),
-    .num_pages_i(manifest.num_pages), .batch_i(batch_q), .finished_o(walker_finished),
+    .num_pages_i(manifest.num_pages), .batch_i(batch), .finished_o(walker_finished),
     .bad_o(walker_bad), .desc_req_o(desc_req[1]), .desc_idx_o(desc_idx[1]),
     .desc_valid_i(desc_valid[1]), .desc_i(desc),
     .req_valid_o(req_valid), .req_ready_i(req_ready), .req_page_o(req_page),
@@ -228,7 +217,7 @@ module latchkey_core #(
 
   lk_sequencer u_sequencer (
     .clk_i(ap_clk), .rst_ni(ap_rst_n), .start_i(ap_start), .done_o(run_done), .running_o(running),
-    .batch_i(batch_q), .status_o(run_status),
+    .batch_i(batch), .status_o(run_status),
     .key_valid_i(key_valid), .chain_ready_i(chain_ready), .manifest_valid_i(manifest_valid),
     .manifest_i(manifest), .wipe_i(wipe), .wipe_busy_i(wipe_busy), .tamper_o(tamper),
     .flush_o(flush), .chain_idle_i(chain_idle), .chain_empty_i(chain_empty),
@@ -253,7 +242,7 @@ module latchkey_core #(
   lk_engine #(.ArrayN(ArrayN), .SpadWords(SpadWords)) u_engine (
     .clk_i(ap_clk), .rst_ni(ap_rst_n), .wipe_i(wipe), .wipe_busy_o(engine_wipe_busy),
     .abort_i(eng_abort), .cmd_valid_i(eng_valid), .cmd_ready_o(eng_ready), .desc_i(eng_desc),
-    .batch_i(batch_q), .done_o(eng_done), .bad_desc_o(eng_bad_desc), .bad_input_o(eng_bad_input),
+    .batch_i(batch), .done_o(eng_done), .bad_desc_o(eng_bad_desc), .bad_input_o(eng_bad_input),
     .pg_valid_i(pg_valid && eng_active), .pg_ready_o(eng_pg_ready), .pg_data_i(pg_data),
     .pg_first_i(pg_first), .pg_last_i(pg_last),
     .in_valid_i(s_axis_in_tvalid), .in_ready_o(eng_in_ready), .in_data_i(s_axis_in_tdata),
@@ -308,11 +297,11 @@ module latchkey_core #(
   // SEC_CM: REGS.NO_SECRETS: nothing below depends on key or on plaintext.
   always_comb begin
     unique case (reg_raddr)
-      RegPagesAddrLo:  reg_rdata = pages_addr_q[31:0];
-      RegPagesAddrHi:  reg_rdata = pages_addr_q[63:32];
-      RegTagsAddrLo:   reg_rdata = tags_addr_q[31:0];
-      RegTagsAddrHi:   reg_rdata = tags_addr_q[63:32];
-      RegBatch:        reg_rdata = 32'(batch_q);
+      RegPagesAddrLo:  reg_rdata = pages_addr[31:0];
+      RegPagesAddrHi:  reg_rdata = pages_addr[63:32];
+      RegTagsAddrLo:   reg_rdata = tags_addr[31:0];
+      RegTagsAddrHi:   reg_rdata = tags_addr[63:32];
+      RegBatch:        reg_rdata = 32'(batch);
       RegKeyState:     reg_rdata = 32'(key_state);
       RegKeyErr:       reg_rdata = 32'(key_err);
       RegRunStatus:    reg_rdata = 32'(run_status);

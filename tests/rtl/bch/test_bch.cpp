@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "Vlk_bch_decoder.h"
+#include "Vlk_bch_decoder___024root.h"
 #include "Vlk_bch_encoder.h"
 #include "verilated.h"
 
@@ -179,7 +180,10 @@ class Decoder {
     dut_.rst_ni = 1;
     tick();
   }
-  ~Decoder() { dut_.final(); }
+  ~Decoder() {
+    Verilated::threadContextp(&context_);  // the encoder's was used last and may be gone
+    dut_.final();
+  }
 
   void feed(const Bits& word, std::mt19937_64* rng = nullptr) {
     std::bernoulli_distribution pause(0.3);
@@ -247,7 +251,44 @@ class Decoder {
     for (int i = 0; i < cycles; ++i) tick();
   }
 
+  // Decodes from reset until the state register holds `code`, at the earliest when 20 bits are in;
+  // without a code to the end. Notes every code on the way.
+  bool run_to(const Bits& word, int code, std::set<int>* seen = nullptr) {
+    reset();
+    std::size_t next = 0;
+    for (int c = 0; c < kTotalLimit; ++c) {
+      if (seen != nullptr) seen->insert(state());
+      if (c >= 20 && state() == code) return true;
+      dut_.in_valid_i = next < word.size();
+      dut_.in_bit_i = next < word.size() && word[next];
+      dut_.eval();
+      next += dut_.in_valid_i && dut_.in_ready_o;
+      tick();
+    }
+    return false;
+  }
+  void reset() {
+    dut_.rst_ni = 0;
+    tick();
+    dut_.rst_ni = 1;
+  }
+  std::uint8_t& state() { return dut_.rootp->lk_bch_decoder__DOT__state_q; }
+  // Whatever is offered, the decoder takes nothing, hands nothing out and holds nothing.
+  void expect_trapped() {
+    tick();
+    for (int i = 0; i < 2000; ++i) {
+      dut_.in_valid_i = 1;
+      dut_.clear_i = i % 100 == 50;
+      dut_.eval();
+      ASSERT_FALSE(dut_.in_ready_o || dut_.out_valid_o || dut_.out_last_o || dut_.fail_o) << i;
+      for (int w = 0; w < 8; ++w) ASSERT_EQ(dut_.rootp->lk_bch_decoder__DOT__word_q[w], 0u);
+      tick();
+    }
+    dut_.in_valid_i = dut_.clear_i = 0;
+  }
+
  private:
+  static constexpr int kTotalLimit = 1215;
   void tick() {
     dut_.clk_i = 0;
     dut_.eval();
@@ -450,6 +491,29 @@ TEST_F(Bch, ClearDropsTheWordInEveryStep) {
   decoder_.feed(Bits(100, 1));
   decoder_.clear();
   expect_corrected(reference_encode(random_message()), random_positions(kT), false);
+}
+
+// One and two flipped bits of the state register, in every state there is.
+TEST_F(Bch, FlippedStateBitsTrap) {
+  const Bits word = encoder_.encode(Bits(kK, 1), rng_, 0, 0);
+  std::set<int> codes;
+  decoder_.run_to(word, -1, &codes);
+  ASSERT_EQ(codes.size(), 6u);
+  for (const int code : codes) {
+    for (int a = 0; a < 6; ++a) {
+      for (int b = a; b < 6; ++b) {  // a == b: one flip
+        const int bad = code ^ 1 << a ^ (a == b ? 0 : 1 << b);
+        SCOPED_TRACE("state " + std::to_string(code) + " -> " + std::to_string(bad));
+        ASSERT_EQ(codes.count(bad), 0u) << "two codes are too near";
+        ASSERT_TRUE(decoder_.run_to(word, code));
+        decoder_.state() = static_cast<std::uint8_t>(bad);
+        ASSERT_NO_FATAL_FAILURE(decoder_.expect_trapped());
+      }
+    }
+  }
+  decoder_.reset();
+  const Decoded d = decoder_.decode(word);
+  EXPECT_EQ(d.bits, word) << "a reset leaves the trap";
 }
 
 }  // namespace

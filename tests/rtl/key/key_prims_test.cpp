@@ -6,8 +6,10 @@
 #include <openssl/sha.h>
 
 #include <memory>
+#include <set>
 
 #include "Vkey_prims_bench.h"
+#include "Vkey_prims_bench___024root.h"
 #include "bytes.h"
 #include "verilated.h"
 
@@ -156,6 +158,59 @@ class Prims : public ::testing::Test {
     const bytes all = from_wide(dut_->kwp_pt_o, 512);
     for (std::size_t i = r.ok ? plain_bytes : 0; i < all.size(); ++i) r.clean &= all[i] == 0;
     return r;
+  }
+
+  /// Begins an HMAC of one word and stops in state `code`; without a code runs to the end.
+  bool hmac_until(int code, const bytes& key, std::set<int>* seen = nullptr) {
+    to_wide(dut_->hm_key_i, key, 8);
+    dut_->hm_hmac_i = 1;
+    dut_->hm_data_i = 0x6b636f6c;
+    dut_->hm_bytes_i = 4;
+    dut_->hm_last_i = 1;
+    dut_->hm_start_i = 1;
+    tick();
+    dut_->hm_start_i = 0;
+    dut_->hm_valid_i = 1;
+    for (int i = 0; i < 400; ++i) {
+      if (seen != nullptr) seen->insert(hmac_state());
+      if (hmac_state() == code) return true;
+      dut_->clk_i = 0;
+      dut_->eval();
+      const bool taken = dut_->hm_valid_i && dut_->hm_ready_o;
+      tick();
+      if (taken) dut_->hm_valid_i = 0;
+    }
+    return false;
+  }
+
+  /// Begins to unwrap 48 bytes and stops in state `code`; without a code runs to the end.
+  bool unwrap_until(int code, const bytes& key, const bytes& cipher,
+                    std::set<int>* seen = nullptr) {
+    to_wide(dut_->aes_key_i, key, 8);
+    for (std::size_t w = 0; w < cipher.size() / 4; ++w) {
+      dut_->ct_we_i = 1;
+      dut_->ct_addr_i = static_cast<std::uint8_t>(w);
+      dut_->ct_data_i = load_le32(&cipher[4 * w]);
+      tick();
+    }
+    dut_->ct_we_i = 0;
+    dut_->kwp_sel_i = kKwp48;
+    dut_->kwp_start_i = 1 << kKwp48;
+    tick();
+    dut_->kwp_start_i = 0;
+    for (int i = 0; i < kKwpCycles; ++i) {
+      if (seen != nullptr) seen->insert(kwp_state());
+      if (kwp_state() == code) return true;
+      tick();
+    }
+    return false;
+  }
+
+  static constexpr int kKwp48 = 5;         // size_index(48)
+  static constexpr int kKwpCycles = 5000;  // more than an unwrapping takes
+  std::uint8_t& hmac_state() { return dut_->rootp->key_prims_bench__DOT__u_hmac__DOT__state_q; }
+  std::uint8_t& kwp_state() {
+    return dut_->rootp->key_prims_bench__DOT__gen_kwp__BRA__5__KET____DOT__u_kwp__DOT__state_q;
   }
 
   VerilatedContext context_;
@@ -409,6 +464,72 @@ TEST_F(Prims, KwpOtherLengthsAreRefused) {
     ASSERT_EQ(wrapped.size(), 56u);
     EXPECT_EQ(unwrap(48, key, wrapped).ok, n == 48) << n << " bytes";
   }
+}
+
+// ---- faults ------------------------------------------------------------------------------------
+
+/// The states of a machine with each code that one or two flipped bits of six make of it.
+template <class Shoot>
+void for_every_flip(const std::set<int>& codes, Shoot&& shoot) {
+  for (const int code : codes) {
+    for (int a = 0; a < 6; ++a) {
+      for (int b = a; b < 6; ++b) {  // a == b: one flip
+        const int bad = code ^ 1 << a ^ (a == b ? 0 : 1 << b);
+        SCOPED_TRACE("state " + std::to_string(code) + " -> " + std::to_string(bad));
+        ASSERT_EQ(codes.count(bad), 0u) << "two codes are too near";
+        ASSERT_NO_FATAL_FAILURE(shoot(code, bad));
+      }
+    }
+  }
+}
+
+TEST_F(Prims, HmacFlippedStateBitsEndWithoutADigest) {
+  const bytes key = random_bytes(rng_, 32);
+  const int idle = hmac_state();
+  std::set<int> codes{idle};
+  hmac_until(-1, key, &codes);
+  ASSERT_EQ(codes.size(), 6u);
+  for_every_flip(codes, [&](int code, int bad) {
+    if (code != idle) ASSERT_TRUE(hmac_until(code, key));
+    hmac_state() = static_cast<std::uint8_t>(bad);
+    dut_->hm_valid_i = 1;  // words go on coming
+    for (int i = 0; i < 400; ++i) {
+      tick();
+      ASSERT_FALSE(dut_->hm_done_o);
+      ASSERT_FALSE(dut_->hm_ready_o);
+      for (int w = 0; w < 8; ++w)
+        ASSERT_EQ(dut_->rootp->key_prims_bench__DOT__u_hmac__DOT__inner_q[w], 0u);
+    }
+    dut_->hm_valid_i = 0;
+    const bytes message = random_bytes(rng_, 70);
+    ASSERT_EQ(hmac(true, key, message).value, openssl_hmac(key, message));
+  });
+}
+
+TEST_F(Prims, KwpFlippedStateBitsEndWithoutAVerdict) {
+  const bytes key = random_bytes(rng_, 32), plain = random_bytes(rng_, 48);
+  const bytes cipher = openssl_wrap(key, plain);
+  const int idle = kwp_state();
+  std::set<int> codes{idle};
+  unwrap_until(-1, key, cipher, &codes);
+  ASSERT_EQ(codes.size(), 6u);
+  const auto& ring =
+      dut_->rootp->key_prims_bench__DOT__gen_kwp__BRA__5__KET____DOT__u_kwp__DOT__ring_q;
+  for_every_flip(codes, [&](int code, int bad) {
+    dut_->wipe_i = 1;
+    tick();
+    dut_->wipe_i = 0;
+    if (code != idle) ASSERT_TRUE(unwrap_until(code, key, cipher));
+    kwp_state() = static_cast<std::uint8_t>(bad);
+    for (int i = 0; i < kKwpCycles; ++i) {
+      tick();
+      ASSERT_FALSE(dut_->kwp_done_o || dut_->kwp_ok_o);
+      for (int w = 0; w < 12; ++w) ASSERT_EQ(ring[w] | dut_->kwp_pt_o[w], 0u);
+    }
+  });
+  const auto again = unwrap(48, key, cipher);
+  EXPECT_TRUE(again.ok);
+  EXPECT_EQ(again.plain, plain);
 }
 
 }  // namespace

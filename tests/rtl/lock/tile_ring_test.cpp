@@ -246,6 +246,54 @@ TEST_F(TileRing, BrokenOrderFailsClosed) {
   EXPECT_TRUE(read.empty());  // cleared pages do not come back
 }
 
+// The counts of readable pages, true and complemented: any flipped bit of either stops reading.
+TEST_F(TileRing, ADifferenceBetweenTheCountsStopsReading) {
+  constexpr int kCountBits = 3;
+  const auto flip = [&](int bit) {
+    auto& half = bit < kCountBits ? dut.rootp->lk_tile_ring__DOT__verified_q
+                                  : dut.rootp->lk_tile_ring__DOT__verified_n_q;
+    half ^= static_cast<uint8_t>(1u << bit % kCountBits);
+  };
+  for (int bit = 0; bit < 2 * kCountBits; ++bit) {
+    SCOPED_TRACE("bit " + std::to_string(bit));
+    const auto clear = [&] {
+      EXPECT_TRUE(dut.fail_o);
+      EXPECT_FALSE(dut.slot_free_o);
+      dut.clear_i = 1;
+      step();
+      dut.clear_i = 0;
+      read.clear();
+      EXPECT_FALSE(dut.fail_o);
+    };
+    // A whole page without a verdict, for which the flip stands.
+    dut.rd_ready_i = 1;
+    take();
+    write_page(10, -1);
+    flip(bit);
+    idle(40);
+    EXPECT_TRUE(read.empty());
+    clear();
+
+    // A verified page in the middle of its reading, and another behind it that is not: what the
+    // read pipeline holds still leaves.
+    take();
+    take();
+    write_page(30, 1);
+    write_page(50, -1);
+    while (read.size() < 2) step();
+    flip(bit);
+    const size_t before = read.size();
+    idle(40);
+    EXPECT_LE(read.size(), before + 2);
+    for (size_t i = 0; i < read.size(); ++i)
+      EXPECT_EQ(read[i], Bytes(64, static_cast<uint8_t>(30 + i)));
+    send_verdict(true);
+    idle(40);
+    EXPECT_LE(read.size(), before + 2) << "a later verdict mends nothing";
+    clear();
+  }
+}
+
 TEST_F(TileRing, WipeZeroesTheMemoryAndTheLatch) {
   for (int i = 0; i < kSlots; ++i) take();
   for (int i = 0; i < kSlots; ++i) write_page(static_cast<uint8_t>(11 + 20 * i), 1);

@@ -7,12 +7,16 @@
 #include <cmath>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
+#include <random>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "Vprim_tb.h"
 #include "Vpuf_tb.h"
+#include "Vpuf_tb___024root.h"
 #include "latchkey/sim/silicon.h"
 #include "verilated.h"
 
@@ -82,6 +86,7 @@ class Chip {
     tick();
   }
   ~Chip() {
+    Verilated::threadContextp(&context_);  // another chip's may have been used last
     dut_.final();
     latchkey_silicon_select(nullptr);
   }
@@ -171,13 +176,16 @@ class Chip {
   }
 
   std::uint64_t cycle() const { return cycle_; }
+  std::uint8_t& puf_state() { return dut_.rootp->puf_tb__DOT__u_puf__DOT__state_q; }
+  std::uint16_t& select_state() { return dut_.rootp->puf_tb__DOT__u_select__DOT__state_q; }
 
- private:
   static Word word(const VlWide<3>& w) {
     Word r;
     for (int i = 0; i < kChains; ++i) r[i] = w.at(i / 32) >> (i % 32) & 1;
     return r;
   }
+
+ private:
   latchkey_silicon_ops ops_;
   VerilatedContext context_;
   Vpuf_tb dut_{&context_};
@@ -340,6 +348,51 @@ TEST(Puf, VotesBringNoiseDown) {
   EXPECT_NEAR(chip.dut().unstable_o / static_cast<double>(kBits), 0.22, 0.04);
 }
 
+// One and two flipped bits of the state register, in every state there is.
+TEST(Puf, FlippedStateBitsTrap) {
+  Scripted die([](unsigned, std::uint64_t challenge, int) { return challenge & 1; });
+  // Starts a run and stops in state `code`, with votes and responses already counted.
+  const auto walk = [](Chip& chip, int code, std::set<int>* seen) {
+    chip.dut().start_i = 1;
+    chip.tick();
+    chip.dut().start_i = 0;
+    for (int i = 0; i <= kRunCycles; ++i, chip.tick()) {
+      if (seen != nullptr) seen->insert(chip.puf_state());
+      if (i > 600 && chip.puf_state() == code) return true;
+    }
+    return false;
+  };
+  std::set<int> codes;
+  {
+    Chip chip(die.ops);
+    walk(chip, -1, &codes);
+  }
+  ASSERT_EQ(codes.size(), 5u);
+  for (const int code : codes) {
+    for (int a = 0; a < 6; ++a) {
+      for (int b = a; b < 6; ++b) {  // a == b: one flip
+        const int bad = code ^ 1 << a ^ (a == b ? 0 : 1 << b);
+        SCOPED_TRACE("state " + std::to_string(code) + " -> " + std::to_string(bad));
+        ASSERT_EQ(codes.count(bad), 0u) << "two codes are too near";
+        Chip chip(die.ops);
+        ASSERT_TRUE(walk(chip, code, nullptr));
+        chip.puf_state() = static_cast<std::uint8_t>(bad);
+        chip.dut().start_i = 1;
+        for (int i = 0; i < 1000; ++i) {
+          chip.tick();
+          ASSERT_TRUE(chip.dut().busy_o);
+          ASSERT_TRUE(chip.dut().health_fail_o);
+          ASSERT_FALSE(chip.dut().resp_valid_o || chip.dut().done_o);
+          ASSERT_TRUE(Chip::word(chip.dut().resp_o).none());
+        }
+        chip.dut().rst_ni = 0;
+        chip.tick();
+        EXPECT_FALSE(chip.dut().busy_o) << "a reset leaves the trap";
+      }
+    }
+  }
+}
+
 // ---- selection
 
 // What the selector has to find, from the exact delays.
@@ -452,6 +505,66 @@ TEST(PufSelect, ClearWipesAResultAndStopsARun) {
   const Chip::Enrolment again = chip.enrol();
   EXPECT_FALSE(again.fail);
   EXPECT_EQ(again.positions.size(), static_cast<std::size_t>(kKeep));
+}
+
+// One and two flipped bits of the state register, in every state there is.
+TEST(PufSelect, FlippedStateBitsTrap) {
+  // Every bit survives the second margin and none the first, so that all states are soon seen.
+  Scripted die([](unsigned, std::uint64_t challenge, int offset) -> int {
+    return std::abs(offset) <= 92 ? static_cast<int>(challenge & 1) : offset > 0;
+  });
+  const auto begin = [](Chip& chip, bool clear) {
+    chip.dut().sel_clear_i = clear;
+    chip.dut().sel_start_i = !clear;
+    chip.tick();
+    chip.dut().sel_clear_i = chip.dut().sel_start_i = 0;
+  };
+  std::map<int, bool> codes;  // every state; true: on the way of a clear
+  for (const bool clear : {false, true}) {
+    Chip chip(die.ops);
+    codes.try_emplace(chip.select_state(), clear);
+    begin(chip, clear);
+    for (; chip.dut().sel_busy_o; chip.tick()) codes.try_emplace(chip.select_state(), clear);
+  }
+  ASSERT_EQ(codes.size(), 10u);
+  const unsigned seed = 31;
+  SCOPED_TRACE("seed " + std::to_string(seed));
+  std::mt19937 rng(seed);
+  for (const auto& [code, clear] : codes) {
+    for (int a = 0; a < 10; ++a) {
+      for (int b = a; b < 10; ++b) {
+        const int bad = code ^ 1 << a ^ (a == b ? 0 : 1 << b);
+        ASSERT_EQ(codes.count(bad), 0u) << "codes " << code << " and " << bad << " are too near";
+      }
+    }
+    for (int shot = 0; shot < 4; ++shot) {
+      const int a = static_cast<int>(rng() % 10), b = (a + 1 + static_cast<int>(rng() % 9)) % 10;
+      const int bad = code ^ 1 << a ^ (shot % 2 ? 1 << b : 0);
+      SCOPED_TRACE("state " + std::to_string(code) + " -> " + std::to_string(bad));
+      Chip chip(die.ops);
+      if (code != chip.select_state()) {
+        begin(chip, clear);
+        while (chip.select_state() != code) {
+          ASSERT_TRUE(chip.dut().sel_busy_o) << "the walk missed the state";
+          chip.tick();
+        }
+      }
+      chip.select_state() = static_cast<std::uint16_t>(bad);
+      chip.dut().sel_start_i = 1;
+      for (int i = 0; i < 300; ++i) {
+        chip.dut().rd_idx_i = i % kWords;
+        chip.tick();
+        ASSERT_TRUE(chip.dut().sel_busy_o);
+        ASSERT_TRUE(chip.dut().sel_fail_o);
+        ASSERT_FALSE(chip.dut().sel_done_o);
+        ASSERT_TRUE(Chip::word(chip.dut().rd_mask_o).none());
+        ASSERT_TRUE(Chip::word(chip.dut().rd_resp_o).none());
+      }
+      chip.dut().sel_clear_i = 1;
+      chip.tick();
+      EXPECT_TRUE(chip.dut().sel_fail_o) << "a clear does not leave the trap";
+    }
+  }
 }
 
 // Enrols noisy dies, then reads them again in every environment, each time with fresh noise. The
