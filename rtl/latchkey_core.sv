@@ -294,6 +294,9 @@ module latchkey_core #(
   localparam logic Waveforms = 1'b0;
 `endif
 
+  logic [31:0] build_hash;
+  prim_build_hash #(.BuildHash(BuildHash)) u_build_hash (.hash_o(build_hash));
+
   // SEC_CM: REGS.NO_SECRETS: nothing below depends on key or on plaintext.
   always_comb begin
     unique case (reg_raddr)
@@ -317,7 +320,7 @@ module latchkey_core #(
       RegArrayN:       reg_rdata = ArrayN;
       RegSpadWords:    reg_rdata = SpadWords;
       RegBuildVersion: reg_rdata = BuildVersion;
-      RegBuildHash:    reg_rdata = BuildHash;
+      RegBuildHash:    reg_rdata = build_hash;
       default:         reg_rdata = (reg_raddr[15:8] == RegCounters[15:8]) ? counter_word : '0;
     endcase
   end

@@ -93,6 +93,9 @@ module latchkey_enrol #(
   localparam logic Waveforms = 1'b0;
 `endif
 
+  logic [31:0] build_hash;
+  prim_build_hash #(.BuildHash(BuildHash)) u_build_hash (.hash_o(build_hash));
+
   logic in_helper, in_kek;
   assign in_helper = reg_raddr >= RegHelperOut && reg_raddr < RegHelperOut + 16'(4 * HelperWords);
   assign in_kek    = reg_raddr >= RegKekOut && reg_raddr < RegKekOut + 16'd32;
@@ -109,7 +112,7 @@ module latchkey_enrol #(
       RegBuildMagic:   reg_rdata = 32'h4843_4B4C;
       RegBuildFlags:   reg_rdata = {28'd0, Waveforms, VendorPrims, 2'b11};
       RegBuildVersion: reg_rdata = BuildVersion;
-      RegBuildHash:    reg_rdata = BuildHash;
+      RegBuildHash:    reg_rdata = build_hash;
       default:         reg_rdata = in_helper ? helper_word : in_kek ? kek_word : '0;
     endcase
   end

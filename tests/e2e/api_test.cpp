@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "latchkey/session.hpp"
+#include "latchkey/sim/revision.h"
 #include "lock/package.hpp"
 #include "lock/record.hpp"
 #include "model/dataset.hpp"
@@ -74,6 +75,14 @@ std::pair<errc, std::string> error_of(F&& action) {
   }
   ADD_FAILURE() << "nothing was thrown";
   return {errc::usage, ""};
+}
+
+TEST(Api, TheCardNamesItsRevision) {
+  world();
+  Device device("sim:21");
+  EXPECT_EQ(device.load(Build::operate).hash, latchkey_build_hash());
+  EXPECT_EQ(device.load(Build::unlocked).hash, latchkey_build_hash());
+  EXPECT_EQ(device.load(Build::enrol).hash, latchkey_build_hash());
 }
 
 TEST(Api, FuturesGiveWhatRunGives) {

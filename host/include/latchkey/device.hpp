@@ -30,7 +30,7 @@ struct BuildInfo {
   std::uint32_t array_n;     ///< Rows and columns of the array; 0 in the enrol build
   std::uint32_t spad_words;  ///< 64-byte words of the scratchpad; 0 in the enrol build
   std::uint32_t version;     ///< major << 16 | minor << 8 | patch
-  std::uint32_t hash;        ///< First 32 bits of the source revision; 0 when unknown
+  std::uint32_t hash;        ///< First 32 bits of the source's commit; 0 when unknown
 };
 
 /// A card as `Device::list` sees it.

@@ -278,9 +278,12 @@ TEST_F(TileRing, ADifferenceBetweenTheCountsStopsReading) {
     // read pipeline holds still leaves.
     take();
     take();
+    dut.rd_ready_i = 0;
     write_page(30, 1);
     write_page(50, -1);
-    while (read.size() < 2) step();
+    dut.rd_ready_i = 1;
+    for (int i = 0; i < 100 && read.size() < 2; ++i) step();
+    ASSERT_EQ(read.size(), 2u);
     flip(bit);
     const size_t before = read.size();
     idle(40);
