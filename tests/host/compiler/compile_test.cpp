@@ -393,7 +393,7 @@ TEST(Interpret, RefusesAddressesOutsideAndWrongInputs) {
   for (auto change :
        {+[](spec::descriptor& d) { d.in_base = 64; },
         +[](spec::descriptor& d) { d.out_base = 0x3ffffff; },
-        +[](spec::descriptor& d) { d.page_base = 3; }, +[](spec::descriptor& d) { d.op = 9; },
+        +[](spec::descriptor& d) { d.page_base = 3; }, +[](spec::descriptor& d) { d.op = 10; },
         +[](spec::descriptor& d) { d.taps = 4096; }}) {
     spec::descriptor d = p.descriptors[1];
     change(d);
