@@ -325,6 +325,7 @@ void check(const program& p, const std::string& what) {
     const auto blocks = [&](std::uint32_t cb, std::uint32_t cp, std::uint32_t last) {
       if (cb == 0 || cp > 6 || last == 0 || last > 1u << cp || (cp < 6 && cb != 1))
         fail("channel blocks are malformed");
+      if (std::uint64_t{cb} << cp > spec::max_channels) fail("more channels than a pixel can have");
     };
     if (reads && op != spec::op::output) {
       blocks(d.in_cb, d.in_cp_log2, d.in_c_last);

@@ -78,6 +78,11 @@ void set_window(step& s, const Window& w) {
 
 // --- Convolution and fully connected layer -------------------------------------------------------
 
+/// Bytes of a fully connected layer's input.
+std::size_t depth(const model::qconv& c) {
+  return c.weights.size() / static_cast<std::size_t>(c.out_channels);
+}
+
 bool covers_input(const model::qconv& c, const model::qtensor& in) {
   return c.kernel_h == in.h && c.kernel_w == in.w && c.pad_top == 0 && c.pad_left == 0 &&
          c.pad_bottom == 0 && c.pad_right == 0;
@@ -93,14 +98,13 @@ bool is_dense(const tensor_layout& l) {
 /// instead of a tap, which for one channel is 64 times faster.
 void read_as_one_pixel(step& s, const model::qconv& c) {
   spec::descriptor& desc = s.desc;
-  const std::uint32_t bytes = u32(c.kernel_h * c.kernel_w * c.in_channels);
+  const auto bytes = static_cast<std::uint32_t>(depth(c));
   desc.in_h = desc.in_w = 1;
   desc.in_cb = (bytes + 63) / 64;
   desc.in_cp_log2 = 6;
   desc.in_c_last = bytes - 64 * (desc.in_cb - 1);
   desc.kernel_h = desc.kernel_w = desc.stride_y = desc.stride_x = 1;
   desc.taps = desc.in_cb;
-  if (desc.in_cb > 0xffff) unsupported(s.report.name, "more than 65535 words of input");
 }
 
 void lower(const draft& d, step& s, const model::qconv& c) {
@@ -113,7 +117,8 @@ void lower(const draft& d, step& s, const model::qconv& c) {
                                    std::to_string(spec::max_channels));
   }
   const int in = s.inputs[0];
-  if (covers_input(c, d.tensor(in)) && is_dense(d.layout(in))) {
+  // A pixel has at most max_channels; beyond that the window is walked tap by tap.
+  if (covers_input(c, d.tensor(in)) && is_dense(d.layout(in)) && depth(c) <= spec::max_channels) {
     read_as_one_pixel(s, c);
   } else {
     set_window(s, c);
@@ -210,6 +215,13 @@ step node_step(const draft& d, const model::qnode& n) {
   step s;
   s.report.name = n.name;
   s.nodes.push_back(&n);
+  for (const int t : n.inputs) {
+    if (d.tensor(t).c > static_cast<int>(spec::max_channels)) {
+      unsupported(n.name, "its input has " + std::to_string(d.tensor(t).c) +
+                              " channels; the accelerator takes " +
+                              std::to_string(spec::max_channels));
+    }
+  }
   set_input(d, s, n.inputs.at(0));
   set_output(d, s, n.output);
   std::visit([&](const auto& op) { lower(d, s, op); }, n.op);

@@ -161,6 +161,16 @@ TEST(Compile, FullyConnectedOverPaddingChannelsKeepsItsWindow) {
   ASSERT_NO_FATAL_FAILURE(expect_equal(graph, p, 1, b.engine()));
 }
 
+TEST(Compile, FullyConnectedOverMoreThanAPixelsChannelsKeepsItsWindow) {
+  graph_builder b(15);
+  const model::qgraph graph = b.finish(b.fc(b.input(64, 5, 13), 20));
+  const program p = compile(graph, {{16, 64 * 65}, 1, {}});
+  EXPECT_EQ(p.descriptors[1].kernel_w, 13u);
+  EXPECT_EQ(p.descriptors[1].in_cb, 1u);
+  EXPECT_EQ(p.descriptors[1].k_tiles, 65u);
+  ASSERT_NO_FATAL_FAILURE(expect_equal(graph, p, 1, b.engine()));
+}
+
 TEST(Compile, ManyChannelsSpanParameterPages) {
   graph_builder b(3);
   int t = b.input(70, 2, 2);
@@ -267,6 +277,10 @@ TEST(Compile, RefusesWhatTheBuildCannotDo) {
           "has 510 layers after folding; the accelerator holds 509");
   graph_builder many(10);
   refuses(many.finish(many.fc(many.input(1, 1, 1), 4097)), {{16, 4096}, 0, {}}, "4096");
+
+  graph_builder thick(16);
+  refuses(thick.finish(thick.fc(thick.input(4097, 1, 1), 3)), {{16, 4096}, 0, {}},
+          "its input has 4097 channels; the accelerator takes 4096");
 
   model::qgraph broken = simple;
   std::get<model::qconv>(broken.nodes[0].op).weights.pop_back();
