@@ -155,9 +155,10 @@ void lower(const draft&, step& s, const model::qmaxpool& p) {
 }
 
 void lower(const draft& d, step& s, const model::qadd& a) {
-  set_op(s, spec::op::add, "add");
-  if (a.negate_b || a.broadcast_b) not_yet(s, "difference or broadcast");
+  set_op(s, spec::op::add, a.negate_b ? "sub" : "add");
   set_second_input(d, s, s.nodes[0]->inputs.at(1));
+  s.desc.in2_negate = a.negate_b;
+  s.desc.in2_broadcast = a.broadcast_b;
   s.desc.add_mult_a = a.mult_a;
   s.desc.add_mult_b = a.mult_b;
   s.desc.add_offset = static_cast<std::uint32_t>(a.offset);
@@ -165,10 +166,39 @@ void lower(const draft& d, step& s, const model::qadd& a) {
   set_clamp(s, a.clamp_lo, a.clamp_hi);
 }
 
+/// What AvgPool and Mul requantise with; the inputs stand already.
+void set_requantisation(const draft& d, step& s, const model::requant& scale) {
+  s.desc.vec_mult = scale.multiplier;
+  s.desc.vec_shift = scale.shift;
+  s.desc.in_zero = stored(d.tensor(s.inputs[0]).zero_point);
+  s.desc.out_zero = stored(d.tensor(s.output).zero_point);
+}
+
+void lower(const draft& d, step& s, const model::qavgpool& p) {
+  set_op(s, spec::op::avg_pool, "avg_pool");
+  set_window(s, p);
+  set_requantisation(d, s, p.scale);
+  set_clamp(s, p.clamp_lo, p.clamp_hi);
+}
+
+void lower(const draft& d, step& s, const model::qmul& m) {
+  set_op(s, spec::op::mul, "mul");
+  const int second = s.nodes[0]->inputs.at(1);
+  set_second_input(d, s, second);
+  s.desc.in2_zero = stored(d.tensor(second).zero_point);
+  s.desc.in2_broadcast = m.broadcast;
+  set_requantisation(d, s, m.scale);
+  set_clamp(s, m.clamp_lo, m.clamp_hi);
+}
+
+void lower(const draft&, step& s, const model::qtable& t) {
+  set_op(s, spec::op::table, "table");
+  s.desc.param_pages = 1;
+  s.report.pages = 1;
+  s.report.weight_bytes = t.entries.size();
+}
+
 void lower(const draft&, step& s, const model::qdepthwise&) { not_yet(s, "depthwise"); }
-void lower(const draft&, step& s, const model::qavgpool&) { not_yet(s, "average pool"); }
-void lower(const draft&, step& s, const model::qmul&) { not_yet(s, "product"); }
-void lower(const draft&, step& s, const model::qtable&) { not_yet(s, "table"); }
 
 // --- The edges of the graph ----------------------------------------------------------------------
 

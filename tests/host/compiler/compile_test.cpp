@@ -92,7 +92,8 @@ TEST(Compile, RandomGraphsMatchTheReference) {
     const auto out = golden.infer(image);
     varied += std::set<std::uint8_t>(out.begin(), out.end()).size() > 1;
   }
-  EXPECT_EQ(ops, (std::set<std::string>{"input", "conv", "fc", "max_pool", "add", "output"}));
+  EXPECT_EQ(ops, (std::set<std::string>{"input", "conv", "fc", "max_pool", "avg_pool", "add", "sub",
+                                        "mul", "table", "output"}));
   EXPECT_GT(varied, 75) << "the random graphs have become too tame";
 }
 
@@ -181,6 +182,28 @@ TEST(Compile, ManyChannelsSpanParameterPages) {
   EXPECT_EQ(p.descriptors[1].param_pages, 3u);
   EXPECT_EQ(p.descriptors[2].param_pages, 2u);
   ASSERT_NO_FATAL_FAILURE(expect_equal(graph, p, 1, b.engine()));
+}
+
+TEST(Compile, SqueezeAndExcitation) {
+  graph_builder b(14);
+  const int x = b.input(40, 9, 7);
+  const int factor = b.table(b.fc(b.table(b.fc(b.global_pool(x), 10)), 40));
+  const model::qgraph graph = b.finish(b.mul(x, factor));
+  const program p = compile(graph, {{16, 4096}, 0, {}});
+  const spec::descriptor& pool = p.descriptors[1];
+  EXPECT_EQ(pool.kernel_h, 9u);
+  EXPECT_EQ(pool.kernel_w, 7u);
+  EXPECT_EQ(pool.out_h * pool.out_w, 1u);
+  // A table's page is indexed by the stored byte: 0x80 stands for 0.
+  const spec::descriptor& table = p.descriptors[3];
+  EXPECT_EQ(table.param_pages, 1u);
+  EXPECT_EQ(table.n_tiles * table.k_tiles, 0u);
+  const auto& entries = std::get<model::qtable>(graph.nodes[2].op).entries;
+  EXPECT_EQ(p.page(table.page_base)[0x80], entries[0] ^ 0x80);
+  EXPECT_EQ(p.page(table.page_base)[0x7f], entries[255] ^ 0x80);
+  EXPECT_EQ(p.page(table.page_base)[256], 0u);
+  EXPECT_EQ(p.descriptors[6].in2_broadcast, 1u);
+  ASSERT_NO_FATAL_FAILURE(expect_equal(graph, p, 3, b.engine()));
 }
 
 TEST(Compile, OnePixelGraphWithoutNodes) {
