@@ -52,6 +52,12 @@ std::int64_t shift_half_even(std::int64_t v, unsigned s) {
   return q + (low > half || (low == half && (q & 1) == 1) ? 1 : 0);
 }
 
+/// The post unit on an accumulator, with the numbers that a descriptor holds.
+std::uint8_t requantise(std::int32_t acc, const spec::descriptor& d) {
+  const std::int64_t product = round_24(round_24(acc) * static_cast<std::int64_t>(d.vec_mult));
+  return clamp_byte(shift_half_even(product, d.vec_shift & 63u) + as_int8(d.out_zero), d);
+}
+
 std::uint32_t real_channels(std::uint32_t block, std::uint32_t blocks, std::uint32_t cp_log2,
                             std::uint32_t c_last) {
   return block + 1 == blocks ? c_last : 1u << cp_log2;
@@ -101,6 +107,15 @@ void engine_model::execute(const spec::descriptor& d, std::uint32_t batch, io::b
       break;
     case spec::op::add:
       add(d, batch);
+      break;
+    case spec::op::avg_pool:
+      avg_pool(d, batch);
+      break;
+    case spec::op::mul:
+      mul(d, batch);
+      break;
+    case spec::op::table:
+      table(d, batch, pages);
       break;
     case spec::op::end:
       break;
@@ -245,24 +260,75 @@ void engine_model::max_pool(const spec::descriptor& d, std::uint32_t batch) {
   }
 }
 
-void engine_model::add(const spec::descriptor& d, std::uint32_t batch) {
-  const std::uint64_t pixels = std::uint64_t{d.out_h} * d.out_w;
+void engine_model::avg_pool(const spec::descriptor& d, std::uint32_t batch) {
   for (std::uint32_t image = 0; image < batch; ++image) {
-    for (std::uint64_t i = 0; i < pixels * d.out_cb; ++i) {
-      const auto block = static_cast<std::uint32_t>(i % d.out_cb);
-      const std::uint32_t n = real_channels(block, d.out_cb, d.out_cp_log2, d.out_c_last);
-      for (std::uint32_t c = 0; c < 1u << d.out_cp_log2; ++c) {
-        const std::uint64_t offset = (i << d.out_cp_log2) + c;
-        const auto a = as_int8(spad_[address(d.in_base, d.in_stride, image, offset)]);
-        const auto b = as_int8(spad_[address(d.in2_base, d.in2_stride, image, offset)]);
-        const auto t =
-            static_cast<std::int32_t>(static_cast<std::uint32_t>(a) * d.add_mult_a +
-                                      static_cast<std::uint32_t>(b) * d.add_mult_b + d.add_offset);
-        spad_[address(d.out_base, d.out_stride, image, offset)] =
-            c < n ? clamp_byte(shift_half_even(t, d.add_shift), d) : 0;
+    for (std::uint64_t i = 0; i < std::uint64_t{d.out_h} * d.out_w * d.in_cb; ++i) {
+      const auto b = static_cast<std::uint32_t>(i % d.in_cb);
+      const auto ox = static_cast<std::int64_t>(i / d.in_cb % d.out_w);
+      const auto oy = static_cast<std::int64_t>(i / d.in_cb / d.out_w);
+      const std::int64_t top = oy * d.stride_y - d.pad_top, left = ox * d.stride_x - d.pad_left;
+      const std::uint32_t n = real_channels(b, d.in_cb, d.in_cp_log2, d.in_c_last);
+      for (std::uint32_t c = 0; c < 1u << d.in_cp_log2; ++c) {
+        std::int32_t sum = 0;
+        for (std::int64_t iy = std::max<std::int64_t>(top, 0);
+             iy < std::min<std::int64_t>(top + d.kernel_h, d.in_h); ++iy) {
+          for (std::int64_t ix = std::max<std::int64_t>(left, 0);
+               ix < std::min<std::int64_t>(left + d.kernel_w, d.in_w); ++ix) {
+            const std::uint64_t pixel = static_cast<std::uint64_t>(iy) * d.in_w + ix;
+            const std::uint64_t offset = ((pixel * d.in_cb + b) << d.in_cp_log2) + c;
+            sum +=
+                as_int8(spad_[address(d.in_base, d.in_stride, image, offset)]) - as_int8(d.in_zero);
+          }
+        }
+        spad_[address(d.out_base, d.out_stride, image, (i << d.out_cp_log2) + c)] =
+            c < n ? requantise(sum, d) : 0;
       }
     }
   }
+}
+
+template <typename F>
+void engine_model::elementwise(const spec::descriptor& d, std::uint32_t batch, bool two, F f) {
+  const std::uint64_t blocks = std::uint64_t{d.out_h} * d.out_w * d.out_cb;
+  for (std::uint32_t image = 0; image < batch; ++image) {
+    for (std::uint64_t i = 0; i < blocks; ++i) {
+      const auto block = static_cast<std::uint32_t>(i % d.out_cb);
+      const std::uint64_t i2 = d.in2_broadcast ? block : i;
+      const std::uint32_t n = real_channels(block, d.out_cb, d.out_cp_log2, d.out_c_last);
+      for (std::uint32_t c = 0; c < 1u << d.out_cp_log2; ++c) {
+        const std::uint64_t offset = (i << d.out_cp_log2) + c;
+        const std::uint8_t a = spad_[address(d.in_base, d.in_stride, image, offset)];
+        const std::uint8_t b =
+            two ? spad_[address(d.in2_base, d.in2_stride, image, (i2 << d.out_cp_log2) + c)] : 0;
+        spad_[address(d.out_base, d.out_stride, image, offset)] = c < n ? f(a, b) : 0;
+      }
+    }
+  }
+}
+
+void engine_model::add(const spec::descriptor& d, std::uint32_t batch) {
+  elementwise(d, batch, true, [&](std::uint8_t a, std::uint8_t b) {
+    // Unsigned: the hardware's sum wraps.
+    const std::uint32_t second = static_cast<std::uint32_t>(as_int8(b)) * d.add_mult_b;
+    const std::uint32_t first = static_cast<std::uint32_t>(as_int8(a)) * d.add_mult_a;
+    const std::uint32_t t = first + (d.in2_negate ? 0 - second : second) + d.add_offset;
+    return clamp_byte(shift_half_even(static_cast<std::int32_t>(t), d.add_shift), d);
+  });
+}
+
+void engine_model::mul(const spec::descriptor& d, std::uint32_t batch) {
+  elementwise(d, batch, true, [&](std::uint8_t a, std::uint8_t b) {
+    return requantise((as_int8(a) - as_int8(d.in_zero)) * (as_int8(b) - as_int8(d.in2_zero)), d);
+  });
+}
+
+void engine_model::table(const spec::descriptor& d, std::uint32_t batch, io::byte_view pages) {
+  const std::uint64_t first = std::uint64_t{d.page_base} * spec::page_bytes;
+  if (d.param_pages != 1 || first + spec::page_bytes > pages.size())
+    fail("the table's page is not there");
+  ++pages_;
+  elementwise(d, batch, false,
+              [&](std::uint8_t a, std::uint8_t /*b*/) { return pages[first + a]; });
 }
 
 run_result interpret(const program& p, io::byte_view input, std::uint32_t batch) {

@@ -21,10 +21,11 @@ class engine_model {
   /// 16, 32 or 64.
   explicit engine_model(const target& build, std::uint8_t fill = 0);
 
-  /// Runs one descriptor on `batch` images. `pages`: all pages of the program (MatMul). `input`:
-  /// batch * out_stride * 64 bytes (Input). `output`: receives batch * in_stride * 64 bytes
-  /// (Output). Throws latchkey::error (errc::run_failed) for an address outside the scratchpad or
-  /// the pages, a malformed descriptor, or an input of another length (the hardware's BadInput).
+  /// Runs one descriptor on `batch` images. `pages`: all pages of the program (MatMul, Table).
+  /// `input`: batch * out_stride * 64 bytes (Input). `output`: receives batch * in_stride * 64
+  /// bytes (Output). Throws latchkey::error (errc::run_failed) for an address outside the
+  /// scratchpad or the pages, a malformed descriptor, or an input of another length (the hardware's
+  /// BadInput).
   void execute(const spec::descriptor& d, std::uint32_t batch, io::byte_view pages,
                io::byte_view input, io::bytes& output);
 
@@ -38,6 +39,12 @@ class engine_model {
  private:
   void mat_mul(const spec::descriptor& d, std::uint32_t batch, io::byte_view pages);
   void max_pool(const spec::descriptor& d, std::uint32_t batch);
+  void avg_pool(const spec::descriptor& d, std::uint32_t batch);
+  void mul(const spec::descriptor& d, std::uint32_t batch);
+  void table(const spec::descriptor& d, std::uint32_t batch, io::byte_view pages);
+  /// f(a, b) for every byte of the tensor at in_base and, with `two`, the one at in2_base.
+  template <typename F>
+  void elementwise(const spec::descriptor& d, std::uint32_t batch, bool two, F f);
   void add(const spec::descriptor& d, std::uint32_t batch);
   [[nodiscard]] std::size_t address(std::uint64_t base, std::uint64_t stride, std::uint32_t image,
                                     std::uint64_t offset) const;

@@ -261,7 +261,8 @@ std::vector<page_region> regions_of(const std::vector<spec::descriptor>& descrip
   std::vector<page_region> regions{
       {0, 0, static_cast<std::uint32_t>((descriptors.size() + per_page - 1) / per_page)}};
   for (const spec::descriptor& d : descriptors) {
-    if (d.op == static_cast<std::uint32_t>(spec::op::mat_mul))
+    if (d.op == static_cast<std::uint32_t>(spec::op::mat_mul) ||
+        d.op == static_cast<std::uint32_t>(spec::op::table))
       regions.push_back({d.region, d.page_base, d.param_pages + d.n_tiles * d.k_tiles});
   }
   return regions;
@@ -324,6 +325,7 @@ void check(const program& p, const std::string& what) {
     const auto blocks = [&](std::uint32_t cb, std::uint32_t cp, std::uint32_t last) {
       if (cb == 0 || cp > 6 || last == 0 || last > 1u << cp || (cp < 6 && cb != 1))
         fail("channel blocks are malformed");
+      if (std::uint64_t{cb} << cp > spec::max_channels) fail("more channels than a pixel can have");
     };
     if (reads && op != spec::op::output) {
       blocks(d.in_cb, d.in_cp_log2, d.in_c_last);
@@ -334,7 +336,8 @@ void check(const program& p, const std::string& what) {
       tensor("output", d.out_base, d.out_stride,
              image_bytes(d.out_h, d.out_w, d.out_cb, d.out_cp_log2));
     }
-    const bool window = op == spec::op::mat_mul || op == spec::op::max_pool;
+    const bool window =
+        op == spec::op::mat_mul || op == spec::op::max_pool || op == spec::op::avg_pool;
     if (window) {
       if (d.kernel_h == 0 || d.kernel_w == 0 || d.stride_y == 0 || d.stride_x == 0)
         fail("a window side or step is zero");
@@ -343,6 +346,27 @@ void check(const program& p, const std::string& what) {
     }
     const bool same_blocks =
         d.in_cb == d.out_cb && d.in_cp_log2 == d.out_cp_log2 && d.in_c_last == d.out_c_last;
+    const auto pooling = [&] {
+      if (!same_blocks) fail("channels change in a pooling layer");
+      if (d.pad_top >= d.kernel_h || d.pad_left >= d.kernel_w ||
+          std::uint64_t{d.out_h - 1} * d.stride_y >= std::uint64_t{d.in_h} + d.pad_top ||
+          std::uint64_t{d.out_w - 1} * d.stride_x >= std::uint64_t{d.in_w} + d.pad_left)
+        fail("a pooling window lies wholly outside the input");
+    };
+    const auto elementwise = [&](bool two) {
+      if (!same_blocks || d.in_h != d.out_h || d.in_w != d.out_w)
+        fail("the shapes of an elementwise operation differ");
+      if (!two) return;
+      tensor("second input", d.in2_base, d.in2_stride,
+             d.in2_broadcast ? image_bytes(1, 1, d.in_cb, d.in_cp_log2)
+                             : image_bytes(d.in_h, d.in_w, d.in_cb, d.in_cp_log2));
+    };
+    const auto requantisation = [&] {
+      if ((d.vec_mult != 0 && d.vec_mult >> 23 != 1) || d.vec_shift > 63)
+        fail("vec_mult is neither 0 nor of 24 bits, or vec_shift is above 63");
+      if (static_cast<std::int8_t>(d.clamp_lo) > static_cast<std::int8_t>(d.clamp_hi))
+        fail("clamp_lo is above clamp_hi");
+    };
     switch (op) {
       case spec::op::input:
         ++inputs;
@@ -365,18 +389,25 @@ void check(const program& p, const std::string& what) {
         break;
       }
       case spec::op::max_pool:
-        if (!same_blocks) fail("channels change in a pooling layer");
-        if (d.pad_top >= d.kernel_h || d.pad_left >= d.kernel_w ||
-            std::uint64_t{d.out_h - 1} * d.stride_y >= std::uint64_t{d.in_h} + d.pad_top ||
-            std::uint64_t{d.out_w - 1} * d.stride_x >= std::uint64_t{d.in_w} + d.pad_left)
-          fail("a pooling window lies wholly outside the input");
+        pooling();
+        break;
+      case spec::op::avg_pool:
+        pooling();
+        requantisation();
         break;
       case spec::op::add:
-        if (!same_blocks || d.in_h != d.out_h || d.in_w != d.out_w)
-          fail("the shapes of an addition differ");
-        tensor("second input", d.in2_base, d.in2_stride,
-               image_bytes(d.in_h, d.in_w, d.in_cb, d.in_cp_log2));
+        elementwise(true);
         if (d.add_shift > 22) fail("add_shift is above 22");
+        break;
+      case spec::op::mul:
+        elementwise(true);
+        requantisation();
+        break;
+      case spec::op::table:
+        elementwise(false);
+        if (d.param_pages != 1 || d.n_tiles != 0 || d.k_tiles != 0)
+          fail("a table has one page and no tiles");
+        if (d.region != i + 1) fail("its region is not its number + 1");
         break;
       default:
         fail("unknown operation " + std::to_string(d.op));

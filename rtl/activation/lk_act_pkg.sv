@@ -32,6 +32,7 @@ package lk_act_pkg;
     logic [7:0]  pad_value;
     logic [7:0]  kernel_w;
     logic [15:0] window;     // kernel_h * kernel_w
+    logic        pace;       // windows: a tap every fourth cycle only
     logic [22:0] taps;       // window * in_cb
     logic [15:0] out_h;
     logic [15:0] out_w;

@@ -2,22 +2,24 @@
 //
 //   pages -> parameter RAM, weights --------v
 //   scratchpad -> lk_feed -> rows --> lk_matmul -> y --> lk_writer -> scratchpad
-//   scratchpad -> lk_feed -> taps --> lk_vector (max) -> lk_writer
-//   scratchpad -> lk_mover -> lk_vector (add) -> lk_mover -> scratchpad; streams <-> lk_mover
+//   scratchpad -> lk_feed -> taps --> lk_vector (pools) -> lk_writer
+//   scratchpad -> lk_mover -> lk_vector (words) -> lk_mover -> scratchpad; streams <-> lk_mover
+//   page --> table of lk_vector
 //
 // A command is taken with cmd_valid_i and cmd_ready_o. Its descriptor is checked first (lk_setup,
 // about 20 cycles); an illegal one ends with done_o and bad_desc_o and touches nothing: no page, no
 // stream word, no scratchpad word. done_o comes once per command, after the last write has landed
-// and, for MatMul, after the layer's last page has been taken. The page stream must hold exactly
-// the layer's pages: param_pages, then k_tiles * n_tiles per block of 512 rows.
+// and after the layer's last page has been taken. The page stream must hold exactly the layer's
+// pages. MatMul: param_pages, then k_tiles * n_tiles per block of 512 rows. Table: one.
 //
 // abort_i (level) stops the operation: its state is dropped, done_o follows, the scratchpad stays.
 // No command is taken while it is high. wipe_i (level or pulse) aborts too and zeroes scratchpad,
 // rows and words on their way, accumulators, weights and parameters; wipe_busy_o until finished.
 //
 // Limits: ArrayN 16, 32 or 64; SpadWords a power of two up to 65,536; see lk_setup for descriptors.
-// A MatMul or MaxPool must not overlap its input with its output (not checked: results would only
-// be wrong); Add may write over one of its inputs of the same stride.
+// A MatMul or a pool must not overlap its input with its output, nor Add or Mul a broadcast operand
+// with theirs (not checked: results would only be wrong); what goes word by word may write over an
+// input of the same stride.
 module lk_engine #(
   parameter int unsigned ArrayN    = 16,
   parameter int unsigned SpadWords = lk_pkg::SpadWords
@@ -72,13 +74,14 @@ module lk_engine #(
   end
 
   // ---- Commands ----
-  typedef enum logic [2:0] {StIdle, StSetup, StStart, StMatMul, StPool, StMove, StDone} state_e;
+  typedef enum logic [2:0] {StIdle, StSetup, StStart, StMatMul, StPool, StTable, StMove, StDone} state_e;
   state_e      state_q;
   desc_t       desc_q;
   logic [15:0] batch_q;
   logic        bad_desc_q, bad_input_q;
   logic        take, kill, setup_done, setup_bad;
   logic        start_loop, start_move, mover_done, mover_bad, matmul_done, pool_done;
+  logic        start_table, table_done;
   geom_t       geom;
 
   assign kill        = (abort_i || wipe_busy_o) && state_q != StIdle;
@@ -87,8 +90,11 @@ module lk_engine #(
   assign done_o      = state_q == StDone;
   assign bad_desc_o  = done_o && bad_desc_q;
   assign bad_input_o = done_o && bad_input_q;
-  assign start_loop  = state_q == StStart && (desc_q.op == OpMatMul || desc_q.op == OpMaxPool);
-  assign start_move  = state_q == StStart && !start_loop && desc_q.op != OpEnd;
+  assign start_loop  = state_q == StStart && (desc_q.op == OpMatMul || desc_q.op == OpMaxPool ||
+                                              desc_q.op == OpAvgPool);
+  assign start_table = state_q == StStart && desc_q.op == OpTable;
+  assign start_move  = (state_q == StStart && !start_loop && !start_table && desc_q.op != OpEnd) ||
+                       (state_q == StTable && table_done);
 
   // What holds state of a running operation starts over with every operation, so that an abort
   // needs no second cause: everything is cleared while nothing runs.
@@ -115,14 +121,16 @@ module lk_engine #(
         end
         StStart: begin
           unique case (desc_q.op)
-            OpMatMul:  state_q <= StMatMul;
-            OpMaxPool: state_q <= StPool;
-            OpEnd:     state_q <= StDone;
-            default:   state_q <= StMove;
+            OpMatMul:             state_q <= StMatMul;
+            OpMaxPool, OpAvgPool: state_q <= StPool;
+            OpTable:              state_q <= StTable;
+            OpEnd:                state_q <= StDone;
+            default:              state_q <= StMove;
           endcase
         end
         StMatMul: if (matmul_done) state_q <= StDone;
         StPool:   if (pool_done) state_q <= StDone;
+        StTable:  if (table_done) state_q <= StMove;
         StMove: begin
           if (mover_done) begin
             state_q     <= StDone;
@@ -171,7 +179,7 @@ module lk_engine #(
   logic          spad_wipe_busy, mm_wipe_busy;
   logic          feed_rd_en, move_rd_en, write_en, move_wr_en;
   logic [Ww-1:0] feed_rd_addr, move_rd_addr, write_addr, move_wr_addr;
-  logic [63:0]   write_be, move_wr_be;
+  logic [63:0]   write_be;
   logic [511:0]  write_data, move_wr_data, rd_data;
   logic          moving;
 
@@ -190,7 +198,7 @@ module lk_engine #(
     if (moving) begin
       spad_we    = move_wr_en;
       spad_waddr = move_wr_addr;
-      spad_wbe   = move_wr_be;
+      spad_wbe   = '1;
       spad_wdata = move_wr_data;
     end
   end
@@ -382,11 +390,12 @@ module lk_engine #(
   logic [4:0]   params_left_q;  // parameter pages to come
   logic [3:0]   param_page_q;
   logic [5:0]   param_beat_q;
-  logic         to_params, to_weights, wt_ready, prm_we;
+  logic         to_params, to_weights, to_table, wt_ready, table_ready, prm_we;
 
   assign to_params  = state_q == StMatMul && params_left_q != '0;
   assign to_weights = state_q == StMatMul && params_left_q == '0 && pages_q != '0;
-  assign pg_ready_o = !kill && (to_params || (to_weights && wt_ready));
+  assign to_table   = state_q == StTable;
+  assign pg_ready_o = !kill && (to_params || (to_weights && wt_ready) || (to_table && table_ready));
   assign prm_we     = to_params && pg_valid_i && !kill;
   assign page_taken = to_weights && pg_valid_i && pg_ready_o && pg_last_i;
 
@@ -472,35 +481,32 @@ module lk_engine #(
   );
 
   // ---- Vector unit and mover ----
-  logic         max_valid, add_valid, sum_valid;
-  logic [511:0] max_data, add_a, add_b;
-  logic [1:0]   sum_chunk;
-  logic [127:0] sum_data;
+  logic         pool_valid, word_valid, result_valid;
+  logic [511:0] pool_data, word_a, word_b, result;
 
   lk_vector u_vector (
     .clk_i,
     .rst_ni,
-    .clear_i    (clear),
-    .wipe_i     (wipe_busy_o),
-    .win_valid_i(win_valid),
-    .win_hit_i  (win_hit),
-    .win_first_i(win_first),
-    .win_last_i (win_last),
-    .win_data_i (win_data),
-    .max_valid_o(max_valid),
-    .max_data_o (max_data),
-    .add_valid_i(add_valid),
-    .add_a_i    (add_a),
-    .add_b_i    (add_b),
-    .mult_a_i   (desc_q.add_mult_a),
-    .mult_b_i   (desc_q.add_mult_b),
-    .offset_i   (desc_q.add_offset),
-    .shift_i    (desc_q.add_shift),
-    .clamp_lo_i (desc_q.clamp_lo),
-    .clamp_hi_i (desc_q.clamp_hi),
-    .add_valid_o(sum_valid),
-    .add_chunk_o(sum_chunk),
-    .add_data_o (sum_data)
+    .clear_i      (clear),
+    .wipe_i       (wipe_busy_o),
+    .desc_i       (desc_q),
+    .win_valid_i  (win_valid),
+    .win_hit_i    (win_hit),
+    .win_first_i  (win_first),
+    .win_last_i   (win_last),
+    .win_data_i   (win_data),
+    .pool_valid_o (pool_valid),
+    .pool_data_o  (pool_data),
+    .word_valid_i (word_valid),
+    .word_a_i     (word_a),
+    .word_b_i     (word_b),
+    .word_valid_o (result_valid),
+    .word_data_o  (result),
+    .table_start_i(start_table),
+    .table_done_o (table_done),
+    .pg_valid_i   (to_table && pg_valid_i && !kill),
+    .pg_ready_o   (table_ready),
+    .pg_data_i    (pg_data_i)
   );
 
   lk_mover #(
@@ -509,14 +515,14 @@ module lk_engine #(
   ) u_mover (
     .clk_i,
     .rst_ni,
-    .clear_i    (clear),
-    .wipe_i     (wipe_busy_o),
-    .start_i    (start_move),
-    .desc_i     (desc_q),
-    .batch_i    (batch_q),
-    .geom_i     (geom),
-    .done_o     (mover_done),
-    .bad_o      (mover_bad),
+    .clear_i     (clear),
+    .wipe_i      (wipe_busy_o),
+    .start_i     (start_move),
+    .desc_i      (desc_q),
+    .batch_i     (batch_q),
+    .geom_i      (geom),
+    .done_o      (mover_done),
+    .bad_o       (mover_bad),
     .in_valid_i,
     .in_ready_o,
     .in_data_i,
@@ -525,19 +531,17 @@ module lk_engine #(
     .out_ready_i,
     .out_data_o,
     .out_last_o,
-    .rd_en_o    (move_rd_en),
-    .rd_addr_o  (move_rd_addr),
-    .rd_data_i  (rd_data),
-    .wr_en_o    (move_wr_en),
-    .wr_addr_o  (move_wr_addr),
-    .wr_be_o    (move_wr_be),
-    .wr_data_o  (move_wr_data),
-    .add_valid_o(add_valid),
-    .add_a_o    (add_a),
-    .add_b_o    (add_b),
-    .add_valid_i(sum_valid),
-    .add_chunk_i(sum_chunk),
-    .add_data_i (sum_data)
+    .rd_en_o     (move_rd_en),
+    .rd_addr_o   (move_rd_addr),
+    .rd_data_i   (rd_data),
+    .wr_en_o     (move_wr_en),
+    .wr_addr_o   (move_wr_addr),
+    .wr_data_o   (move_wr_data),
+    .word_valid_o(word_valid),
+    .word_a_o    (word_a),
+    .word_b_o    (word_b),
+    .word_valid_i(result_valid),
+    .word_data_i (result)
   );
 
   // ---- Writer ----
@@ -558,8 +562,8 @@ module lk_engine #(
     .y_ready_o   (y_ready),
     .y_data_i    (y_data),
     .y_group_i   (y_group),
-    .win_valid_i (max_valid),
-    .win_data_i  (max_data),
+    .win_valid_i (pool_valid),
+    .win_data_i  (pool_data),
     .wr_en_o     (write_en),
     .wr_addr_o   (write_addr),
     .wr_be_o     (write_be),
@@ -597,6 +601,9 @@ module lk_engine #(
       else if (mm_wait_x) ev_feed_o = 1'b1;
       else if (post) ev_post_o = 1'b1;
       else if (mm_want) ev_want_weights_o = 1'b1;
+    end else if (to_table) begin
+      ev_want_weights_o = !pg_valid_i;
+      ev_loading_o      = pg_valid_i;
     end
   end
 endmodule

@@ -8,7 +8,8 @@
 //     each other in a kernel row and lie in one word are fetched by one read: rotate, mask, merge. A row
 //     takes one cycle per (kernel row, word) that it touches; padding left and right is free.
 //   ModeWindow: for the vector unit: one window tap per cycle, aligned to byte 0, in_bytes of one
-//     channel block; win_hit_o tells whether the tap lies inside the input.
+//     channel block; win_hit_o tells whether the tap lies inside the input. With geom_i.pace a tap
+//     comes every fourth cycle, for windows that end faster than their sums are requantised.
 // Bytes outside the input are pad_value. Byte b of a row is k = b of the slice; bytes behind the
 // last real tap hold whatever was there, because their weights are zero.
 //
@@ -161,7 +162,14 @@ module lk_feed #(
   logic [$clog2(Depth):0] cred_q;  // rows on their way to, or in, the FIFO
   logic                   pop;
 
-  assign issue     = act_q && (window || cred_q != ($clog2(Depth) + 1)'(Depth));
+  logic [1:0] pace_q;
+  always_ff @(posedge clk_i or negedge rst_ni) begin
+    if (!rst_ni) pace_q <= '0;
+    else         pace_q <= pace_q + 1'b1;
+  end
+
+  assign issue     = act_q && (window ? !geom_i.pace || pace_q == '0
+                                      : cred_q != ($clog2(Depth) + 1)'(Depth));
   assign row_end   = issue && seg_last;
   assign sweep_end = row_end && rows_q == 23'd1;
   assign take      = sw_valid_i && sw_ready_o;

@@ -2,7 +2,10 @@
 //   Input:  batch * out_stride words of the input stream to out_base and on (image i starts at
 //           base + i * stride and takes stride words, so all images are one run of words).
 //   Output: batch * in_stride words from in_base on to the output stream; tlast on the last.
-//   Add:    words of two tensors to the vector unit and its results back, image by image.
+//   Add, Mul, Table: words of two tensors, or one, to the vector unit and its results back, image
+//           by image: 2, 4 and 1 cycles a word. With in2_broadcast the second tensor has one pixel,
+//           which is read again for every pixel of the first; a block narrower than a word is
+//           repeated over the word.
 // start_i begins, done_o is a pulse when everything has been written or sent; bad_o with it.
 // Input: tlast must come with the last word and only then. A stream that ends early or does not end
 // is refused at once, with bad_o; swallowing the rest of it is the caller's part.
@@ -36,15 +39,13 @@ module lk_mover #(
   input  logic [511:0]      rd_data_i,
   output logic              wr_en_o,
   output logic [Ww-1:0]     wr_addr_o,
-  output logic [63:0]       wr_be_o,
   output logic [511:0]      wr_data_o,
   // vector unit
-  output logic              add_valid_o,
-  output logic [511:0]      add_a_o,
-  output logic [511:0]      add_b_o,
-  input  logic              add_valid_i,
-  input  logic [1:0]        add_chunk_i,
-  input  logic [127:0]      add_data_i
+  output logic              word_valid_o,
+  output logic [511:0]      word_a_o,
+  output logic [511:0]      word_b_o,
+  input  logic              word_valid_i,
+  input  logic [511:0]      word_data_i
 );
   import lk_pkg::*;
 
@@ -52,13 +53,25 @@ module lk_mover #(
   localparam int unsigned Cw    = $clog2(Depth) + 1;
   typedef logic [Ww-1:0] word_t;
 
-  typedef enum logic [2:0] {StIdle, StInput, StOutput, StAdd, StDone} state_e;
+  typedef enum logic [2:0] {StIdle, StInput, StOutput, StWords, StDone} state_e;
   state_e      state_q;
   logic        bad_q;
   logic [31:0] left_q;    // words left: to take, to read, or of the image
-  logic [15:0] images_q;  // Add: images left, this one included
+  logic [15:0] images_q;  // words: images left, this one included
   word_t       a_img_q, b_img_q, y_img_q, a_q, b_q, y_q;
-  logic [1:0]  phase_q;   // Add: 0 reads a, 1 reads b
+  logic [6:0]  block_q;   // channel block of the pixel that b_q points to
+  logic [1:0]  phase_q;   // words: 0 reads a, 1 reads b
+
+  logic       two;        // there is a second tensor
+  logic [1:0] phase_last;
+  assign two = desc_i.op == OpAdd || desc_i.op == OpMul;
+  always_comb begin
+    unique case (desc_i.op)
+      OpAdd:   phase_last = 2'd1;
+      OpMul:   phase_last = 2'd3;
+      default: phase_last = 2'd0;
+    endcase
+  end
 
   // ---- Reads in flight ----
   typedef enum logic [1:0] {RdOut, RdOutLast, RdA, RdB} rd_e;
@@ -68,15 +81,16 @@ module lk_mover #(
   logic                   rd_done;
   rd_e                    rd_done_tag;
   logic [Cw-1:0]          cred_q;  // output words between read and stream
-  logic                   out_issue, add_issue, pop;
+  logic                   out_issue, word_issue, word_next, pop;
 
-  assign out_issue = state_q == StOutput && left_q != '0 && cred_q != Cw'(Depth);
-  assign add_issue = state_q == StAdd && images_q != '0 && !phase_q[1];
-  assign rd_en_o   = out_issue || add_issue;
-  assign rd_addr_o = (add_issue && phase_q[0]) ? b_q : a_q;
+  assign out_issue  = state_q == StOutput && left_q != '0 && cred_q != Cw'(Depth);
+  assign word_issue = state_q == StWords && images_q != '0 && !phase_q[1];
+  assign word_next  = word_issue && phase_q[0] == two;
+  assign rd_en_o    = out_issue || word_issue;
+  assign rd_addr_o  = (word_issue && phase_q[0]) ? b_q : a_q;
   always_comb begin
     rd_tag = left_q == 32'd1 ? RdOutLast : RdOut;
-    if (add_issue) rd_tag = phase_q[0] ? RdB : RdA;
+    if (word_issue) rd_tag = phase_q[0] ? RdB : RdA;
   end
   assign rd_done     = rd_valid_q[ReadLatency-1];
   assign rd_done_tag = rd_tag_q[ReadLatency-1];
@@ -109,15 +123,34 @@ module lk_mover #(
   );
   assign pop = out_valid_o && out_ready_i;
 
-  // ---- Addition ----
+  // ---- Words to the vector unit ----
+  // The low 2^cp_log2 bytes of w, repeated.
+  function automatic logic [511:0] repeated(input logic [511:0] w, input logic [2:0] cp_log2);
+    unique case (cp_log2)
+      3'd0:    return {64{w[7:0]}};
+      3'd1:    return {32{w[15:0]}};
+      3'd2:    return {16{w[31:0]}};
+      3'd3:    return {8{w[63:0]}};
+      3'd4:    return {4{w[127:0]}};
+      3'd5:    return {2{w[255:0]}};
+      default: return w;
+    endcase
+  endfunction
+
+  // SEC_CM: SPAD.MEM.SEC_WIPE
   logic [511:0] a_data_q;
   always_ff @(posedge clk_i) begin
     if (wipe_i) a_data_q <= '0;
-    else if (rd_done && rd_done_tag == RdA) a_data_q <= rd_data_i;
+    else if (rd_done && rd_done_tag == RdA && two) a_data_q <= rd_data_i;
   end
-  assign add_valid_o = rd_done && rd_done_tag == RdB;
-  assign add_a_o     = a_data_q;
-  assign add_b_o     = rd_data_i;
+  assign word_valid_o = rd_done && rd_done_tag == (two ? RdB : RdA);
+  assign word_a_o     = two ? a_data_q : rd_data_i;
+  always_comb begin
+    word_b_o = '0;
+    if (word_valid_o && two) begin
+      word_b_o = desc_i.in2_broadcast ? repeated(rd_data_i, geom_i.out_cp) : rd_data_i;
+    end
+  end
 
   // ---- Input stream and writes ----
   logic in_take;
@@ -126,34 +159,29 @@ module lk_mover #(
 
   logic         wr_q;
   word_t        wr_addr_q;
-  logic [63:0]  wr_be_q;
   logic [511:0] wr_data_q;
-  logic         add_last;
-  logic [31:0]  wr_left_q;   // Add: words of the image still to be written
+  logic [31:0]  wr_left_q;   // words: words of the image still to be written
   logic [15:0]  wr_images_q;
   word_t        wr_word_q;
 
-  assign add_last = add_valid_i && add_chunk_i == 2'd3;
   always_ff @(posedge clk_i or negedge rst_ni) begin
     if (!rst_ni) wr_q <= 1'b0;
-    else wr_q <= (in_take || add_valid_i) && !clear_i && !wipe_i;
+    else wr_q <= (in_take || word_valid_i) && !clear_i && !wipe_i;
   end
+  // SEC_CM: SPAD.MEM.SEC_WIPE
   always_ff @(posedge clk_i) begin
     if (wipe_i) begin
       wr_data_q <= '0;
-    end else if (add_valid_i) begin
-      wr_data_q <= {4{add_data_i}};
-      wr_be_q   <= 64'hffff << {add_chunk_i, 4'd0};
+    end else if (word_valid_i) begin
+      wr_data_q <= word_data_i;
       wr_addr_q <= wr_word_q;
     end else if (in_take) begin
       wr_data_q <= in_data_i;
-      wr_be_q   <= '1;
       wr_addr_q <= y_q;
     end
   end
   assign wr_en_o   = wr_q;
   assign wr_addr_o = wr_addr_q;
-  assign wr_be_o   = wr_be_q;
   assign wr_data_o = wr_data_q;
 
   // ---- Control ----
@@ -172,6 +200,7 @@ module lk_mover #(
       a_q         <= '0;
       b_q         <= '0;
       y_q         <= '0;
+      block_q     <= '0;
       phase_q     <= '0;
       cred_q      <= '0;
     end else if (clear_i || wipe_i) begin
@@ -190,6 +219,7 @@ module lk_mover #(
             y_img_q     <= word_t'(desc_i.out_base);
             y_q         <= word_t'(desc_i.out_base);
             wr_word_q   <= word_t'(desc_i.out_base);
+            block_q     <= '0;
             phase_q     <= '0;
             images_q    <= batch_i;
             wr_images_q <= batch_i;
@@ -204,7 +234,7 @@ module lk_mover #(
                 left_q  <= geom_i.in_total;
               end
               default: begin
-                state_q <= StAdd;
+                state_q <= StWords;
                 left_q  <= geom_i.out_words;
               end
             endcase
@@ -227,12 +257,17 @@ module lk_mover #(
           end
           if (left_q == '0 && cred_q == '0) state_q <= StDone;
         end
-        StAdd: begin
-          phase_q <= phase_q + 1'b1;
-          if (add_issue && phase_q[0]) begin
-            a_q    <= a_q + 1'b1;
-            b_q    <= b_q + 1'b1;
-            left_q <= left_q - 1'b1;
+        StWords: begin
+          phase_q <= phase_q == phase_last ? '0 : phase_q + 1'b1;
+          if (word_next) begin
+            a_q     <= a_q + 1'b1;
+            b_q     <= b_q + 1'b1;
+            block_q <= block_q + 1'b1;
+            left_q  <= left_q - 1'b1;
+            if (desc_i.in2_broadcast && block_q == geom_i.out_cb - 7'd1) begin
+              b_q     <= b_img_q;
+              block_q <= '0;
+            end
             if (left_q == 32'd1) begin
               left_q   <= geom_i.out_words;
               images_q <= images_q - 1'b1;
@@ -240,9 +275,10 @@ module lk_mover #(
               a_q      <= a_img_q + word_t'(desc_i.in_stride);
               b_img_q  <= b_img_q + word_t'(desc_i.in2_stride);
               b_q      <= b_img_q + word_t'(desc_i.in2_stride);
+              block_q  <= '0;
             end
           end
-          if (add_last) begin
+          if (word_valid_i) begin
             wr_word_q <= wr_word_q + 1'b1;
             wr_left_q <= wr_left_q - 1'b1;
             if (wr_left_q == 32'd1) begin

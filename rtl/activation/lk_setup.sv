@@ -9,8 +9,11 @@
 //     fits into its stride, base + batch * stride <= SpadWords
 //   MatMul: kernel and strides not zero, taps = kernel_h * kernel_w * in_cb, k_tiles, n_tiles and
 //     param_pages as the layout demands, clamp_lo <= clamp_hi
-//   MaxPool: same channel layout in and out, every window touches the input
-//   Add: three tensors of the output's shape, add_shift <= 22, clamp_lo <= clamp_hi
+//   MaxPool, AvgPool: same channel layout in and out, every window touches the input
+//   Add, Mul, Table: all tensors of the output's shape; with in2_broadcast the second is one pixel
+//   Add: add_shift <= 22, clamp_lo <= clamp_hi
+//   AvgPool, Mul: vec_mult 0 or 2^23 <= vec_mult < 2^24, vec_shift <= 63, clamp_lo <= clamp_hi
+//   Table: one parameter page, no tiles
 //   Input and Output: only base and stride count
 // OpEnd is legal and does nothing.
 module lk_setup #(
@@ -32,19 +35,26 @@ module lk_setup #(
 
   localparam int unsigned Steps = 16;
 
-  logic is_mm, is_pool, is_add, is_in, is_out;
+  logic is_mm, is_pool, is_add, is_in, is_out, is_avg, is_mul, is_table;
   assign is_mm   = desc_i.op == OpMatMul;
-  assign is_pool = desc_i.op == OpMaxPool;
+  assign is_pool = desc_i.op == OpMaxPool || is_avg;  // walks windows
   assign is_add  = desc_i.op == OpAdd;
   assign is_in   = desc_i.op == OpInput;
   assign is_out  = desc_i.op == OpOutput;
+  assign is_avg  = desc_i.op == OpAvgPool;
+  assign is_mul  = desc_i.op == OpMul;
+  assign is_table = desc_i.op == OpTable;
+
+  logic is_words, is_post;  // goes word by word; requantises with vec_mult
+  assign is_words = is_add || is_mul || is_table;
+  assign is_post  = is_avg || is_mul;
 
   // Which tensors the operation has, and which of them have a shape of their own.
   logic has_in, has_in2, has_out, shape_in, shape_out;
   assign shape_in  = is_mm || is_pool;
-  assign shape_out = is_mm || is_pool || is_add;
-  assign has_in    = shape_in || is_add || is_out;
-  assign has_in2   = is_add;
+  assign shape_out = is_mm || is_pool || is_words;
+  assign has_in    = shape_in || is_words || is_out;
+  assign has_in2   = is_add || is_mul;
   assign has_out   = shape_out || is_in;
 
   logic [12:0] in_pitch, out_pitch;
@@ -62,7 +72,7 @@ module lk_setup #(
   logic bad_static;
   always_comb begin
     bad_static = batch_i == '0 ||
-                 !(is_mm || is_pool || is_add || is_in || is_out || desc_i.op == OpEnd);
+                 !(is_mm || is_pool || is_words || is_in || is_out || desc_i.op == OpEnd);
     if (shape_in) begin
       bad_static |= bad_shape(desc_i.in_h, desc_i.in_w, desc_i.in_cb, desc_i.in_cp_log2,
                               desc_i.in_c_last);
@@ -77,8 +87,17 @@ module lk_setup #(
       bad_static |= desc_i.n_tiles != desc_i.out_cb;
       bad_static |= desc_i.param_pages != 16'((17'(desc_i.out_cb) + 17'd3) >> 2);
     end
-    if (is_mm || is_add) bad_static |= $signed(desc_i.clamp_lo) > $signed(desc_i.clamp_hi);
+    if (is_mm || is_add || is_post) begin
+      bad_static |= $signed(desc_i.clamp_lo) > $signed(desc_i.clamp_hi);
+    end
     if (is_add) bad_static |= desc_i.add_shift > 5'd22;
+    if (is_post) begin
+      bad_static |= desc_i.vec_mult != '0 && desc_i.vec_mult[31:23] != 9'd1;
+      bad_static |= desc_i.vec_shift > 8'd63;
+    end
+    if (is_table) begin
+      bad_static |= desc_i.param_pages != 16'd1 || desc_i.n_tiles != '0 || desc_i.k_tiles != '0;
+    end
     if (is_pool) begin
       bad_static |= desc_i.in_cb != desc_i.out_cb || desc_i.in_cp_log2 != desc_i.out_cp_log2 ||
                     desc_i.in_c_last != desc_i.out_c_last;
@@ -135,8 +154,9 @@ module lk_setup #(
     if (valid_q[1]) unique case (step2_q)
       5'd4:  bad_p = shape_in && p_q > {10'd0, desc_i.in_stride, 6'd0};
       5'd5:  bad_p = (shape_out && p_q > {10'd0, desc_i.out_stride, 6'd0}) ||
-                     (is_add && (p_q > {10'd0, desc_i.in_stride, 6'd0} ||
-                                 p_q > {10'd0, desc_i.in2_stride, 6'd0}));
+                     (is_words && p_q > {10'd0, desc_i.in_stride, 6'd0}) ||
+                      (has_in2 && (desc_i.in2_broadcast ? 48'(out_pitch) : p_q) >
+                                  {10'd0, desc_i.in2_stride, 6'd0});
       5'd6:  bad_p = is_mm && (p_q != 48'(desc_i.taps) ||
                                ((p_q << desc_i.in_cp_log2) + 48'd63) >> 6 != 48'(desc_i.k_tiles));
       5'd11: bad_p = has_in && p_q + 48'(desc_i.in_base) > 48'(SpadWords);
@@ -232,6 +252,7 @@ module lk_setup #(
     g.pad_value  = desc_i.pad_value;
     g.kernel_w   = desc_i.kernel_w;
     g.window     = window_q;
+    g.pace       = is_avg && window_q < 16'd4;
     g.taps       = taps_q;
     g.out_h      = desc_i.out_h;
     g.out_w      = desc_i.out_w;

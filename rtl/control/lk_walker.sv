@@ -4,6 +4,7 @@
 //
 //   descriptor pages: region 0, index 0..desc_pages-1
 //   each MatMul:      parameter pages once, then all tiles once per block of AccRows rows
+//   each Table:       its one parameter page
 module lk_walker (
   input  logic          clk_i,
   input  logic          rst_ni,
@@ -115,7 +116,7 @@ module lk_walker (
           out_w_q       <= desc_i.out_w;
           n_tiles_q     <= desc_i.n_tiles;
           k_tiles_q     <= desc_i.k_tiles;
-          if (desc_i.op == lk_pkg::OpMatMul) state_q <= StSize;
+          if (desc_i.op == lk_pkg::OpMatMul || desc_i.op == lk_pkg::OpTable) state_q <= StSize;
           else next_descriptor();
         end
 
@@ -130,13 +131,18 @@ module lk_walker (
           blocks_q     <= (rows_q * 32'(batch_i) + lk_pkg::AccRows - 1) / lk_pkg::AccRows;
           first_tile_q <= 32'(param_pages_q);
           tile_q       <= '0;
-          state_q      <= (param_pages_q == '0) ? StTiles : StParams;
+          if (param_pages_q != '0) state_q <= StParams;
+          else if (tiles_q != '0) state_q <= StTiles;
+          else next_descriptor();
         end
 
         StParams: if (req_valid_o && req_ready_i) begin
           index_q <= index_q + 1'b1;
           page_q  <= page_q + 1'b1;
-          if (index_q + 1'b1 == first_tile_q) state_q <= StTiles;
+          if (index_q + 1'b1 == first_tile_q) begin
+            if (tiles_q != '0) state_q <= StTiles;
+            else next_descriptor();
+          end
         end
 
         StTiles: if (req_valid_o && req_ready_i) begin

@@ -37,7 +37,7 @@ enum class op : std::uint32_t {
   depthwise = 6,  ///< Convolution of every channel with its own kernel, then requantisation
   avg_pool = 7,  ///< Sum over a kernel_h x kernel_w window of input minus in_zero, times vec_mult; padding counts as in_zero
   mul = 8,  ///< Elementwise product of two tensors, each minus its zero point, times vec_mult
-  table = 9,  ///< Every byte replaced by entry byte xor 0x80 of the 256-byte table at the start of the layer's only page
+  table = 9,  ///< Every stored byte b, as an unsigned number, replaced by byte b of the layer's only page; bytes 256 and up of it count for nothing
   output = 5,  ///< Send batch images of in_stride words each from in_base to the output stream; only after every tag of the run has verified
   end = 15,  ///< Last descriptor
 };
@@ -51,7 +51,7 @@ constexpr std::string_view describe(op value) {
     case op::depthwise: return "Convolution of every channel with its own kernel, then requantisation";
     case op::avg_pool: return "Sum over a kernel_h x kernel_w window of input minus in_zero, times vec_mult; padding counts as in_zero";
     case op::mul: return "Elementwise product of two tensors, each minus its zero point, times vec_mult";
-    case op::table: return "Every byte replaced by entry byte xor 0x80 of the 256-byte table at the start of the layer's only page";
+    case op::table: return "Every stored byte b, as an unsigned number, replaced by byte b of the layer's only page; bytes 256 and up of it count for nothing";
     case op::output: return "Send batch images of in_stride words each from in_base to the output stream; only after every tag of the run has verified";
     case op::end: return "Last descriptor";
   }
@@ -261,7 +261,7 @@ enum class counter : std::uint32_t {
   wait_load,  ///< Verified weights are being shifted into the array
   wait_activations,  ///< Weights stand, the feed is still gathering activations
   wait_post,  ///< No accumulator bank is free, or the post unit is still writing results
-  vector,  ///< Max-pool or addition
+  vector,  ///< A pool, an addition, a product or a table runs
   input,  ///< Taking images from the input stream
   output,  ///< Sending results to the output stream
   control,  ///< Everything else: fetching descriptors, starting and ending layers
@@ -320,8 +320,8 @@ struct descriptor {
   std::uint32_t clamp_lo = 0;  ///< Lower bound of a result, int8 (unsigned bound xor 0x80)
   std::uint32_t clamp_hi = 0;  ///< Upper bound of a result, int8
   std::uint32_t out_zero = 0;  ///< Output zero point xor 0x80, int8
-  std::uint32_t in2_base = 0;  ///< Add: first word of the second tensor
-  std::uint32_t in2_stride = 0;  ///< Add: words from one image of the second tensor to the next
+  std::uint32_t in2_base = 0;  ///< Add, Mul: first word of the second tensor
+  std::uint32_t in2_stride = 0;  ///< Add, Mul: words from one image of the second tensor to the next
   std::uint32_t add_mult_a = 0;  ///< Add: multiplier of the first tensor, unsigned
   std::uint32_t add_mult_b = 0;  ///< Add: multiplier of the second tensor, unsigned
   std::uint32_t add_offset = 0;  ///< Add: int32 offset before the shift; holds all three zero points

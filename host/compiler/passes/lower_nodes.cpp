@@ -78,6 +78,11 @@ void set_window(step& s, const Window& w) {
 
 // --- Convolution and fully connected layer -------------------------------------------------------
 
+/// Bytes of a fully connected layer's input.
+std::size_t depth(const model::qconv& c) {
+  return c.weights.size() / static_cast<std::size_t>(c.out_channels);
+}
+
 bool covers_input(const model::qconv& c, const model::qtensor& in) {
   return c.kernel_h == in.h && c.kernel_w == in.w && c.pad_top == 0 && c.pad_left == 0 &&
          c.pad_bottom == 0 && c.pad_right == 0;
@@ -93,14 +98,13 @@ bool is_dense(const tensor_layout& l) {
 /// instead of a tap, which for one channel is 64 times faster.
 void read_as_one_pixel(step& s, const model::qconv& c) {
   spec::descriptor& desc = s.desc;
-  const std::uint32_t bytes = u32(c.kernel_h * c.kernel_w * c.in_channels);
+  const auto bytes = static_cast<std::uint32_t>(depth(c));
   desc.in_h = desc.in_w = 1;
   desc.in_cb = (bytes + 63) / 64;
   desc.in_cp_log2 = 6;
   desc.in_c_last = bytes - 64 * (desc.in_cb - 1);
   desc.kernel_h = desc.kernel_w = desc.stride_y = desc.stride_x = 1;
   desc.taps = desc.in_cb;
-  if (desc.in_cb > 0xffff) unsupported(s.report.name, "more than 65535 words of input");
 }
 
 void lower(const draft& d, step& s, const model::qconv& c) {
@@ -113,7 +117,8 @@ void lower(const draft& d, step& s, const model::qconv& c) {
                                    std::to_string(spec::max_channels));
   }
   const int in = s.inputs[0];
-  if (covers_input(c, d.tensor(in)) && is_dense(d.layout(in))) {
+  // A pixel has at most max_channels; beyond that the window is walked tap by tap.
+  if (covers_input(c, d.tensor(in)) && is_dense(d.layout(in)) && depth(c) <= spec::max_channels) {
     read_as_one_pixel(s, c);
   } else {
     set_window(s, c);
@@ -150,9 +155,10 @@ void lower(const draft&, step& s, const model::qmaxpool& p) {
 }
 
 void lower(const draft& d, step& s, const model::qadd& a) {
-  set_op(s, spec::op::add, "add");
-  if (a.negate_b || a.broadcast_b) not_yet(s, "difference or broadcast");
+  set_op(s, spec::op::add, a.negate_b ? "sub" : "add");
   set_second_input(d, s, s.nodes[0]->inputs.at(1));
+  s.desc.in2_negate = a.negate_b;
+  s.desc.in2_broadcast = a.broadcast_b;
   s.desc.add_mult_a = a.mult_a;
   s.desc.add_mult_b = a.mult_b;
   s.desc.add_offset = static_cast<std::uint32_t>(a.offset);
@@ -160,10 +166,39 @@ void lower(const draft& d, step& s, const model::qadd& a) {
   set_clamp(s, a.clamp_lo, a.clamp_hi);
 }
 
+/// What AvgPool and Mul requantise with; the inputs stand already.
+void set_requantisation(const draft& d, step& s, const model::requant& scale) {
+  s.desc.vec_mult = scale.multiplier;
+  s.desc.vec_shift = scale.shift;
+  s.desc.in_zero = stored(d.tensor(s.inputs[0]).zero_point);
+  s.desc.out_zero = stored(d.tensor(s.output).zero_point);
+}
+
+void lower(const draft& d, step& s, const model::qavgpool& p) {
+  set_op(s, spec::op::avg_pool, "avg_pool");
+  set_window(s, p);
+  set_requantisation(d, s, p.scale);
+  set_clamp(s, p.clamp_lo, p.clamp_hi);
+}
+
+void lower(const draft& d, step& s, const model::qmul& m) {
+  set_op(s, spec::op::mul, "mul");
+  const int second = s.nodes[0]->inputs.at(1);
+  set_second_input(d, s, second);
+  s.desc.in2_zero = stored(d.tensor(second).zero_point);
+  s.desc.in2_broadcast = m.broadcast;
+  set_requantisation(d, s, m.scale);
+  set_clamp(s, m.clamp_lo, m.clamp_hi);
+}
+
+void lower(const draft&, step& s, const model::qtable& t) {
+  set_op(s, spec::op::table, "table");
+  s.desc.param_pages = 1;
+  s.report.pages = 1;
+  s.report.weight_bytes = t.entries.size();
+}
+
 void lower(const draft&, step& s, const model::qdepthwise&) { not_yet(s, "depthwise"); }
-void lower(const draft&, step& s, const model::qavgpool&) { not_yet(s, "average pool"); }
-void lower(const draft&, step& s, const model::qmul&) { not_yet(s, "product"); }
-void lower(const draft&, step& s, const model::qtable&) { not_yet(s, "table"); }
 
 // --- The edges of the graph ----------------------------------------------------------------------
 
@@ -210,6 +245,13 @@ step node_step(const draft& d, const model::qnode& n) {
   step s;
   s.report.name = n.name;
   s.nodes.push_back(&n);
+  for (const int t : n.inputs) {
+    if (d.tensor(t).c > static_cast<int>(spec::max_channels)) {
+      unsupported(n.name, "its input has " + std::to_string(d.tensor(t).c) +
+                              " channels; the accelerator takes " +
+                              std::to_string(spec::max_channels));
+    }
+  }
   set_input(d, s, n.inputs.at(0));
   set_output(d, s, n.output);
   std::visit([&](const auto& op) { lower(d, s, op); }, n.op);

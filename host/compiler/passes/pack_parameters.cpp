@@ -67,6 +67,12 @@ void pack(const draft& d, const step& s, const model::qconv& c, std::uint8_t* re
   }
 }
 
+/// The engine indexes the table with the byte that it finds in the scratchpad.
+void pack(const draft&, const step&, const model::qtable& t, std::uint8_t* region) {
+  for (std::size_t byte = 0; byte < t.entries.size(); ++byte)
+    region[byte] = stored(t.entries[stored(static_cast<std::uint8_t>(byte))]);
+}
+
 // Operations without pages.
 template <typename Op>
 void pack(const draft&, const step&, const Op&, std::uint8_t*) {}

@@ -92,7 +92,8 @@ TEST(Compile, RandomGraphsMatchTheReference) {
     const auto out = golden.infer(image);
     varied += std::set<std::uint8_t>(out.begin(), out.end()).size() > 1;
   }
-  EXPECT_EQ(ops, (std::set<std::string>{"input", "conv", "fc", "max_pool", "add", "output"}));
+  EXPECT_EQ(ops, (std::set<std::string>{"input", "conv", "fc", "max_pool", "avg_pool", "add", "sub",
+                                        "mul", "table", "output"}));
   EXPECT_GT(varied, 75) << "the random graphs have become too tame";
 }
 
@@ -161,6 +162,16 @@ TEST(Compile, FullyConnectedOverPaddingChannelsKeepsItsWindow) {
   ASSERT_NO_FATAL_FAILURE(expect_equal(graph, p, 1, b.engine()));
 }
 
+TEST(Compile, FullyConnectedOverMoreThanAPixelsChannelsKeepsItsWindow) {
+  graph_builder b(15);
+  const model::qgraph graph = b.finish(b.fc(b.input(64, 5, 13), 20));
+  const program p = compile(graph, {{16, 64 * 65}, 1, {}});
+  EXPECT_EQ(p.descriptors[1].kernel_w, 13u);
+  EXPECT_EQ(p.descriptors[1].in_cb, 1u);
+  EXPECT_EQ(p.descriptors[1].k_tiles, 65u);
+  ASSERT_NO_FATAL_FAILURE(expect_equal(graph, p, 1, b.engine()));
+}
+
 TEST(Compile, ManyChannelsSpanParameterPages) {
   graph_builder b(3);
   int t = b.input(70, 2, 2);
@@ -171,6 +182,28 @@ TEST(Compile, ManyChannelsSpanParameterPages) {
   EXPECT_EQ(p.descriptors[1].param_pages, 3u);
   EXPECT_EQ(p.descriptors[2].param_pages, 2u);
   ASSERT_NO_FATAL_FAILURE(expect_equal(graph, p, 1, b.engine()));
+}
+
+TEST(Compile, SqueezeAndExcitation) {
+  graph_builder b(14);
+  const int x = b.input(40, 9, 7);
+  const int factor = b.table(b.fc(b.table(b.fc(b.global_pool(x), 10)), 40));
+  const model::qgraph graph = b.finish(b.mul(x, factor));
+  const program p = compile(graph, {{16, 4096}, 0, {}});
+  const spec::descriptor& pool = p.descriptors[1];
+  EXPECT_EQ(pool.kernel_h, 9u);
+  EXPECT_EQ(pool.kernel_w, 7u);
+  EXPECT_EQ(pool.out_h * pool.out_w, 1u);
+  // A table's page is indexed by the stored byte: 0x80 stands for 0.
+  const spec::descriptor& table = p.descriptors[3];
+  EXPECT_EQ(table.param_pages, 1u);
+  EXPECT_EQ(table.n_tiles * table.k_tiles, 0u);
+  const auto& entries = std::get<model::qtable>(graph.nodes[2].op).entries;
+  EXPECT_EQ(p.page(table.page_base)[0x80], entries[0] ^ 0x80);
+  EXPECT_EQ(p.page(table.page_base)[0x7f], entries[255] ^ 0x80);
+  EXPECT_EQ(p.page(table.page_base)[256], 0u);
+  EXPECT_EQ(p.descriptors[6].in2_broadcast, 1u);
+  ASSERT_NO_FATAL_FAILURE(expect_equal(graph, p, 3, b.engine()));
 }
 
 TEST(Compile, OnePixelGraphWithoutNodes) {
@@ -267,6 +300,10 @@ TEST(Compile, RefusesWhatTheBuildCannotDo) {
           "has 510 layers after folding; the accelerator holds 509");
   graph_builder many(10);
   refuses(many.finish(many.fc(many.input(1, 1, 1), 4097)), {{16, 4096}, 0, {}}, "4096");
+
+  graph_builder thick(16);
+  refuses(thick.finish(thick.fc(thick.input(4097, 1, 1), 3)), {{16, 4096}, 0, {}},
+          "its input has 4097 channels; the accelerator takes 4096");
 
   model::qgraph broken = simple;
   std::get<model::qconv>(broken.nodes[0].op).weights.pop_back();
@@ -393,7 +430,7 @@ TEST(Interpret, RefusesAddressesOutsideAndWrongInputs) {
   for (auto change :
        {+[](spec::descriptor& d) { d.in_base = 64; },
         +[](spec::descriptor& d) { d.out_base = 0x3ffffff; },
-        +[](spec::descriptor& d) { d.page_base = 3; }, +[](spec::descriptor& d) { d.op = 9; },
+        +[](spec::descriptor& d) { d.page_base = 3; }, +[](spec::descriptor& d) { d.op = 10; },
         +[](spec::descriptor& d) { d.taps = 4096; }}) {
     spec::descriptor d = p.descriptors[1];
     change(d);

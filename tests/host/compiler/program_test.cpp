@@ -212,6 +212,81 @@ TEST_F(ProgramFile, ChangedDescriptorsAreRefusedOrRun) {
   EXPECT_GT(ran, 100);
 }
 
+// As much for a program of the vector unit's operations, and the reason of each refusal.
+class VectorProgram : public ::testing::Test {
+ protected:
+  VectorProgram() {
+    graph_builder b(22);
+    const int x = b.input(40, 6, 5);
+    const int factor = b.table(b.global_pool(x));
+    int t = b.mul(x, factor);
+    t = b.add(t, factor);
+    program_ = compile(b.finish(t), {{16, 256}, 2, {}});
+  }
+  // Descriptors: input, average pool, table, product, sum, output, end.
+  program program_;
+};
+
+TEST_F(VectorProgram, RefusalsSayWhy) {
+  using desc = spec::descriptor;
+  const auto refuses = [&](std::size_t at, auto change, const char* reason) {
+    program p = program_;
+    change(p.descriptors.at(at));
+    EXPECT_THAT([&] { check(p, "x.lkm"); }, ThrowsMessage<error>(HasSubstr(reason))) << at;
+  };
+  EXPECT_NO_THROW(check(program_, "x.lkm"));
+  for (const std::size_t i : {1u, 3u}) {
+    refuses(i, [](desc& d) { d.vec_shift = 64; }, "vec_shift");
+    refuses(i, [](desc& d) { d.vec_mult = 1u << 24; }, "vec_mult");
+    refuses(i, [](desc& d) { d.vec_mult = 1; }, "vec_mult");
+    refuses(i, [](desc& d) { d.clamp_lo = 1, d.clamp_hi = 0; }, "clamp_lo");
+  }
+  refuses(1, [](desc& d) { d.kernel_w = 0; }, "zero");
+  refuses(1, [](desc& d) { d.pad_top = d.kernel_h; }, "outside");
+  refuses(1, [](desc& d) { d.out_c_last = 3; }, "channels change");
+  refuses(2, [](desc& d) { d.param_pages = 2; }, "one page");
+  refuses(2, [](desc& d) { d.n_tiles = 1; }, "one page");
+  refuses(2, [](desc& d) { d.region = 7; }, "region");
+  refuses(2, [](desc& d) { d.in_w = 2, d.in_stride = 2; }, "shapes");
+  for (const std::size_t i : {3u, 4u}) {
+    refuses(i, [](desc& d) { d.in2_broadcast = 0; }, "second input");
+    refuses(i, [](desc& d) { d.in2_base = 255; }, "second input");
+    refuses(i, [](desc& d) { d.in2_stride = 0; }, "second input");
+  }
+  refuses(4, [](desc& d) { d.add_shift = 23; }, "add_shift");
+}
+
+TEST_F(VectorProgram, ChangedDescriptorsAreRefusedOrRun) {
+  std::mt19937 random(32);
+  int refused = 0, ran = 0;
+  for (int i = 0; i < 3000; ++i) {
+    program p = program_;
+    const std::size_t at = 1 + random() % 4;
+    auto words = p.descriptors[at].pack();
+    const std::size_t bit = random() % (words.size() * 32);
+    words[bit / 32] ^= 1u << (bit % 32);
+    p.descriptors[at] = spec::descriptor::unpack(words);
+    try {
+      check(p, "x.lkm");
+    } catch (const error& e) {
+      EXPECT_EQ(e.code(), errc::bad_file);
+      ++refused;
+      continue;
+    }
+    for (std::size_t k = 0; k < words.size(); ++k) {
+      for (std::size_t b = 0; b < 4; ++b) {
+        p.pages[at * spec::desc_bytes + 4 * k + b] = static_cast<std::uint8_t>(words[k] >> (8 * b));
+      }
+    }
+    if (p.descriptors[at].pack() != words) continue;  // a bit that means nothing
+    const io::bytes input(std::size_t{p.max_batch} * p.input.layout.words * 64);
+    EXPECT_NO_THROW(interpret(p, input, p.max_batch)) << "bit " << bit;
+    ++ran;
+  }
+  EXPECT_GT(refused, 500);
+  EXPECT_GT(ran, 500);
+}
+
 TEST(TensorLayout, FollowsTheBlockRule) {
   const auto l = [](std::uint32_t c) { return tensor_layout::of(3, 5, c); };
   EXPECT_EQ(l(1).cp_log2, 0u);

@@ -100,8 +100,47 @@ class graph_builder {
     n.offset = uniform(-100, 100) * (1 << n.shift) + uniform(-1000, 1000);
     if (chance(30)) n.clamp_lo = static_cast<std::uint8_t>(uniform(0, 150));
     if (chance(30)) n.clamp_hi = static_cast<std::uint8_t>(uniform(n.clamp_lo, 255));
+    n.negate_b = chance(30);
+    n.broadcast_b = at(b).h == 1 && at(b).w == 1;
     const int y = tensor(at(a).c, at(a).h, at(a).w, 0.5F, uniform(0, 255));
     return node("add", {a, b}, y, n);
+  }
+
+  /// An average over windows; its scale keeps the spread of the input.
+  int avg_pool(int in, int kh, int kw, int sy, int sx, std::vector<int> pads) {
+    const model::qtensor x = at(in);
+    const float scale = x.scale * static_cast<float>(uniform(30, 100)) / 100;
+    const int y =
+        tensor(x.c, model::window_output(x.h, kh, sy, pads[0], pads[2]),
+               model::window_output(x.w, kw, sx, pads[1], pads[3]), scale, uniform(0, 255));
+    model::qavgpool n{kh, kw, sy, sx, pads[0], pads[1], pads[2], pads[3]};
+    n.scale = model::average_requant(x.scale, scale, kh * kw);
+    if (chance(30)) n.clamp_lo = static_cast<std::uint8_t>(uniform(0, 150));
+    return node("average", {in}, y, n);
+  }
+  int global_pool(int in) { return avg_pool(in, at(in).h, at(in).w, 1, 1, {0, 0, 0, 0}); }
+
+  /// a * b; b may have one pixel.
+  int mul(int a, int b) {
+    const model::qtensor x = at(a), w = at(b);
+    const float scale = x.scale * w.scale * static_cast<float>(uniform(20, 120));
+    const int y = tensor(x.c, x.h, x.w, scale, uniform(0, 255));
+    model::qmul n;
+    n.scale = model::make_requant(x.scale, w.scale, scale);
+    n.broadcast = w.h == 1 && w.w == 1;
+    if (chance(30)) n.clamp_hi = static_cast<std::uint8_t>(uniform(100, 255));
+    return node("mul", {a, b}, y, n);
+  }
+
+  /// Any function; a permutation keeps all of the input's variety.
+  int table(int in) {
+    model::qtable n;
+    for (std::size_t i = 0; i < n.entries.size(); ++i) {
+      n.entries[i] = static_cast<std::uint8_t>(i);
+    }
+    std::shuffle(n.entries.begin(), n.entries.end(), random_);
+    const int y = tensor(at(in).c, at(in).h, at(in).w, 0.5F, uniform(0, 255));
+    return node("table", {in}, y, n);
   }
 
   model::qgraph finish(int output) {
@@ -119,7 +158,7 @@ class graph_builder {
     const int blocks = uniform(1, 5);
     for (int i = 0; i < blocks; ++i) {
       const int h = at(t).h, w = at(t).w;
-      switch (uniform(0, 4)) {
+      switch (uniform(0, 6)) {
         case 0:
         case 1: {
           const int kh = uniform(1, std::min(5, h + 1)), kw = uniform(1, std::min(5, w + 1));
@@ -132,6 +171,22 @@ class graph_builder {
           t = max_pool(
               t, kh, kw, uniform(1, 3), uniform(1, 3),
               {uniform(0, kh - 1), uniform(0, kw - 1), uniform(0, kh - 1), uniform(0, kw - 1)});
+          break;
+        }
+        case 3: {
+          const int kh = uniform(1, std::min(4, h)), kw = uniform(1, std::min(4, w));
+          t = avg_pool(
+              t, kh, kw, uniform(1, 3), uniform(1, 3),
+              {uniform(0, kh - 1), uniform(0, kw - 1), uniform(0, kh - 1), uniform(0, kw - 1)});
+          if (chance(50)) t = table(t);
+          break;
+        }
+        case 4: {  // a factor, or a term, per channel: squeeze and excitation
+          int factor = global_pool(t);
+          if (chance(50)) factor = fc(factor, at(t).c);
+          if (chance(50)) factor = table(factor);
+          t = chance(30) ? add(t, factor) : mul(t, factor);
+          if (chance(30)) t = mul(t, t);
           break;
         }
         default: {  // residual block; the skip may cross a nested one

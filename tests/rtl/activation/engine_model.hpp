@@ -185,19 +185,99 @@ inline tensor golden(const pool& p, const tensor& in) {
   return out;
 }
 
+// A requantisation in float32, as ONNX Runtime does it: the hardware has no float.
+struct post {
+  std::uint32_t mult = 1u << 23;
+  int shift = 23;
+  std::int8_t zero = 0, lo = -128, hi = 127;
+
+  std::int8_t operator()(std::int32_t acc) const {
+    const float m = std::ldexp(static_cast<float>(mult), -shift);
+    const volatile float product = static_cast<float>(acc) * m;  // volatile: rounded here
+    return static_cast<std::int8_t>(std::clamp(std::nearbyintf(product) + static_cast<float>(zero),
+                                               static_cast<float>(lo), static_cast<float>(hi)));
+  }
+};
+
+struct average : pool {
+  std::int8_t in_zero = 0;
+  post out;
+};
+
+inline tensor golden(const average& p, const tensor& in) {
+  tensor out(in.n, p.out_h, p.out_w, in.c);
+  for (int i = 0; i < in.n; ++i) {
+    for (int oy = 0; oy < p.out_h; ++oy) {
+      for (int ox = 0; ox < p.out_w; ++ox) {
+        for (int ch = 0; ch < in.c; ++ch) {
+          std::int32_t sum = 0;
+          for (int iy = oy * p.sy - p.pt; iy < oy * p.sy - p.pt + p.kh; ++iy) {
+            for (int ix = ox * p.sx - p.pl; ix < ox * p.sx - p.pl + p.kw; ++ix) {
+              if (iy < 0 || iy >= in.h || ix < 0 || ix >= in.w) continue;
+              sum += in.at(i, iy, ix, ch) - p.in_zero;
+            }
+          }
+          out.at(i, oy, ox, ch) = p.out(sum);
+        }
+      }
+    }
+  }
+  return out;
+}
+
+// op(a, b) for every element; b may have one pixel that stands for all.
+template <class Op>
+tensor elementwise(const tensor& a, const tensor& b, Op op) {
+  tensor out = a;
+  const bool one = b.h == 1 && b.w == 1;
+  for (int i = 0; i < a.n; ++i) {
+    for (int y = 0; y < a.h; ++y) {
+      for (int x = 0; x < a.w; ++x) {
+        for (int ch = 0; ch < a.c; ++ch) {
+          out.at(i, y, x, ch) = op(a.at(i, y, x, ch), one ? b.at(i, 0, 0, ch) : b.at(i, y, x, ch));
+        }
+      }
+    }
+  }
+  return out;
+}
+
 struct addition {
   std::uint16_t mult_a = 1, mult_b = 1;
   std::int32_t offset = 0;
   int shift = 0;
+  bool negate = false;
   std::int8_t lo = -128, hi = 127;
 };
 
 inline tensor golden(const addition& k, const tensor& a, const tensor& b) {
-  tensor out = a;
-  for (std::size_t i = 0; i < a.v.size(); ++i) {
-    const std::int64_t t =
-        std::int64_t{a.v[i]} * k.mult_a + std::int64_t{b.v[i]} * k.mult_b + k.offset;
-    out.v[i] = clamp8(shift_even(static_cast<std::int32_t>(t), k.shift), k.lo, k.hi);
+  return elementwise(a, b, [&](std::int8_t va, std::int8_t vb) {
+    const std::int64_t second = (k.negate ? -1 : 1) * std::int64_t{vb} * k.mult_b;
+    const std::int64_t t = std::int64_t{va} * k.mult_a + second + k.offset;
+    return clamp8(shift_even(static_cast<std::int32_t>(t), k.shift), k.lo, k.hi);
+  });
+}
+
+struct product {
+  std::int8_t zero_a = 0, zero_b = 0;
+  post out;
+};
+
+inline tensor golden(const product& k, const tensor& a, const tensor& b) {
+  return elementwise(a, b, [&](std::int8_t va, std::int8_t vb) {
+    return k.out((va - k.zero_a) * (vb - k.zero_b));
+  });
+}
+
+// Entry e stands for the stored byte e, i.e. for the int8 value e - 256 * (e > 127).
+struct lookup {
+  std::array<std::uint8_t, 256> entries{};
+};
+
+inline tensor golden(const lookup& k, const tensor& in) {
+  tensor out = in;
+  for (auto& v : out.v) {
+    v = static_cast<std::int8_t>(k.entries[static_cast<std::uint8_t>(v)]);
   }
   return out;
 }
@@ -246,7 +326,39 @@ inline spec::descriptor describe(const addition& k, const layout& a, const layou
   set_output(d, out);
   d.add_mult_a = k.mult_a, d.add_mult_b = k.mult_b;
   d.add_offset = static_cast<std::uint32_t>(k.offset), d.add_shift = k.shift;
+  d.in2_negate = k.negate, d.in2_broadcast = b.h == 1 && b.w == 1;
   d.clamp_lo = static_cast<std::uint8_t>(k.lo), d.clamp_hi = static_cast<std::uint8_t>(k.hi);
+  return d;
+}
+inline void set_post(spec::descriptor& d, const post& p) {
+  d.vec_mult = p.mult, d.vec_shift = p.shift, d.out_zero = static_cast<std::uint8_t>(p.zero);
+  d.clamp_lo = static_cast<std::uint8_t>(p.lo), d.clamp_hi = static_cast<std::uint8_t>(p.hi);
+}
+inline spec::descriptor describe(const average& p, const layout& in, const layout& out) {
+  spec::descriptor d = describe(static_cast<const pool&>(p), in, out);
+  d.op = static_cast<std::uint32_t>(spec::op::avg_pool);
+  d.in_zero = static_cast<std::uint8_t>(p.in_zero);
+  set_post(d, p.out);
+  return d;
+}
+inline spec::descriptor describe(const product& k, const layout& a, const layout& b,
+                                 const layout& out) {
+  spec::descriptor d;
+  d.op = static_cast<std::uint32_t>(spec::op::mul);
+  set_input(d, a);
+  d.in2_base = b.base, d.in2_stride = b.stride;
+  d.in2_broadcast = b.h == 1 && b.w == 1;
+  set_output(d, out);
+  d.in_zero = static_cast<std::uint8_t>(k.zero_a), d.in2_zero = static_cast<std::uint8_t>(k.zero_b);
+  set_post(d, k.out);
+  return d;
+}
+inline spec::descriptor describe(const lookup&, const layout& in, const layout& out) {
+  spec::descriptor d;
+  d.op = static_cast<std::uint32_t>(spec::op::table);
+  set_input(d, in);
+  set_output(d, out);
+  d.param_pages = 1;
   return d;
 }
 
@@ -306,6 +418,14 @@ inline std::vector<page> pages_of(const conv& k, const layout& in, int rows, int
   return out;
 }
 
+// A table's page; what follows the entries must not matter.
+inline page page_of(const lookup& k, std::mt19937& rng) {
+  page pg;
+  for (auto& b : pg) b = static_cast<std::uint8_t>(rng());
+  std::copy(k.entries.begin(), k.entries.end(), pg.begin());
+  return pg;
+}
+
 // ---- Random data ----
 
 inline int pick(std::mt19937& rng, int lo, int hi) {
@@ -336,6 +456,18 @@ inline void randomise(conv& k, std::mt19937& rng) {
   k.zero = static_cast<std::int8_t>(pick(rng, -60, 60));
   k.lo = rng() % 2 ? k.zero : std::int8_t{-128};
   k.hi = rng() % 4 ? std::int8_t{127} : std::int8_t{100};
+}
+
+// Sums of about sigma spread over the int8 range.
+inline post random_post(std::mt19937& rng, double sigma) {
+  post p;
+  p.mult = rng() % 16 == 0 ? 0 : (1u << 23) + rng() % (1u << 23);
+  const int s = static_cast<int>(std::lround(std::log2(12.0e6 * sigma / 70.0)));
+  p.shift = std::clamp(s + pick(rng, -1, 1), 0, 63);
+  p.zero = static_cast<std::int8_t>(rng());
+  p.lo = static_cast<std::int8_t>(rng() % 3 ? -128 : pick(rng, -100, 0));
+  p.hi = static_cast<std::int8_t>(rng() % 3 ? 127 : pick(rng, 0, 100));
+  return p;
 }
 
 }  // namespace latchkey::test

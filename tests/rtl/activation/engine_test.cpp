@@ -191,30 +191,163 @@ TEST(Engine16, MaxPool) {
   }
 }
 
-TEST(Engine16, Add) {
-  for (unsigned seed = 300; seed < 330; ++seed) {
+average average_of(const pool& p, std::mt19937& rng) {
+  average k;
+  static_cast<pool&>(k) = p;
+  k.in_zero = static_cast<std::int8_t>(rng());
+  k.out = random_post(rng, 74.0 * p.kh * p.kw);
+  return k;
+}
+
+template <class Sim>
+void check_average(Sim& s, const average& k, const tensor& in) {
+  const layout li = layout::of(in.h, in.w, in.c, pick(s.rng, 0, 3), pick(s.rng, 0, 2));
+  const layout lo =
+      layout::of(k.out_h, k.out_w, in.c, li.base + li.stride * in.n, pick(s.rng, 0, 2));
+  ASSERT_LE(lo.base + lo.stride * in.n, Sim::spad_words);
+  put_tensor(s, li, in);
+  ASSERT_FALSE(s.run(describe(k, li, lo), in.n).bad_desc);
+  expect_tensor(s, lo, golden(k, in), "average pool");
+  expect_tensor(s, li, in, "its input");
+}
+
+template <class Sim>
+void random_averages(unsigned first, unsigned count) {
+  for (unsigned seed = first; seed < first + count; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
-    sim16 s(seed);
-    const int n = pick(s.rng, 1, 4), h = pick(s.rng, 1, 9), w = pick(s.rng, 1, 9);
-    const int c = pick(s.rng, 1, 140);
-    const tensor a = random_tensor(s.rng, n, h, w, c), b = random_tensor(s.rng, n, h, w, c);
-    addition k;
-    k.shift = pick(s.rng, 0, 22);
-    k.mult_a = static_cast<std::uint16_t>(s.rng() >> (16 + (22 - k.shift) * 16 / 23));
-    k.mult_b = static_cast<std::uint16_t>(s.rng() >> (16 + (22 - k.shift) * 16 / 23));
-    k.offset = pick(s.rng, -(1 << k.shift) * 20, (1 << k.shift) * 20);
-    k.lo = seed % 2 ? std::int8_t{-30} : std::int8_t{-128};
-    const layout la = layout::of(h, w, c, 0, 1), lb = layout::of(h, w, c, la.stride * n, 2);
-    const layout lo = seed % 5 == 0 ? la : layout::of(h, w, c, lb.base + lb.stride * n, 0);
-    put_tensor(s, la, a);
-    put_tensor(s, lb, b);
-    const run_result r = s.run(describe(k, la, lb, lo), n);
-    ASSERT_FALSE(r.bad_desc);
-    expect_tensor(s, lo, golden(k, a, b), "add");
-    expect_tensor(s, lb, b, "second operand");
+    Sim s(seed);
+    s.in_idle = s.out_idle = seed % 3 * 20;
+    const auto [p, in] = random_pool(s.rng);
+    check_average(s, average_of(p, s.rng), in);
+    if (testing::Test::HasFatalFailure()) return;
+  }
+}
+TEST(Engine16, AveragePool) { random_averages<sim16>(700, 60); }
+TEST(Engine32, AveragePool) { random_averages<sim32>(760, 10); }
+TEST(Engine64, AveragePool) { random_averages<sim64>(770, 10); }
+
+// Windows of one to three taps end faster than the lanes take their sums.
+TEST(Engine16, AveragePoolOfSmallWindows) {
+  sim16 s(12);
+  for (const auto& [kh, kw] : {std::pair{1, 1}, {1, 2}, {2, 1}, {1, 3}, {3, 1}, {2, 2}, {1, 4}}) {
+    pool p;
+    p.kh = kh, p.kw = kw, p.out_h = 7 - kh, p.out_w = 8 - kw;
+    SCOPED_TRACE(std::to_string(kh) + "x" + std::to_string(kw));
+    check_average(s, average_of(p, s.rng), random_tensor(s.rng, 3, 6, 7, 100));
     if (HasFatalFailure()) return;
   }
 }
+
+// The largest sum there can be, both ways, and a pool over the whole of a large input.
+TEST(Engine16, AveragePoolOfTheLargestWindow) {
+  sim16 s(13);
+  for (const int sign : {1, -1}) {
+    pool p;
+    p.kh = p.kw = 255;
+    average k = average_of(p, s.rng);
+    k.in_zero = sign > 0 ? -128 : 127;
+    k.out = {};
+    // Brings 255 * 255 * 255 to 104, not to a bound.
+    k.out.mult = 13630000, k.out.shift = 41, k.out.zero = 3;
+    tensor in(1, 255, 255, 1);
+    for (auto& v : in.v) v = sign > 0 ? 127 : -128;
+    check_average(s, k, in);
+    if (HasFatalFailure()) return;
+  }
+  pool global;
+  global.kh = 31, global.kw = 29;
+  check_average(s, average_of(global, s.rng), random_tensor(s.rng, 2, 31, 29, 200));
+}
+
+addition random_addition(std::mt19937& rng) {
+  addition k;
+  k.shift = pick(rng, 0, 22);
+  k.mult_a = static_cast<std::uint16_t>(rng() >> (16 + (22 - k.shift) * 16 / 23));
+  k.mult_b = static_cast<std::uint16_t>(rng() >> (16 + (22 - k.shift) * 16 / 23));
+  k.offset = pick(rng, -(1 << k.shift) * 20, (1 << k.shift) * 20);
+  k.negate = rng() % 2;
+  k.lo = rng() % 2 ? std::int8_t{-30} : std::int8_t{-128};
+  return k;
+}
+
+// Two tensors, the second of one pixel or of the shape of the first; the result in a place of its
+// own, or over the first, or, when all strides agree, over the second.
+template <class Sim, class Op>
+void check_pair(Sim& s, const Op& k, unsigned variant) {
+  const int n = pick(s.rng, 1, 4), h = pick(s.rng, 1, 9), w = pick(s.rng, 1, 9);
+  const int c = pick(s.rng, 0, 2) ? pick(s.rng, 1, 140) : pick(s.rng, 1, 32);
+  const bool one = variant % 2;
+  const tensor a = random_tensor(s.rng, n, h, w, c);
+  const tensor b = one ? random_tensor(s.rng, n, 1, 1, c) : random_tensor(s.rng, n, h, w, c);
+  const layout la = layout::of(h, w, c, 0, 1);
+  const layout lb = layout::of(b.h, b.w, c, la.stride * n, one ? 2 : 1);
+  layout lo = layout::of(h, w, c, lb.base + lb.stride * n, 0);
+  if (variant % 5 == 0) lo = la;
+  if (variant % 5 == 2 && !one) lo = lb;
+  put_tensor(s, la, a);
+  put_tensor(s, lb, b);
+  ASSERT_FALSE(s.run(describe(k, la, lb, lo), n).bad_desc);
+  expect_tensor(s, lo, golden(k, a, b), one ? "broadcast" : "elementwise");
+  if (lo.base != la.base) expect_tensor(s, la, a, "first operand");
+  if (lo.base != lb.base) expect_tensor(s, lb, b, "second operand");
+}
+
+template <class Sim>
+void random_additions(unsigned first, unsigned count) {
+  for (unsigned seed = first; seed < first + count; ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    Sim s(seed);
+    check_pair(s, random_addition(s.rng), seed);
+    if (testing::Test::HasFatalFailure()) return;
+  }
+}
+TEST(Engine16, Add) { random_additions<sim16>(300, 60); }
+TEST(Engine32, Add) { random_additions<sim32>(360, 10); }
+TEST(Engine64, Add) { random_additions<sim64>(370, 10); }
+
+template <class Sim>
+void random_products(unsigned first, unsigned count) {
+  for (unsigned seed = first; seed < first + count; ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    Sim s(seed);
+    product k;
+    k.zero_a = static_cast<std::int8_t>(s.rng()), k.zero_b = static_cast<std::int8_t>(s.rng());
+    k.out = random_post(s.rng, 9000);
+    check_pair(s, k, seed);
+    if (testing::Test::HasFatalFailure()) return;
+  }
+}
+TEST(Engine16, Mul) { random_products<sim16>(800, 60); }
+TEST(Engine32, Mul) { random_products<sim32>(860, 10); }
+TEST(Engine64, Mul) { random_products<sim64>(870, 10); }
+
+template <class Sim>
+void random_tables(unsigned first, unsigned count) {
+  for (unsigned seed = first; seed < first + count; ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    Sim s(seed);
+    s.page_idle = s.in_idle = s.out_idle = seed % 3 * 30;
+    const tensor in = random_tensor(s.rng, pick(s.rng, 1, 4), pick(s.rng, 1, 9), pick(s.rng, 1, 9),
+                                    pick(s.rng, 1, 140));
+    const layout li = layout::of(in.h, in.w, in.c, 3, 1);
+    const layout lo = seed % 2 ? li : layout::of(in.h, in.w, in.c, li.base + li.stride * in.n, 0);
+    put_tensor(s, li, in);
+    tensor want = in;
+    for (int i = 0; i < 2; ++i) {  // a second table must leave nothing of the first
+      lookup k;
+      for (auto& e : k.entries) e = static_cast<std::uint8_t>(s.rng());
+      s.load_pages({page_of(k, s.rng)});
+      want = golden(k, i == 0 || seed % 2 == 0 ? in : want);
+      ASSERT_FALSE(s.run(describe(k, li, lo), in.n).bad_desc);
+      EXPECT_EQ(s.beats_left(), 0u);
+      expect_tensor(s, lo, want, "table");
+      if (testing::Test::HasFatalFailure()) return;
+    }
+  }
+}
+TEST(Engine16, Table) { random_tables<sim16>(900, 40); }
+TEST(Engine32, Table) { random_tables<sim32>(940, 5); }
+TEST(Engine64, Table) { random_tables<sim64>(950, 5); }
 
 // A small residual network, layer after layer in one scratchpad.
 template <class Sim>
@@ -314,6 +447,12 @@ TEST(Engine16, IllegalDescriptorsTouchNothing) {
   const layout second = layout::of(6, 5, 70, 2000), sum = layout::of(6, 5, 70, 4000);
   const spec::descriptor mm = describe(k, in, out), ms = describe(ks, small, out);
   const spec::descriptor mp = describe(p, in, pooled), ad = describe(a, in, second, sum);
+  average v;
+  static_cast<pool&>(v) = p;
+  const layout pixel = layout::of(1, 1, 70, 3000);
+  const spec::descriptor av = describe(v, in, pooled), mu = describe(product{}, in, second, sum);
+  const spec::descriptor ab = describe(a, in, pixel, sum), mb = describe(product{}, in, pixel, sum);
+  const spec::descriptor ta = describe(lookup{}, in, sum);
   spec::descriptor inp, outp;
   inp.op = 1, inp.out_base = 10, inp.out_stride = 20;
   outp.op = 5, outp.in_base = 10, outp.in_stride = 20;
@@ -326,10 +465,10 @@ TEST(Engine16, IllegalDescriptorsTouchNothing) {
     edit e;
   };
   std::vector<bad> cases;
-  for (std::uint32_t op : {0u, 6u, 7u, 8u, 9u, 10u, 11u, 12u, 13u, 14u}) {
+  for (std::uint32_t op : {0u, 6u, 10u, 11u, 12u, 13u, 14u}) {
     cases.push_back({"unknown operation", mm, [op](desc& d) { d.op = op; }});
   }
-  for (const desc* base : {&mm, &mp}) {
+  for (const desc* base : {&mm, &mp, &av}) {
     cases.push_back({"in_h 0", *base, [](desc& d) { d.in_h = 0; }});
     cases.push_back({"in_w 0", *base, [](desc& d) { d.in_w = 0; }});
     cases.push_back({"in_cb 0", *base, [](desc& d) { d.in_cb = 0; }});
@@ -345,7 +484,7 @@ TEST(Engine16, IllegalDescriptorsTouchNothing) {
     cases.push_back({"in_stride too small", *base, [](desc& d) { --d.in_stride; }});
     cases.push_back({"in_h beyond the stride", *base, [](desc& d) { ++d.in_h; }});
   }
-  for (const desc* base : {&mm, &mp, &ad}) {
+  for (const desc* base : {&mm, &mp, &ad, &av, &mu, &ab, &mb, &ta}) {
     cases.push_back({"out_h 0", *base, [](desc& d) { d.out_h = 0; }});
     cases.push_back({"out_w 0", *base, [](desc& d) { d.out_w = 0; }});
     cases.push_back({"out_w huge", *base, [](desc& d) { d.out_w = 65535; }});
@@ -378,19 +517,39 @@ TEST(Engine16, IllegalDescriptorsTouchNothing) {
     cases.push_back({"param_pages", *base, [](desc& d) { ++d.param_pages; }});
     cases.push_back({"param_pages 0", *base, [](desc& d) { d.param_pages = 0; }});
   }
-  for (const desc* base : {&mm, &ad}) {
+  for (const desc* base : {&mm, &ad, &av, &mu}) {
     cases.push_back({"clamp", *base, [](desc& d) { d.clamp_lo = 5, d.clamp_hi = 4; }});
   }
-  cases.push_back({"pool changes channels", mp, [](desc& d) { d.out_c_last = 7; }});
-  cases.push_back({"pool changes blocks", mp, [](desc& d) { d.out_cb = 1, d.out_c_last = 6; }});
-  cases.push_back({"pool window above the input", mp, [](desc& d) { d.pad_top = 2; }});
-  cases.push_back({"pool window left of the input", mp, [](desc& d) { d.pad_left = 2; }});
-  cases.push_back({"pool window below the input", mp, [](desc& d) { d.stride_y = 2; }});
-  cases.push_back({"pool window right of the input", mp, [](desc& d) { d.stride_x = 2; }});
+  for (const desc* base : {&mp, &av}) {
+    cases.push_back({"pool changes channels", *base, [](desc& d) { d.out_c_last = 7; }});
+    cases.push_back(
+        {"pool changes blocks", *base, [](desc& d) { d.out_cb = 1, d.out_c_last = 6; }});
+    cases.push_back({"pool window above the input", *base, [](desc& d) { d.pad_top = 2; }});
+    cases.push_back({"pool window left of the input", *base, [](desc& d) { d.pad_left = 2; }});
+    cases.push_back({"pool window below the input", *base, [](desc& d) { d.stride_y = 2; }});
+    cases.push_back({"pool window right of the input", *base, [](desc& d) { d.stride_x = 2; }});
+  }
+  for (const desc* base : {&av, &mu}) {
+    cases.push_back({"vec_mult too small", *base, [](desc& d) { d.vec_mult = (1u << 23) - 1; }});
+    cases.push_back({"vec_mult too large", *base, [](desc& d) { d.vec_mult = 1u << 24; }});
+    cases.push_back({"vec_mult's top bit", *base, [](desc& d) { d.vec_mult |= 1u << 31; }});
+    cases.push_back({"vec_shift 64", *base, [](desc& d) { d.vec_shift = 64; }});
+  }
+  for (const desc* base : {&ad, &mu, &ab, &mb}) {
+    cases.push_back(
+        {"in2_base", *base, [](desc& d) { d.in2_base = words - 3 * d.in2_stride + 1; }});
+    cases.push_back({"in2_base wraps", *base, [](desc& d) { d.in2_base = 0xffffffffu; }});
+    cases.push_back({"in2_stride too small", *base, [](desc& d) { --d.in2_stride; }});
+    cases.push_back({"in2_stride 0", *base, [](desc& d) { d.in2_stride = 0; }});
+  }
+  for (const desc* base : {&ab, &mb}) {
+    cases.push_back({"one pixel is no image", *base, [](desc& d) { d.in2_broadcast = 0; }});
+  }
   cases.push_back({"add_shift 23", ad, [](desc& d) { d.add_shift = 23; }});
-  cases.push_back({"in2_stride too small", ad, [](desc& d) { --d.in2_stride; }});
-  cases.push_back({"in2_base", ad, [](desc& d) { d.in2_base = words - 3 * d.in2_stride + 1; }});
-  cases.push_back({"in2_stride 0", ad, [](desc& d) { d.in2_stride = 0; }});
+  cases.push_back({"table without its page", ta, [](desc& d) { d.param_pages = 0; }});
+  cases.push_back({"table of two pages", ta, [](desc& d) { d.param_pages = 2; }});
+  cases.push_back({"table with n_tiles", ta, [](desc& d) { d.n_tiles = 1; }});
+  cases.push_back({"table with k_tiles", ta, [](desc& d) { d.k_tiles = 1; }});
   cases.push_back({"input base", inp, [](desc& d) { d.out_base = words - 59; }});
   cases.push_back({"input stride", inp, [](desc& d) { d.out_stride = 0; }});
   cases.push_back({"output base", outp, [](desc& d) { d.in_base = words - 59; }});
@@ -412,7 +571,7 @@ TEST(Engine16, IllegalDescriptorsTouchNothing) {
     s.drop_pages();
     s.input.clear();
   }
-  for (const desc& d : {mm, mp, ad, inp, outp}) {
+  for (const desc& d : {mm, mp, ad, av, mu, ab, mb, ta, inp, outp}) {
     EXPECT_TRUE(s.run(d, 0, 2000).bad_desc) << "batch 0";
   }
   EXPECT_TRUE(s.run(mm, 65535, 2000).bad_desc) << "batch beyond the scratchpad";
@@ -424,7 +583,9 @@ TEST(Engine16, IllegalDescriptorsTouchNothing) {
   s.load_pages(pages_of(ks, small, batch * 30, 16, s.rng));
   EXPECT_FALSE(s.run(ms, batch).bad_desc);
   EXPECT_FALSE(s.run(mp, batch).bad_desc);
-  EXPECT_FALSE(s.run(ad, batch).bad_desc);
+  for (const desc& d : {ad, av, mu, ab, mb}) EXPECT_FALSE(s.run(d, batch).bad_desc);
+  s.load_pages(std::vector<page>(1));
+  EXPECT_FALSE(s.run(ta, batch).bad_desc);
   desc end;
   end.op = 15;
   EXPECT_FALSE(s.run(end, 1).bad_desc);
@@ -491,6 +652,64 @@ TEST(Engine16, AbortThenCleanRun) {
     expect_tensor(s, lo, want, "clean run");
     s.run(describe(p, li, lp), 2);
     expect_tensor(s, lp, golden(p, in), "clean pool");
+    if (HasFatalFailure()) return;
+  }
+}
+
+// Whatever an abort or a wipe cuts short, the next run of the same operation is right.
+TEST(Engine16, AbortAndWipeOfVectorOperations) {
+  sim16 s(14);
+  const int n = 2;
+  const tensor a = random_tensor(s.rng, n, 9, 8, 70), b = random_tensor(s.rng, n, 9, 8, 70);
+  const layout la = layout::of(9, 8, 70, 0), lb = layout::of(9, 8, 70, 400);
+  const layout lo = layout::of(9, 8, 70, 1000), lp = layout::of(7, 6, 70, 1000);
+  pool p;
+  p.kh = p.kw = 3, p.out_h = 7, p.out_w = 6;
+  const average av = average_of(p, s.rng);
+  product mu;
+  mu.out = random_post(s.rng, 9000);
+  const addition ad = random_addition(s.rng);
+  lookup ta;
+  for (auto& e : ta.entries) e = static_cast<std::uint8_t>(s.rng() | 1);
+
+  struct operation {
+    const char* what;
+    spec::descriptor d;
+    layout out;
+    tensor want;
+    int cycles;
+  };
+  const operation all[] = {{"average", describe(av, la, lp), lp, golden(av, a), 1600},
+                           {"product", describe(mu, la, lb, lo), lo, golden(mu, a, b), 1200},
+                           {"sum", describe(ad, la, lb, lo), lo, golden(ad, a, b), 600},
+                           {"table", describe(ta, la, lo), lo, golden(ta, a), 450}};
+  for (int i = 0; i < 48; ++i) {
+    const operation& o = all[i % 4];
+    SCOPED_TRACE(std::string(o.what) + " case " + std::to_string(i));
+    put_tensor(s, la, a);
+    put_tensor(s, lb, b);
+    const bool wipe = i % 3 == 2;
+    (wipe ? s.wipe_at : s.abort_at) = pick(s.rng, 1, o.cycles);
+    const std::uint64_t at = wipe ? s.wipe_at : s.abort_at;
+    s.load_pages({page_of(ta, s.rng)});
+    const run_result r = s.run(o.d, n);
+    EXPECT_FALSE(r.bad_desc || r.bad_input);
+    if (r.aborted) EXPECT_LE(r.cycles, at + 3);
+    s.abort_at = s.wipe_at = 0;
+    s.drop_pages();
+    if (wipe) {
+      s.wait_wipe();
+      if (r.aborted) {
+        ASSERT_EQ(s.get(0, sim16::spad_words, 1), std::vector<word>(sim16::spad_words));
+      }
+      put_tensor(s, la, a);
+      put_tensor(s, lb, b);
+    }
+    expect_tensor(s, la, a, "the input stays");
+    if (i % 4 == 3) s.load_pages({page_of(ta, s.rng)});
+    EXPECT_FALSE(s.run(o.d, n).bad_desc);
+    EXPECT_EQ(s.beats_left(), 0u);
+    expect_tensor(s, o.out, o.want, "clean run");
     if (HasFatalFailure()) return;
   }
 }
@@ -594,6 +813,23 @@ TEST(Engine16, GatherRate) {
 TEST(Engine64, GatherRate) {
   conv_rate<sim64>("conv 3x3 16->32 16x16 N=64", 16, 16, 3, 32, 0.30);
   conv_rate<sim64>("conv 3x3 32->64 16x16 N=64", 32, 16, 3, 64, 0.50);
+}
+
+// Words of 64 channels: 2 cycles to add, 4 to multiply, 1 to look up; a window tap a cycle.
+TEST(Engine16, VectorRates) {
+  sim16 s(15);
+  const int n = 4;
+  const tensor in = random_tensor(s.rng, n, 16, 16, 64);
+  const layout la = layout::of(16, 16, 64, 0), lo = layout::of(16, 16, 64, la.stride * n);
+  put_tensor(s, la, in);
+  const std::uint64_t words = 16 * 16 * n, slack = 60;
+  EXPECT_LE(s.run(describe(addition{}, la, la, lo), n).cycles, 2 * words + slack);
+  EXPECT_LE(s.run(describe(product{}, la, la, lo), n).cycles, 4 * words + slack);
+  s.load_pages(std::vector<page>(1));
+  EXPECT_LE(s.run(describe(lookup{}, la, lo), n).cycles, words + 124 + slack);
+  average k;
+  k.kh = k.kw = k.sy = k.sx = 2, k.out_h = k.out_w = 8;
+  EXPECT_LE(s.run(describe(k, la, layout::of(8, 8, 64, lo.base)), n).cycles, words + slack);
 }
 
 // One image through the widest layer there is: bound by the page stream, one beat per cycle.

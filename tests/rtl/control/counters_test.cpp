@@ -56,9 +56,10 @@ class Counters : public ::testing::Test {
   }
 
   void randomise() {
-    constexpr spec::op kOps[] = {spec::op::input,   spec::op::mat_mul,  spec::op::mat_mul,
-                                 spec::op::mat_mul, spec::op::max_pool, spec::op::add,
-                                 spec::op::output,  spec::op::end};
+    constexpr spec::op kOps[] = {spec::op::input,    spec::op::mat_mul,  spec::op::mat_mul,
+                                 spec::op::mat_mul,  spec::op::max_pool, spec::op::add,
+                                 spec::op::avg_pool, spec::op::mul,      spec::op::table,
+                                 spec::op::output,   spec::op::end};
     top_.op_i = static_cast<std::uint8_t>(kOps[rng_.below(std::size(kOps))]);
     top_.active_i = rng_.chance(85);
     top_.busy_i = rng_.chance(20);
@@ -81,8 +82,13 @@ class Counters : public ::testing::Test {
       case spec::op::output:
         return counter::output;
       case spec::op::max_pool:
+      case spec::op::avg_pool:
       case spec::op::add:
+      case spec::op::mul:
         return counter::vector;
+      case spec::op::table:
+        if (!top_.loading_i && !top_.want_weights_i) return counter::vector;
+        [[fallthrough]];  // its page is waited for as weights are
       case spec::op::mat_mul:
         if (top_.busy_i) return counter::array_busy;
         if (top_.post_i) return counter::wait_post;

@@ -5,6 +5,7 @@
 #include <verilated.h>
 
 #include <cstring>
+#include <iterator>
 #include <map>
 #include <optional>
 #include <set>
@@ -54,9 +55,9 @@ class Sequencer : public ::testing::Test {
 
   /// Input, `layers` operations of the engine, Output, End.
   void make(unsigned layers) {
-    constexpr op kLayers[] = {op::mat_mul, op::max_pool, op::add};
+    constexpr op kLayers[] = {op::mat_mul, op::max_pool, op::avg_pool, op::add, op::mul, op::table};
     ops_ = {op::input};
-    for (unsigned i = 0; i < layers; ++i) ops_.push_back(kLayers[rng_.below(3)]);
+    for (unsigned i = 0; i < layers; ++i) ops_.push_back(kLayers[rng_.below(std::size(kLayers))]);
     ops_.push_back(op::output);
     ops_.push_back(op::end);
     declare();

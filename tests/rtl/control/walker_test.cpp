@@ -45,7 +45,17 @@ class Walker : public ::testing::Test {
     add(spec::op::input);
     for (unsigned i = 0; i < layers; ++i) {
       if (rng_() % 4 == 0) {
-        add(rng_() % 2 ? spec::op::max_pool : spec::op::add);
+        static constexpr spec::op without_pages[] = {spec::op::max_pool, spec::op::avg_pool,
+                                                     spec::op::add, spec::op::mul};
+        add(without_pages[rng_() % 4]);
+        continue;
+      }
+      if (rng_() % 4 == 0) {
+        spec::descriptor& d = add(spec::op::table);
+        d.region = static_cast<std::uint32_t>(descs_.size());
+        d.page_base = page++;
+        d.param_pages = 1;
+        d.out_h = 1 + rng_() % 40;  // of no consequence
         continue;
       }
       spec::descriptor& d = add(spec::op::mat_mul);
@@ -67,9 +77,9 @@ class Walker : public ::testing::Test {
     std::vector<Request> all;
     for (std::uint32_t i = 0; i < desc_pages_; ++i) all.emplace_back(i, 0, i);
     for (const spec::descriptor& d : descs_) {
-      if (d.op != static_cast<std::uint32_t>(spec::op::mat_mul)) continue;
       for (std::uint32_t i = 0; i < d.param_pages; ++i)
         all.emplace_back(d.page_base + i, d.region, i);
+      if (d.op != static_cast<std::uint32_t>(spec::op::mat_mul)) continue;
       for (std::uint64_t row = 0; row < std::uint64_t{batch} * d.out_h * d.out_w;
            row += spec::acc_rows)
         for (std::uint32_t t = 0; t < d.n_tiles * d.k_tiles; ++t)
