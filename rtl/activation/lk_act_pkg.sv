@@ -67,6 +67,6 @@ package lk_act_pkg;
     logic        bank;
     logic [22:0] rows;
     logic [5:0]  n;          // channel block, 64 channels each
-    logic [2:0]  groups;     // groups of 16 channels, 1..4
+    logic [2:0]  groups;     // groups of ArrayN channels, 1..64/ArrayN
   } tile_t;
 endpackage

@@ -418,11 +418,11 @@ module lk_engine #(
 `endif
 
   // ---- Array ----
-  logic         y_valid, y_ready, y_last;
-  logic [127:0] y_data;
-  logic [9:0]   y_row;
-  logic [1:0]   y_group;
-  logic         mm_busy, mm_want, mm_loading, mm_wait_x;
+  logic                y_valid, y_ready, y_last;
+  logic [8*ArrayN-1:0] y_data;
+  logic [9:0]          y_row;
+  logic [1:0]          y_group;
+  logic                mm_busy, mm_want, mm_loading, mm_wait_x;
 
   lk_matmul #(.ArrayN(ArrayN)) u_matmul (
     .clk_i,
@@ -542,7 +542,10 @@ module lk_engine #(
 
   // ---- Writer ----
   logic writer_busy;
-  lk_writer #(.SpadWords(SpadWords)) u_writer (
+  lk_writer #(
+    .ArrayN   (ArrayN),
+    .SpadWords(SpadWords)
+  ) u_writer (
     .clk_i,
     .rst_ni,
     .clear_i     (clear),
