@@ -47,6 +47,9 @@ package lk_act_pkg;
     logic [31:0] in_total;   // batch * in_stride, in words
     logic [31:0] out_total;  // batch * out_stride, in words
     logic [15:0] k_tiles;
+    logic        fuse;       // MatMul: the tensor at in2_start is added to the results
+    logic [31:0] in2_start;
+    logic [31:0] in2_step;
   } geom_t;
 
   // One sweep of the feed: rows of one slice of K, or one channel block of a max-pool.

@@ -8,7 +8,8 @@
 //   tensors (see shape below): sizes not zero, block layout legal, at most 4,096 channels, an image
 //     fits into its stride, base + batch * stride <= SpadWords
 //   MatMul: kernel and strides not zero, taps = kernel_h * kernel_w * in_cb, k_tiles, n_tiles and
-//     param_pages as the layout demands, clamp_lo <= clamp_hi
+//     param_pages as the layout demands, clamp_lo <= clamp_hi; with fuse_add also a second tensor of
+//     the output's shape, not broadcast, add_shift <= 22, mid_lo <= mid_hi
 //   MaxPool: same channel layout in and out, every window touches the input
 //   Add: three tensors of the output's shape, add_shift <= 22, clamp_lo <= clamp_hi
 //   Input and Output: only base and stride count
@@ -32,19 +33,20 @@ module lk_setup #(
 
   localparam int unsigned Steps = 16;
 
-  logic is_mm, is_pool, is_add, is_in, is_out;
+  logic is_mm, is_pool, is_add, is_in, is_out, fuse;
   assign is_mm   = desc_i.op == OpMatMul;
   assign is_pool = desc_i.op == OpMaxPool;
   assign is_add  = desc_i.op == OpAdd;
   assign is_in   = desc_i.op == OpInput;
   assign is_out  = desc_i.op == OpOutput;
+  assign fuse    = is_mm && desc_i.fuse_add;
 
   // Which tensors the operation has, and which of them have a shape of their own.
   logic has_in, has_in2, has_out, shape_in, shape_out;
   assign shape_in  = is_mm || is_pool;
   assign shape_out = is_mm || is_pool || is_add;
   assign has_in    = shape_in || is_add || is_out;
-  assign has_in2   = is_add;
+  assign has_in2   = is_add || fuse;
   assign has_out   = shape_out || is_in;
 
   logic [12:0] in_pitch, out_pitch;
@@ -78,7 +80,10 @@ module lk_setup #(
       bad_static |= desc_i.param_pages != 16'((17'(desc_i.out_cb) + 17'd3) >> 2);
     end
     if (is_mm || is_add) bad_static |= $signed(desc_i.clamp_lo) > $signed(desc_i.clamp_hi);
-    if (is_add) bad_static |= desc_i.add_shift > 5'd22;
+    if (is_add || fuse) bad_static |= desc_i.add_shift > 5'd22;
+    if (fuse) begin
+      bad_static |= $signed(desc_i.mid_lo) > $signed(desc_i.mid_hi) || desc_i.in2_broadcast;
+    end
     if (is_pool) begin
       bad_static |= desc_i.in_cb != desc_i.out_cb || desc_i.in_cp_log2 != desc_i.out_cp_log2 ||
                     desc_i.in_c_last != desc_i.out_c_last;
@@ -135,8 +140,8 @@ module lk_setup #(
     if (valid_q[1]) unique case (step2_q)
       5'd4:  bad_p = shape_in && p_q > {10'd0, desc_i.in_stride, 6'd0};
       5'd5:  bad_p = (shape_out && p_q > {10'd0, desc_i.out_stride, 6'd0}) ||
-                     (is_add && (p_q > {10'd0, desc_i.in_stride, 6'd0} ||
-                                 p_q > {10'd0, desc_i.in2_stride, 6'd0}));
+                     (is_add && p_q > {10'd0, desc_i.in_stride, 6'd0}) ||
+                     (has_in2 && p_q > {10'd0, desc_i.in2_stride, 6'd0});
       5'd6:  bad_p = is_mm && (p_q != 48'(desc_i.taps) ||
                                ((p_q << desc_i.in_cp_log2) + 48'd63) >> 6 != 48'(desc_i.k_tiles));
       5'd11: bad_p = has_in && p_q + 48'(desc_i.in_base) > 48'(SpadWords);
@@ -247,6 +252,9 @@ module lk_setup #(
     g.in_total   = in_total_q;
     g.out_total  = out_total_q;
     g.k_tiles    = desc_i.k_tiles;
+    g.fuse       = fuse;
+    g.in2_start  = desc_i.in2_base << 6;
+    g.in2_step   = desc_i.in2_stride << 6;
     return g;
   endfunction
 
