@@ -1,6 +1,6 @@
-// One lane of an addition: t = q * mult_a +- b * mult_b + offset (q, b int8; mult unsigned 16 bit; t
-// int32, wrapping), y = clamp(t >> shift rounded half to even, lo, hi). Latency 3; stage_i[k] is high
-// when stage k takes a value. wipe_i zeroes all stages.
+// One lane of an addition: t = q * mult_a +- b * mult_b + offset (q, b int8; mult unsigned 16 bit;
+// t int32, wrapping), y = clamp(t >> shift rounded half to even, lo, hi). Latency 3; stage_i[k] is
+// high when stage k takes a value. wipe_i zeroes all stages.
 module lk_add_lane (
   input  logic        clk_i,
   input  logic        wipe_i,

@@ -8,8 +8,8 @@
 //   tensors (see shape below): sizes not zero, block layout legal, at most 4,096 channels, an image
 //     fits into its stride, base + batch * stride <= SpadWords
 //   MatMul: kernel and strides not zero, taps = kernel_h * kernel_w * in_cb, k_tiles, n_tiles and
-//     param_pages as the layout demands, clamp_lo <= clamp_hi; with fuse_add also a second tensor of
-//     the output's shape, not broadcast, add_shift <= 22, mid_lo <= mid_hi
+//     param_pages as the layout demands, clamp_lo <= clamp_hi; with fuse_add also a second tensor
+//     of the output's shape, not broadcast, add_shift <= 22, mid_lo <= mid_hi
 //   MaxPool: same channel layout in and out, every window touches the input
 //   Add: three tensors of the output's shape, add_shift <= 22, clamp_lo <= clamp_hi
 //   Input and Output: only base and stride count
@@ -32,6 +32,7 @@ module lk_setup #(
   import lk_act_pkg::*;
 
   localparam int unsigned Steps = 16;
+  localparam int unsigned Lanes = gather_lanes(ArrayN);
 
   logic is_mm, is_pool, is_add, is_in, is_out, fuse;
   assign is_mm   = desc_i.op == OpMatMul;
@@ -213,6 +214,11 @@ module lk_setup #(
     end
   end
 
+  // Taps of a slice that several of them fit into. It touches kernel_h kernel rows at most, and one
+  // more than whole rows fit between its first and its last tap.
+  logic [6:0] slice_taps;
+  assign slice_taps = 7'(ArrayN) >> desc_i.in_cp_log2;
+
   // Kept in a register so that nothing of this is computed again while the operation runs.
   function automatic geom_t geometry();
     geom_t g;
@@ -252,6 +258,8 @@ module lk_setup #(
     g.in_total   = in_total_q;
     g.out_total  = out_total_q;
     g.k_tiles    = desc_i.k_tiles;
+    g.lanes      = desc_i.kernel_h <= 8'(Lanes) ||
+                   16'(slice_taps - 7'd1) <= 16'(Lanes - 1) * 16'(desc_i.kernel_w);
     g.fuse       = fuse;
     g.in2_start  = desc_i.in2_base << 6;
     g.in2_step   = desc_i.in2_stride << 6;

@@ -1,14 +1,14 @@
-// Writer: puts results into the output tensor. It takes either ArrayN channels of a row (y, from the
-// post unit: for row in rows, for group in groups) or one whole channel block of a row (win, from
-// the vector unit), one per cycle without ever waiting, and writes each with byte enables.
+// Writer: puts results into the output tensor. It takes either ArrayN channels of a row (y, from
+// the post unit: for row in rows, for group in groups) or one whole channel block of a row (win,
+// from the vector unit), one per cycle without ever waiting, and writes each with byte enables.
 //
 // Tiles announce what comes: rows, channel block n, groups per row, and whether the rows follow
 // those of the last tile (new_block) or repeat them. Up to four tiles may be announced.
 // tile_done_o pulses when the last byte of a tile is on its way; busy_o falls when it has been
 // written.
 //
-// A block narrower than ArrayN channels takes the low bytes of y. The data is replicated over the word
-// and the byte enables select the place, so there is no shifter.
+// A block narrower than ArrayN channels takes the low bytes of y. The data is replicated over the
+// word and the byte enables select the place, so there is no shifter.
 module lk_writer #(
   parameter int unsigned ArrayN    = 16,
   parameter int unsigned SpadWords = lk_pkg::SpadWords,

@@ -5,8 +5,8 @@
 // i.e. when the last row of every accepted sweep of the bank has been written. pending_o[bank] is
 // high from the command's acceptance until the last word has been read; the bank may be swept again
 // then. Group g of a row is its channels from ArrayN*g on, whose parameters are those from channel
-// dr_chan + ArrayN*g on; dr_chan is a multiple of 64. A read is only started if its result has a place in the
-// output FIFO, so y_ready_i may stall at any time and for as long as it likes.
+// dr_chan + ArrayN*g on; dr_chan is a multiple of 64. A read is only started if its result has a
+// place in the output FIFO, so y_ready_i may stall at any time and for as long as it likes.
 module lk_drain #(
   parameter int unsigned ArrayN = 16,
   localparam int unsigned NiW = $clog2(64 / ArrayN),
