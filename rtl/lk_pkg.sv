@@ -24,8 +24,6 @@ package lk_pkg;
   localparam int unsigned MaxChannels = 4096;
   // Rows of one of the two accumulator banks: the longest sweep over one weight tile.
   localparam int unsigned AccRows = 512;
-  // Results that the post unit requantises per cycle.
-  localparam int unsigned PostLanes = 16;
   // 64-byte words of the activation scratchpad (default: 4 MiB).
   localparam int unsigned SpadWords = 65536;
   // Pages that the verify-before-use ring holds.

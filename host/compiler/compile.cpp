@@ -18,6 +18,7 @@ struct pass {
 constexpr std::array pipeline{
     pass{"check_graph", passes::check_graph},
     pass{"lower_nodes", passes::lower_nodes},
+    pass{"fuse_add", passes::fuse_add},
     pass{"plan_scratchpad", passes::plan_scratchpad},
     pass{"pack_parameters", passes::pack_parameters},
     pass{"emit_descriptors", passes::emit_descriptors},

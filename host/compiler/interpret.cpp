@@ -20,9 +20,12 @@ std::int32_t as_int8(std::uint32_t byte) {
   return static_cast<std::int8_t>(static_cast<std::uint8_t>(byte));
 }
 
+std::int32_t clamp_int8(std::int64_t v, std::uint32_t lo, std::uint32_t hi) {
+  return static_cast<std::int32_t>(std::clamp<std::int64_t>(v, as_int8(lo), as_int8(hi)));
+}
+
 std::uint8_t clamp_byte(std::int64_t v, const spec::descriptor& d) {
-  return static_cast<std::uint8_t>(
-      std::clamp<std::int64_t>(v, as_int8(d.clamp_lo), as_int8(d.clamp_hi)));
+  return static_cast<std::uint8_t>(clamp_int8(v, d.clamp_lo, d.clamp_hi));
 }
 
 // The post unit's two roundings, written here once more rather than taken from the reference
@@ -56,6 +59,14 @@ std::int64_t shift_half_even(std::int64_t v, unsigned s) {
 std::uint8_t requantise(std::int32_t acc, const spec::descriptor& d) {
   const std::int64_t product = round_24(round_24(acc) * static_cast<std::int64_t>(d.vec_mult));
   return clamp_byte(shift_half_even(product, d.vec_shift & 63u) + as_int8(d.out_zero), d);
+}
+
+/// Sum of two stored bytes as Add defines it, clamped; int32 wraps as the hardware's does.
+std::uint8_t add_bytes(const spec::descriptor& d, std::int32_t a, std::int32_t b) {
+  const std::uint32_t second = static_cast<std::uint32_t>(b) * d.add_mult_b;
+  const std::uint32_t t = static_cast<std::uint32_t>(a) * d.add_mult_a +
+                          (d.in2_negate != 0 ? 0 - second : second) + d.add_offset;
+  return clamp_byte(shift_half_even(static_cast<std::int32_t>(t), d.add_shift), d);
 }
 
 std::uint32_t real_channels(std::uint32_t block, std::uint32_t blocks, std::uint32_t cp_log2,
@@ -217,8 +228,13 @@ void engine_model::mat_mul(const spec::descriptor& d, std::uint32_t batch, io::b
         const std::uint64_t offset =
             (((std::uint64_t{oy} * d.out_w + ox) * d.out_cb + block) << d.out_cp_log2) +
             (ch & ((1u << d.out_cp_log2) - 1));
-        spad_[address(d.out_base, d.out_stride, image, offset)] =
-            clamp_byte(t + as_int8(d.out_zero), d);
+        std::uint8_t y = clamp_byte(t + as_int8(d.out_zero), d);
+        if (d.fuse_add != 0) {
+          const std::uint8_t second = spad_[address(d.in2_base, d.in2_stride, image, offset)];
+          y = add_bytes(d, clamp_int8(t + as_int8(d.out_zero), d.mid_lo, d.mid_hi),
+                        as_int8(second));
+        }
+        spad_[address(d.out_base, d.out_stride, image, offset)] = y;
       }
     }
     const std::uint64_t pixel = (std::uint64_t{oy} * d.out_w + ox) * d.out_cb;
@@ -308,11 +324,7 @@ void engine_model::elementwise(const spec::descriptor& d, std::uint32_t batch, b
 
 void engine_model::add(const spec::descriptor& d, std::uint32_t batch) {
   elementwise(d, batch, true, [&](std::uint8_t a, std::uint8_t b) {
-    // Unsigned: the hardware's sum wraps.
-    const std::uint32_t second = static_cast<std::uint32_t>(as_int8(b)) * d.add_mult_b;
-    const std::uint32_t first = static_cast<std::uint32_t>(as_int8(a)) * d.add_mult_a;
-    const std::uint32_t t = first + (d.in2_negate ? 0 - second : second) + d.add_offset;
-    return clamp_byte(shift_half_even(static_cast<std::int32_t>(t), d.add_shift), d);
+    return add_bytes(d, as_int8(a), as_int8(b));
   });
 }
 

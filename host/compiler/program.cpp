@@ -386,6 +386,12 @@ void check(const program& p, const std::string& what) {
             d.param_pages != (cout + spec::params_per_page - 1) / spec::params_per_page)
           fail("pages do not follow from the shape");
         if (d.region != i + 1) fail("its region is not its number + 1");
+        if (d.fuse_add != 0) {
+          tensor("second input", d.in2_base, d.in2_stride,
+                 image_bytes(d.out_h, d.out_w, d.out_cb, d.out_cp_log2));
+          if (d.add_shift > 22) fail("add_shift is above 22");
+          if (d.in2_broadcast != 0) fail("a fused addition of one pixel");
+        }
         break;
       }
       case spec::op::max_pool:

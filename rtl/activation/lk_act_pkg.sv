@@ -48,6 +48,10 @@ package lk_act_pkg;
     logic [31:0] in_total;   // batch * in_stride, in words
     logic [31:0] out_total;  // batch * out_stride, in words
     logic [15:0] k_tiles;
+    logic        lanes;      // gather: a slice has no more runs than lk_gather has lanes
+    logic        fuse;       // MatMul: the tensor at in2_start is added to the results
+    logic [31:0] in2_start;
+    logic [31:0] in2_step;
   } geom_t;
 
   // One sweep of the feed: rows of one slice of K, or one channel block of a max-pool.
@@ -62,12 +66,27 @@ package lk_act_pkg;
     logic [6:0]  kvalid;     // real k bytes of a row
   } sweep_t;
 
+  // One run of a gathered row: taps of one kernel row that follow each other.
+  typedef struct packed {
+    logic        on;
+    logic [7:0]  ky;
+    logic [7:0]  kx;       // first tap
+    logic [8:0]  kx_end;   // behind the last
+    logic [31:0] row_off;  // ky * in_line
+    logic [5:0]  dst;      // byte of the row
+  } run_t;
+
+  // Lanes of lk_gather: enough for kernels of 7 x 7 with one channel at ArrayN = 64.
+  function automatic int unsigned gather_lanes(input int unsigned array_n);
+    return array_n == 16 ? 4 : 8;
+  endfunction
+
   // One finished tile of outputs: rows x up to 64 channels.
   typedef struct packed {
     logic        new_block;
     logic        bank;
     logic [22:0] rows;
     logic [5:0]  n;          // channel block, 64 channels each
-    logic [2:0]  groups;     // groups of 16 channels, 1..4
+    logic [2:0]  groups;     // groups of ArrayN channels, 1..64/ArrayN
   } tile_t;
 endpackage

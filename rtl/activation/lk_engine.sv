@@ -1,7 +1,7 @@
 // Engine: everything that computes, one descriptor at a time.
 //
 //   pages -> parameter RAM, weights --------v
-//   scratchpad -> lk_feed -> rows --> lk_matmul -> y --> lk_writer -> scratchpad
+//   scratchpad -> lk_feed -> rows --> lk_matmul -> y --> lk_residual -> lk_writer -> scratchpad
 //   scratchpad -> lk_feed -> taps --> lk_vector (pools) -> lk_writer
 //   scratchpad -> lk_mover -> lk_vector (words) -> lk_mover -> scratchpad; streams <-> lk_mover
 //   page --> table of lk_vector
@@ -180,7 +180,9 @@ module lk_engine #(
   logic          feed_rd_en, move_rd_en, write_en, move_wr_en;
   logic [Ww-1:0] feed_rd_addr, move_rd_addr, write_addr, move_wr_addr;
   logic [63:0]   write_be;
-  logic [511:0]  write_data, move_wr_data, rd_data;
+  logic [511:0]  write_data, move_wr_data, rd_data, rd2_data;
+  logic          rd2_en, rd2_gnt;
+  logic [Ww-1:0] rd2_addr;
   logic          moving;
 
   assign moving      = state_q == StMove;
@@ -214,6 +216,10 @@ module lk_engine #(
     .rd_en_i    (moving ? move_rd_en : feed_rd_en),
     .rd_addr_i  (moving ? move_rd_addr : feed_rd_addr),
     .rd_data_o  (rd_data),
+    .rd2_en_i   (rd2_en),
+    .rd2_gnt_o  (rd2_gnt),
+    .rd2_addr_i (rd2_addr),
+    .rd2_data_o (rd2_data),
     .wr_en_i    (spad_we),
     .wr_addr_i  (spad_waddr),
     .wr_be_i    (spad_wbe),
@@ -427,11 +433,11 @@ module lk_engine #(
 `endif
 
   // ---- Array ----
-  logic         y_valid, y_ready, y_last;
-  logic [127:0] y_data;
-  logic [9:0]   y_row;
-  logic [1:0]   y_group;
-  logic         mm_busy, mm_want, mm_loading, mm_wait_x;
+  logic                y_valid, y_ready, y_last;
+  logic [8*ArrayN-1:0] y_data;
+  logic [9:0]          y_row;
+  logic [1:0]          y_group;
+  logic                mm_busy, mm_want, mm_loading, mm_wait_x;
 
   lk_matmul #(.ArrayN(ArrayN)) u_matmul (
     .clk_i,
@@ -464,8 +470,8 @@ module lk_engine #(
     .dr_chan_i        ({dr.n, 6'd0}),
     .dr_groups_i      (dr.groups),
     .dr_zero_i        (desc_q.out_zero),
-    .dr_lo_i          (desc_q.clamp_lo),
-    .dr_hi_i          (desc_q.clamp_hi),
+    .dr_lo_i          (geom.fuse ? desc_q.mid_lo : desc_q.clamp_lo),
+    .dr_hi_i          (geom.fuse ? desc_q.mid_hi : desc_q.clamp_hi),
     .y_valid_o        (y_valid),
     .y_ready_i        (y_ready),
     .y_data_o         (y_data),
@@ -544,9 +550,43 @@ module lk_engine #(
     .word_data_i (result)
   );
 
-  // ---- Writer ----
-  logic writer_busy;
-  lk_writer #(.SpadWords(SpadWords)) u_writer (
+  // ---- Residual addition and writer ----
+  logic                writer_busy, res_valid, res_ready;
+  logic [8*ArrayN-1:0] res_data;
+  logic [1:0]          res_group;
+
+  lk_residual #(
+    .ArrayN     (ArrayN),
+    .SpadWords  (SpadWords),
+    .ReadLatency(ReadLatency)
+  ) u_residual (
+    .clk_i,
+    .rst_ni,
+    .clear_i     (clear),
+    .wipe_i      (wipe_busy_o),
+    .start_i     (start_loop),
+    .geom_i      (geom),
+    .desc_i      (desc_q),
+    .tile_valid_i(lp_fire && lp_last),
+    .tile_i      (lp_tile),
+    .rd_en_o     (rd2_en),
+    .rd_gnt_i    (rd2_gnt),
+    .rd_addr_o   (rd2_addr),
+    .rd_data_i   (rd2_data),
+    .y_valid_i   (y_valid),
+    .y_ready_o   (y_ready),
+    .y_data_i    (y_data),
+    .y_group_i   (y_group),
+    .y_valid_o   (res_valid),
+    .y_ready_i   (res_ready),
+    .y_data_o    (res_data),
+    .y_group_o   (res_group)
+  );
+
+  lk_writer #(
+    .ArrayN   (ArrayN),
+    .SpadWords(SpadWords)
+  ) u_writer (
     .clk_i,
     .rst_ni,
     .clear_i     (clear),
@@ -558,10 +598,10 @@ module lk_engine #(
     .tile_i      (lp_tile),
     .tile_done_o (tile_done),
     .busy_o      (writer_busy),
-    .y_valid_i   (y_valid),
-    .y_ready_o   (y_ready),
-    .y_data_i    (y_data),
-    .y_group_i   (y_group),
+    .y_valid_i   (res_valid),
+    .y_ready_o   (res_ready),
+    .y_data_i    (res_data),
+    .y_group_i   (res_group),
     .win_valid_i (pool_valid),
     .win_data_i  (pool_data),
     .wr_en_o     (write_en),

@@ -4,9 +4,11 @@
 // ox) with counters and adders only and never multiplies. Sweeps follow each other without a
 // bubble.
 //   ModeDirect: the slice lies inside one channel block: one read, one row, every cycle.
-//   ModeGather: the slice holds several taps (blocks narrower than the array). Taps that follow
-//     each other in a kernel row and lie in one word are fetched by one read: rotate, mask, merge. A row
-//     takes one cycle per (kernel row, word) that it touches; padding left and right is free.
+//   ModeGather: the slice holds several taps (blocks narrower than the array). lk_gather makes a
+//     row every cycle from the words it keeps, if it has a lane for every kernel row that the slice
+//     may touch (geom_i.lanes). Else taps that follow each other in a kernel row and lie in one
+//     word are fetched by one read: rotate, mask, merge. A row then takes one cycle per (kernel
+//     row, word) that it touches; padding left and right is free.
 //   ModeWindow: for the vector unit: one window tap per cycle, aligned to byte 0, in_bytes of one
 //     channel block; win_hit_o tells whether the tap lies inside the input. With geom_i.pace a tap
 //     comes every fourth cycle, for windows that end faster than their sums are requantised.
@@ -51,16 +53,18 @@ module lk_feed #(
 
   localparam int unsigned Aw    = Ww + 6;
   localparam int unsigned Depth = 8;  // rows in flight and waiting
+  localparam int unsigned Lanes = lk_act_pkg::gather_lanes(ArrayN);
   typedef logic [Aw-1:0] addr_t;
 
   if (ReadLatency + 3 > Depth) begin : gen_bad_latency
     $fatal(1, "%m: ReadLatency %0d needs a deeper row FIFO", ReadLatency);
   end
 
-  logic direct, gather, window;
+  logic direct, gather, window, lanes;
   assign direct = geom_i.mode == ModeDirect;
   assign gather = geom_i.mode == ModeGather;
   assign window = geom_i.mode == ModeWindow;
+  assign lanes  = gather && geom_i.lanes;
 
   // ---- Position of the output pixel: addresses are those of window tap (0, 0) ----
   typedef struct packed {
@@ -76,7 +80,7 @@ module lk_feed #(
   pos_t        cur_q, blk_q, init, adv;
   logic        act_q;
   logic [22:0] rows_q;    // rows left, this one included
-  sweep_t      sw_q;
+  sweep_t      sw_q, sw;
   logic        row_end, sweep_end, take;
 
   always_comb begin
@@ -161,19 +165,111 @@ module lk_feed #(
   // ---- Issue ----
   logic [$clog2(Depth):0] cred_q;  // rows on their way to, or in, the FIFO
   logic                   pop;
+  logic                   px_ready, lane_issue, runs_idle, runs_done, on_its_way;
+  logic [1:0]             pace_q;
 
-  logic [1:0] pace_q;
+  run_t [Lanes-1:0]         runs_q, next_runs_q;
+  sweep_t                   next_q;
+  logic                     next_valid_q, next_done_q;
+  logic [$clog2(Lanes)-1:0] next_lane_q;
+  logic [7:0]               next_ky_q, next_kx_q;
+  logic [6:0]               next_dst_q, next_taps_q, next_cnt;
+  logic [31:0]              next_off_q;
+
+  assign issue      = act_q && !lanes && (window ? !geom_i.pace || pace_q == '0
+                                                 : cred_q != ($clog2(Depth) + 1)'(Depth));
+  assign row_end    = lanes ? act_q && px_ready : issue && seg_last;
+  assign sweep_end  = row_end && rows_q == 23'd1;
+  assign on_its_way = lanes ? lane_issue : row_end && !window;
+  assign take       = (lanes ? runs_done : sw_valid_i) && (!act_q || sweep_end) && !clear_i;
+  assign sw_ready_o = (lanes ? runs_idle : !act_q || sweep_end) && !clear_i;
+  assign sw         = lanes ? next_q : sw_i;
+
   always_ff @(posedge clk_i or negedge rst_ni) begin
     if (!rst_ni) pace_q <= '0;
     else         pace_q <= pace_q + 1'b1;
   end
 
-  assign issue     = act_q && (window ? !geom_i.pace || pace_q == '0
-                                      : cred_q != ($clog2(Depth) + 1)'(Depth));
-  assign row_end   = issue && seg_last;
-  assign sweep_end = row_end && rows_q == 23'd1;
-  assign take      = sw_valid_i && sw_ready_o;
-  assign sw_ready_o = (!act_q || sweep_end) && !clear_i;
+  // ---- Runs of the next sweep, one per cycle while the last sweep is walked ----
+  assign runs_idle = !next_valid_q;
+  assign runs_done = next_valid_q && next_done_q;
+  always_comb begin
+    next_cnt = 7'(geom_i.kernel_w - next_kx_q);
+    if (8'(next_taps_q) < geom_i.kernel_w - next_kx_q) next_cnt = next_taps_q;
+  end
+
+  always_ff @(posedge clk_i or negedge rst_ni) begin
+    if (!rst_ni) begin
+      next_valid_q <= 1'b0;
+      next_done_q  <= 1'b0;
+    end else if (clear_i || wipe_i) begin
+      next_valid_q <= 1'b0;
+      next_done_q  <= 1'b0;
+    end else if (lanes) begin
+      if (sw_valid_i && sw_ready_o) next_valid_q <= 1'b1;
+      else if (take) next_valid_q <= 1'b0;
+      if (take) next_done_q <= 1'b0;
+      else if (next_valid_q && next_taps_q == next_cnt) next_done_q <= 1'b1;
+    end
+  end
+
+  always_ff @(posedge clk_i) begin
+    if (lanes && sw_valid_i && sw_ready_o) begin
+      next_q      <= sw_i;
+      next_runs_q <= '0;
+      next_lane_q <= '0;
+      next_ky_q   <= sw_i.ky;
+      next_kx_q   <= sw_i.kx;
+      next_off_q  <= sw_i.row_off;
+      next_dst_q  <= '0;
+      next_taps_q <= sw_i.taps[6:0];
+    end else if (next_valid_q && !next_done_q) begin
+      next_runs_q[next_lane_q] <= '{on: 1'b1, ky: next_ky_q, kx: next_kx_q,
+                                    kx_end: 9'(next_kx_q) + 9'(next_cnt),
+                                    row_off: next_off_q, dst: next_dst_q[5:0]};
+      next_lane_q <= next_lane_q + 1'b1;
+      next_ky_q   <= next_ky_q + 1'b1;
+      next_kx_q   <= '0;
+      next_off_q  <= next_off_q + geom_i.in_line;
+      next_dst_q  <= next_dst_q + (next_cnt << geom_i.in_cp);
+      next_taps_q <= next_taps_q - next_cnt;
+    end
+    if (take) runs_q <= next_runs_q;
+  end
+
+  logic                lane_rd_en, lane_row_valid;
+  logic [Ww-1:0]       lane_rd_addr;
+  logic [8*ArrayN-1:0] lane_row;
+  logic [6:0]          lane_kvalid;
+
+  lk_gather #(
+    .ArrayN     (ArrayN),
+    .Lanes      (Lanes),
+    .SpadWords  (SpadWords),
+    .ReadLatency(ReadLatency)
+  ) u_gather (
+    .clk_i,
+    .rst_ni,
+    .clear_i,
+    .wipe_i,
+    .geom_i,
+    .runs_i     (runs_q),
+    .px_valid_i (act_q && lanes),
+    .px_ready_o (px_ready),
+    .px_pos_i   (cur_q.pos),
+    .px_iy_i    (cur_q.iy),
+    .px_ix_i    (cur_q.ix),
+    .px_kvalid_i(sw_q.kvalid),
+    .rd_en_o    (lane_rd_en),
+    .rd_addr_o  (lane_rd_addr),
+    .rd_data_i,
+    .room_i     (cred_q != ($clog2(Depth) + 1)'(Depth)),
+    .issue_o    (lane_issue),
+    .row_valid_o(lane_row_valid),
+    .row_o      (lane_row),
+    .kvalid_o   (lane_kvalid)
+  );
+
 
   always_ff @(posedge clk_i or negedge rst_ni) begin
     if (!rst_ni) begin
@@ -185,7 +281,7 @@ module lk_feed #(
     end else begin
       if (take) act_q <= 1'b1;
       else if (sweep_end) act_q <= 1'b0;
-      cred_q <= cred_q + ($clog2(Depth) + 1)'(row_end && !window) - ($clog2(Depth) + 1)'(pop);
+      cred_q <= cred_q + ($clog2(Depth) + 1)'(on_its_way) - ($clog2(Depth) + 1)'(pop);
     end
   end
 
@@ -196,20 +292,22 @@ module lk_feed #(
     end else begin
       if (row_end) cur_q <= adv;
       if (take) begin
-        if (sw_i.new_block) blk_q <= row_end ? adv : cur_q;
+        if (sw.new_block) blk_q <= row_end ? adv : cur_q;
         else                cur_q <= blk_q;
       end
     end
     if (take) begin
-      sw_q        <= sw_i;
-      rows_q      <= sw_i.rows;
+      sw_q        <= sw;
+      rows_q      <= sw.rows;
       seg_first_q <= 1'b1;
-      ky_q        <= sw_i.ky;
-      kx_q        <= sw_i.kx;
-      row_off_q   <= addr_t'(sw_i.row_off);
-      x_off_q     <= addr_t'(sw_i.x_off);
-      taps_q      <= sw_i.taps;
+      ky_q        <= sw.ky;
+      kx_q        <= sw.kx;
+      row_off_q   <= addr_t'(sw.row_off);
+      x_off_q     <= addr_t'(sw.x_off);
+      taps_q      <= sw.taps;
       dst_q       <= '0;
+    end else if (lanes) begin
+      if (row_end) rows_q <= rows_q - 1'b1;
     end else if (issue) begin
       seg_first_q <= seg_last;
       if (seg_last) begin
@@ -272,8 +370,8 @@ module lk_feed #(
     always_ff @(posedge clk_i) if (seg_valid_q[i-1]) seg_q[i] <= seg_q[i-1];
   end
 
-  assign rd_en_o   = seg_valid_q[0] && seg_q[0].hit;
-  assign rd_addr_o = rd_addr_q;
+  assign rd_en_o   = lanes ? lane_rd_en : seg_valid_q[0] && seg_q[0].hit;
+  assign rd_addr_o = lanes ? lane_rd_addr : rd_addr_q;
 
   // ---- Rotate, mask, merge ----
   logic                seg_valid;
@@ -326,8 +424,8 @@ module lk_feed #(
     .rst_ni,
     .clear_i,
     .wipe_i,
-    .push_i (seg_valid && seg.last && !window),
-    .data_i ({seg.kvalid, row}),
+    .push_i (lanes ? lane_row_valid && !clear_i : seg_valid && seg.last && !window),
+    .data_i (lanes ? {lane_kvalid, lane_row} : {seg.kvalid, row}),
     .valid_o(x_valid_o),
     .ready_i(x_ready_i),
     .data_o ({x_kvalid_o, x_data_o})
@@ -340,6 +438,6 @@ module lk_feed #(
   assign win_last_o  = seg.last;
   assign win_data_o  = rot;
 
-  assign busy_o = act_q || seg_valid_q != '0 || cred_q != '0;
+  assign busy_o = act_q || next_valid_q || seg_valid_q != '0 || cred_q != '0;
 
 endmodule

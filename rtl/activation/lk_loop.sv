@@ -133,7 +133,7 @@ module lk_loop #(
     tile_o.bank       = bank_q;
     tile_o.rows       = rows;
     tile_o.n          = n_q;
-    tile_o.groups     = is_pool ? 3'd1 : 3'((tile_chan + 7'd15) >> 4);
+    tile_o.groups     = is_pool ? 3'd1 : 3'((tile_chan + 7'(ArrayN - 1)) >> LogN);
   end
 
   logic [7:0] kx_room;

@@ -8,7 +8,8 @@
 //   tensors (see shape below): sizes not zero, block layout legal, at most 4,096 channels, an image
 //     fits into its stride, base + batch * stride <= SpadWords
 //   MatMul: kernel and strides not zero, taps = kernel_h * kernel_w * in_cb, k_tiles, n_tiles and
-//     param_pages as the layout demands, clamp_lo <= clamp_hi
+//     param_pages as the layout demands, clamp_lo <= clamp_hi; with fuse_add also a second tensor
+//     of the output's shape, not broadcast, add_shift <= 22, mid_lo <= mid_hi
 //   MaxPool, AvgPool: same channel layout in and out, every window touches the input
 //   Add, Mul, Table: all tensors of the output's shape; with in2_broadcast the second is one pixel
 //   Add: add_shift <= 22, clamp_lo <= clamp_hi
@@ -34,8 +35,9 @@ module lk_setup #(
   import lk_act_pkg::*;
 
   localparam int unsigned Steps = 16;
+  localparam int unsigned Lanes = gather_lanes(ArrayN);
 
-  logic is_mm, is_pool, is_add, is_in, is_out, is_avg, is_mul, is_table;
+  logic is_mm, is_pool, is_add, is_in, is_out, is_avg, is_mul, is_table, fuse;
   assign is_mm   = desc_i.op == OpMatMul;
   assign is_pool = desc_i.op == OpMaxPool || is_avg;  // walks windows
   assign is_add  = desc_i.op == OpAdd;
@@ -44,6 +46,7 @@ module lk_setup #(
   assign is_avg  = desc_i.op == OpAvgPool;
   assign is_mul  = desc_i.op == OpMul;
   assign is_table = desc_i.op == OpTable;
+  assign fuse     = is_mm && desc_i.fuse_add;
 
   logic is_words, is_post;  // goes word by word; requantises with vec_mult
   assign is_words = is_add || is_mul || is_table;
@@ -54,7 +57,7 @@ module lk_setup #(
   assign shape_in  = is_mm || is_pool;
   assign shape_out = is_mm || is_pool || is_words;
   assign has_in    = shape_in || is_words || is_out;
-  assign has_in2   = is_add || is_mul;
+  assign has_in2   = is_add || is_mul || fuse;
   assign has_out   = shape_out || is_in;
 
   logic [12:0] in_pitch, out_pitch;
@@ -90,7 +93,10 @@ module lk_setup #(
     if (is_mm || is_add || is_post) begin
       bad_static |= $signed(desc_i.clamp_lo) > $signed(desc_i.clamp_hi);
     end
-    if (is_add) bad_static |= desc_i.add_shift > 5'd22;
+    if (is_add || fuse) bad_static |= desc_i.add_shift > 5'd22;
+    if (fuse) begin
+      bad_static |= $signed(desc_i.mid_lo) > $signed(desc_i.mid_hi) || desc_i.in2_broadcast;
+    end
     if (is_post) begin
       bad_static |= desc_i.vec_mult != '0 && desc_i.vec_mult[31:23] != 9'd1;
       bad_static |= desc_i.vec_shift > 8'd63;
@@ -228,6 +234,11 @@ module lk_setup #(
     end
   end
 
+  // Taps of a slice that several of them fit into. It touches kernel_h kernel rows at most, and one
+  // more than whole rows fit between its first and its last tap.
+  logic [6:0] slice_taps;
+  assign slice_taps = 7'(ArrayN) >> desc_i.in_cp_log2;
+
   // Kept in a register so that nothing of this is computed again while the operation runs.
   function automatic geom_t geometry();
     geom_t g;
@@ -268,6 +279,11 @@ module lk_setup #(
     g.in_total   = in_total_q;
     g.out_total  = out_total_q;
     g.k_tiles    = desc_i.k_tiles;
+    g.lanes      = desc_i.kernel_h <= 8'(Lanes) ||
+                   16'(slice_taps - 7'd1) <= 16'(Lanes - 1) * 16'(desc_i.kernel_w);
+    g.fuse       = fuse;
+    g.in2_start  = desc_i.in2_base << 6;
+    g.in2_step   = desc_i.in2_stride << 6;
     return g;
   endfunction
 

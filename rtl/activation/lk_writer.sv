@@ -1,43 +1,45 @@
-// Writer: puts results into the output tensor. It takes either 16 channels of a row (y, from the
-// post unit: for row in rows, for group in groups) or one whole channel block of a row (win, from
-// the vector unit), one per cycle without ever waiting, and writes each with byte enables.
+// Writer: puts results into the output tensor. It takes either ArrayN channels of a row (y, from
+// the post unit: for row in rows, for group in groups) or one whole channel block of a row (win,
+// from the vector unit), one per cycle without ever waiting, and writes each with byte enables.
 //
 // Tiles announce what comes: rows, channel block n, groups per row, and whether the rows follow
 // those of the last tile (new_block) or repeat them. Up to four tiles may be announced.
 // tile_done_o pulses when the last byte of a tile is on its way; busy_o falls when it has been
 // written.
 //
-// A block narrower than 16 channels takes the low bytes of y. The data is replicated over the word
-// and the byte enables select the place, so there is no shifter.
+// A block narrower than ArrayN channels takes the low bytes of y. The data is replicated over the
+// word and the byte enables select the place, so there is no shifter.
 module lk_writer #(
+  parameter int unsigned ArrayN    = 16,
   parameter int unsigned SpadWords = lk_pkg::SpadWords,
   localparam int unsigned Ww       = $clog2(SpadWords)
 ) (
-  input  logic              clk_i,
-  input  logic              rst_ni,
-  input  logic              clear_i,
-  input  logic              wipe_i,
-  input  logic              start_i,      // before the first tile of a layer
-  input  lk_act_pkg::geom_t geom_i,
-  input  logic              tile_valid_i,
-  output logic              tile_ready_o,
-  input  lk_act_pkg::tile_t tile_i,
-  output logic              tile_done_o,
-  output logic              busy_o,
-  input  logic              y_valid_i,
-  output logic              y_ready_o,
-  input  logic [127:0]      y_data_i,
-  input  logic [1:0]        y_group_i,
-  input  logic              win_valid_i,
-  input  logic [511:0]      win_data_i,
-  output logic              wr_en_o,
-  output logic [Ww-1:0]     wr_addr_o,
-  output logic [63:0]       wr_be_o,
-  output logic [511:0]      wr_data_o
+  input  logic                clk_i,
+  input  logic                rst_ni,
+  input  logic                clear_i,
+  input  logic                wipe_i,
+  input  logic                start_i,      // before the first tile of a layer
+  input  lk_act_pkg::geom_t   geom_i,
+  input  logic                tile_valid_i,
+  output logic                tile_ready_o,
+  input  lk_act_pkg::tile_t   tile_i,
+  output logic                tile_done_o,
+  output logic                busy_o,
+  input  logic                y_valid_i,
+  output logic                y_ready_o,
+  input  logic [8*ArrayN-1:0] y_data_i,
+  input  logic [1:0]          y_group_i,
+  input  logic                win_valid_i,
+  input  logic [511:0]        win_data_i,
+  output logic                wr_en_o,
+  output logic [Ww-1:0]       wr_addr_o,
+  output logic [63:0]         wr_be_o,
+  output logic [511:0]        wr_data_o
 );
   import lk_act_pkg::*;
 
-  localparam int unsigned Aw = Ww + 6;
+  localparam int unsigned Aw   = Ww + 6;
+  localparam int unsigned LogN = $clog2(ArrayN);
   typedef logic [Aw-1:0] addr_t;
   typedef struct packed {
     addr_t       img;
@@ -132,10 +134,10 @@ module lk_writer #(
     if (wipe_i) begin
       data_q <= '0;
     end else if (beat) begin
-      addr_q <= cur.pos + addr_t'({tile.n, 6'd0}) + addr_t'({group, 4'd0});
+      addr_q <= cur.pos + addr_t'({tile.n, 6'd0}) + (addr_t'(group) << LogN);
       if (win_valid_i) data_q <= win_data_i;
-      else             data_q[127:0] <= y_data_i;
-      size_q <= (!win_valid_i && geom_i.out_cp > 3'd4) ? 3'd4 : geom_i.out_cp;
+      else             data_q[8*ArrayN-1:0] <= y_data_i;
+      size_q <= (!win_valid_i && geom_i.out_cp > 3'(LogN)) ? 3'(LogN) : geom_i.out_cp;
     end
   end
 

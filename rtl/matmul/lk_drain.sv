@@ -1,16 +1,17 @@
-// Drains a finished accumulator bank: for row in rows, for group in groups, 16 accumulators through
-// the post unit to the result port.
+// Drains a finished accumulator bank: for row in rows, for group in groups, a word of ArrayN
+// accumulators through the post unit to the result port.
 //
 // Commands wait in a queue of two (one per bank). The head starts when outstanding_i[bank] is low,
 // i.e. when the last row of every accepted sweep of the bank has been written. pending_o[bank] is
 // high from the command's acceptance until the last word has been read; the bank may be swept again
-// then. Group g of a row is its channels 16g..16g+15, whose parameters are those of channel dr_chan
-// + 16g; dr_chan is a multiple of 64. A read is only started if its result has a place in the
-// output FIFO, so y_ready_i may stall at any time and for as long as it likes.
+// then. Group g of a row is its channels from ArrayN*g on, whose parameters are those from channel
+// dr_chan + ArrayN*g on; dr_chan is a multiple of 64. A read is only started if its result has a
+// place in the output FIFO, so y_ready_i may stall at any time and for as long as it likes.
 module lk_drain #(
   parameter int unsigned ArrayN = 16,
   localparam int unsigned NiW = $clog2(64 / ArrayN),
-  localparam int unsigned Aw = $clog2(lk_pkg::AccRows) + NiW
+  localparam int unsigned Aw = $clog2(lk_pkg::AccRows) + NiW,
+  localparam int unsigned Pw = $clog2(lk_pkg::MaxChannels / ArrayN)
 ) (
   input  logic                 clk_i,
   input  logic                 rst_ni,
@@ -33,11 +34,11 @@ module lk_drain #(
   output logic [Aw-1:0]        addr_o,
   input  logic [32*ArrayN-1:0] word_i,
   // parameter read port, two cycles
-  output logic [7:0]           prm_addr_o,
-  input  logic [16*62-1:0]     prm_i,
+  output logic [Pw-1:0]        prm_addr_o,
+  input  logic [62*ArrayN-1:0] prm_i,
   output logic                 y_valid_o,
   input  logic                 y_ready_i,
-  output logic [127:0]         y_data_o,
+  output logic [8*ArrayN-1:0]  y_data_o,
   output logic [9:0]           y_row_o,
   output logic [1:0]           y_group_o,
   output logic                 y_last_o
@@ -98,12 +99,12 @@ module lk_drain #(
   assign cmd_done   = issue && last_group && last_row;
   assign re_o       = issue;
   assign bank_o     = cmd.bank;
-  assign prm_addr_o = cmd.chan[11:4] + 8'(group_q);
+  assign prm_addr_o = cmd.chan[11-:Pw] + Pw'(group_q);
 
   if (ArrayN == 64) begin : gen_addr64
     assign addr_o = row_q;
   end else begin : gen_addr
-    assign addr_o = {row_q, group_q[1-:NiW]};
+    assign addr_o = {row_q, group_q[NiW-1:0]};
   end
 
   always_ff @(posedge clk_i or negedge rst_ni) begin
@@ -143,22 +144,14 @@ module lk_drain #(
     end
   end
 
-  logic [511:0] acc;
-  if (ArrayN == 16) begin : gen_acc16
-    assign acc = word_i;
-  end else begin : gen_acc
-    localparam int unsigned SelW = $clog2(ArrayN / 16);
-    assign acc = word_i[512*32'(tag2_q.group[SelW-1:0])+:512];
-  end
-
   // ---- post unit and output FIFO ----------------------------------------------------------------
-  logic         rq_valid;
-  logic [127:0] rq_y;
-  tag_t         rq_tag, y_tag;
-  lk_requant #(.TagW($bits(tag_t))) u_requant (
+  logic                rq_valid;
+  logic [8*ArrayN-1:0] rq_y;
+  tag_t                rq_tag, y_tag;
+  lk_requant #(.Lanes(ArrayN), .TagW($bits(tag_t))) u_requant (
     .clk_i, .rst_ni, .clear_i, .wipe_i,
     .valid_i (v2_q),
-    .acc_i   (acc),
+    .acc_i   (word_i),
     .prm_i   (prm_i),
     .zero_i  (cfg2_q[23:16]),
     .lo_i    (cfg2_q[15:8]),
@@ -171,7 +164,7 @@ module lk_drain #(
 
   logic fifo_valid, fifo_ready;
   // While wiping, zeros run through the FIFO and overwrite every slot.
-  lk_fifo #(.Width(128 + $bits(tag_t)), .Depth(Slots)) u_out (
+  lk_fifo #(.Width(8 * ArrayN + $bits(tag_t)), .Depth(Slots)) u_out (
     .clk_i, .rst_ni,
     .clear_i (clear_i && !wipe_i),
     .valid_i (rq_valid || wipe_i),  // SEC_CM: RESULTS.WIPE
@@ -194,7 +187,7 @@ module lk_drain #(
     else $error("%m: the output FIFO overflows");
     if (rst_ni && dr_valid_i && dr_ready_o && !clear_i) begin
       assert (dr_rows_i >= 10'd1 && 32'(dr_rows_i) <= lk_pkg::AccRows && dr_groups_i >= 3'd1 &&
-              dr_groups_i <= 3'd4 && dr_chan_i[5:0] == '0)
+              32'(dr_groups_i) <= 64 / ArrayN && dr_chan_i[5:0] == '0)
       else $error("%m: illegal drain: %0d rows, %0d groups, channel %0d", dr_rows_i, dr_groups_i,
                   dr_chan_i);
     end

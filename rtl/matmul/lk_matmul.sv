@@ -14,7 +14,7 @@
 //   x     byte r = int8 activation of k = r; x_kvalid_i = real k bytes of the slice (macs_o only)
 //   sw    sweeps into a bank whose drain is pending are held back (sw_ready_o low)
 //   dr    after all its sweeps were accepted; waits by itself until their last row has landed
-//   y     for row in rows, for group in groups: 16 int8 (channel 16*group + i at byte i)
+//   y     for row in rows, for group in groups: ArrayN int8 (channel ArrayN*group + i at byte i)
 // prm: 4 channels per write (see lk_param_ram); must be written before the drain that needs them
 // and not change during it.
 //
@@ -74,7 +74,7 @@ module lk_matmul #(
   input  logic [7:0]          dr_hi_i,
   output logic                y_valid_o,
   input  logic                y_ready_i,
-  output logic [127:0]        y_data_o,
+  output logic [8*ArrayN-1:0] y_data_o,
   output logic [9:0]          y_row_o,
   output logic [1:0]          y_group_o,
   output logic                y_last_o,
@@ -302,9 +302,10 @@ module lk_matmul #(
   end
 
   // ---- parameters and drain ---------------------------------------------------------------------
-  logic [7:0]       prm_addr;
-  logic [16*62-1:0] prm;
-  lk_param_ram u_params (
+  localparam int unsigned Pw = $clog2(lk_pkg::MaxChannels / ArrayN);
+  logic [Pw-1:0]        prm_addr;
+  logic [62*ArrayN-1:0] prm;
+  lk_param_ram #(.Lanes(ArrayN)) u_params (
     .clk_i,
     .we_i        (prm_we_i && !wipe_busy_o),
     .addr_i      (prm_addr_i),
@@ -313,7 +314,7 @@ module lk_matmul #(
     .raddr_i     (prm_addr),
     .rdata_o     (prm),
     .wipe_i      (wiping_q),
-    .wipe_addr_i (walk_q[7:0])
+    .wipe_addr_i (walk_q[Pw-1:0])
   );
 
   logic dr_free, y_valid;

@@ -1,24 +1,25 @@
-// Post unit: 16 accumulators of one row per cycle to 16 int8, fully pipelined, latency 10, no
+// Post unit: Lanes accumulators of one row per cycle to int8, fully pipelined, latency 10, no
 // back-pressure. Lane i: acc_i[32*i+:32], prm_i[62*i+:62] = {s, M, bias'}, y_o[8*i+:8]. zero, lo
 // and hi (int8) and the tag travel along. Arithmetic: lk_requant_lane. clear_i drops what is in
 // flight. wipe_i lets zeros through all stages for as long as it is high.
 module lk_requant #(
-  parameter int unsigned TagW = 13
+  parameter int unsigned Lanes = 16,
+  parameter int unsigned TagW  = 13
 ) (
-  input  logic             clk_i,
-  input  logic             rst_ni,
-  input  logic             clear_i,
-  input  logic             wipe_i,
-  input  logic             valid_i,
-  input  logic [16*32-1:0] acc_i,
-  input  logic [16*62-1:0] prm_i,
-  input  logic [7:0]       zero_i,
-  input  logic [7:0]       lo_i,
-  input  logic [7:0]       hi_i,
-  input  logic [TagW-1:0]  tag_i,
-  output logic             valid_o,
-  output logic [127:0]     y_o,
-  output logic [TagW-1:0]  tag_o
+  input  logic                clk_i,
+  input  logic                rst_ni,
+  input  logic                clear_i,
+  input  logic                wipe_i,
+  input  logic                valid_i,
+  input  logic [Lanes*32-1:0] acc_i,
+  input  logic [Lanes*62-1:0] prm_i,
+  input  logic [7:0]          zero_i,
+  input  logic [7:0]          lo_i,
+  input  logic [7:0]          hi_i,
+  input  logic [TagW-1:0]     tag_i,
+  output logic                valid_o,
+  output logic [Lanes*8-1:0]  y_o,
+  output logic [TagW-1:0]     tag_o
 );
   localparam int unsigned Latency = 10;
   localparam int unsigned SideW = TagW + 24;
@@ -43,7 +44,7 @@ module lk_requant #(
     end
   end
 
-  for (genvar i = 0; i < lk_pkg::PostLanes; i++) begin : gen_lane
+  for (genvar i = 0; i < Lanes; i++) begin : gen_lane
     lk_requant_lane u_lane (
       .clk_i,
       .stage_i (stage),

@@ -44,7 +44,7 @@ SECRETS = {
     KEY + r"(resp_mem|cw_mem)": "responses and corrected code words in the key block",
     KEY + r"key_q": "the model key",
     r"pg_data": "plaintext pages: descriptors, parameters and weights",
-    r"u_engine\.rd_data": "activations in the scratchpad",
+    r"u_engine\.rd2?_data": "activations in the scratchpad",
 }
 # What the design makes public on purpose. Each row is a decision with its reason.
 DECLASSIFIED = {

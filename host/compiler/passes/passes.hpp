@@ -10,6 +10,8 @@ namespace latchkey::compiler::passes {
 void check_graph(draft& d);
 /// Nodes to steps: one descriptor each, all but places and pages.
 void lower_nodes(draft& d);
+/// Additions into the convolution that makes one of their operands.
+void fuse_add(draft& d);
 /// Tensors to scratchpad words; the largest batch.
 void plan_scratchpad(draft& d);
 /// Biases, multipliers and weights to pages.

@@ -92,8 +92,8 @@ TEST(Compile, RandomGraphsMatchTheReference) {
     const auto out = golden.infer(image);
     varied += std::set<std::uint8_t>(out.begin(), out.end()).size() > 1;
   }
-  EXPECT_EQ(ops, (std::set<std::string>{"input", "conv", "fc", "max_pool", "avg_pool", "add", "sub",
-                                        "mul", "table", "output"}));
+  EXPECT_EQ(ops, (std::set<std::string>{"input", "conv", "conv+add", "fc", "max_pool", "avg_pool",
+                                        "add", "sub", "mul", "table", "output"}));
   EXPECT_GT(varied, 75) << "the random graphs have become too tame";
 }
 
@@ -172,6 +172,49 @@ TEST(Compile, FullyConnectedOverMoreThanAPixelsChannelsKeepsItsWindow) {
   ASSERT_NO_FATAL_FAILURE(expect_equal(graph, p, 1, b.engine()));
 }
 
+// A residual block: the addition joins the later of its two convolutions, whichever operand that
+// is.
+TEST(Compile, ResidualAdditionsAreFused) {
+  for (const bool first : {true, false}) {
+    graph_builder b(20);
+    const int x = b.input(40, 6, 6);
+    const int shortcut = b.conv(x, 70, 1, 1, 1, 1, {0, 0, 0, 0});
+    const int y = b.conv(b.conv(x, 20, 3, 3, 1, 1, {1, 1, 1, 1}), 70, 1, 1, 1, 1, {0, 0, 0, 0});
+    const model::qgraph graph = b.finish(first ? b.add(y, shortcut) : b.add(shortcut, y));
+    const program p = compile(graph, {{64, 4096}, 0, {}});
+    ASSERT_EQ(p.layers.size(), 5u);  // input, three convolutions, output
+    EXPECT_EQ(p.layers[1].op, "conv");
+    EXPECT_EQ(p.layers[3].op, "conv+add");
+    EXPECT_EQ(p.descriptors[3].fuse_add, 1u);
+    EXPECT_EQ(p.descriptors[3].in2_base, p.descriptors[1].out_base);
+    EXPECT_EQ(p.descriptors[4].in_base, p.descriptors[3].out_base);
+    const auto& add = std::get<model::qadd>(graph.nodes.back().op);
+    EXPECT_EQ(p.descriptors[3].add_mult_a, first ? add.mult_a : add.mult_b);
+    ASSERT_NO_FATAL_FAILURE(expect_equal(graph, p, 2, b.engine()));
+  }
+}
+
+TEST(Compile, AdditionsStayWhereTheyCannotBeFused) {
+  const auto added = [](const model::qgraph& g) {
+    std::vector<std::string> ops;
+    for (const layer_report& l : compile(g, {{16, 4096}, 1, {}}).layers) ops.push_back(l.op);
+    return std::count(ops.begin(), ops.end(), "add") == 1 &&
+           std::count(ops.begin(), ops.end(), "conv+add") == 0;
+  };
+  graph_builder reread(22);  // somebody else reads the convolution's result
+  int x = reread.input(8, 5, 5);
+  const int y = reread.conv(x, 8, 1, 1, 1, 1, {0, 0, 0, 0});
+  EXPECT_EQ(
+      compile(reread.finish(reread.add(reread.add(y, x), y)), {{16, 4096}, 1, {}}).layers.size(),
+      5u);
+  graph_builder pooled(23);  // the later operand is no convolution
+  x = pooled.conv(pooled.input(8, 5, 5), 8, 1, 1, 1, 1, {0, 0, 0, 0});
+  EXPECT_TRUE(added(pooled.finish(pooled.add(x, pooled.max_pool(x, 1, 1, 1, 1, {0, 0, 0, 0})))));
+  graph_builder itself(24);  // both operands are one tensor
+  x = itself.conv(itself.input(8, 5, 5), 8, 1, 1, 1, 1, {0, 0, 0, 0});
+  EXPECT_TRUE(added(itself.finish(itself.add(x, x))));
+}
+
 TEST(Compile, ManyChannelsSpanParameterPages) {
   graph_builder b(3);
   int t = b.input(70, 2, 2);
@@ -226,8 +269,8 @@ TEST(Compile, IsDeterministicAndAnnouncesItsPasses) {
   const program p = compile(graph, {{16, spec::spad_words}, 0, log});
   const program q = compile(graph, {{16, spec::spad_words}, 0, {}});
   EXPECT_EQ(p.pages, q.pages);
-  ASSERT_EQ(lines.size(), 6u);
-  EXPECT_EQ(lines[2], "Running pass plan_scratchpad [3/6]");
+  ASSERT_EQ(lines.size(), 7u);
+  EXPECT_EQ(lines[3], "Running pass plan_scratchpad [4/7]");
 }
 
 TEST(Compile, ShowsWhatEachPassLeavesBehind) {
@@ -240,15 +283,16 @@ TEST(Compile, ShowsWhatEachPassLeavesBehind) {
     EXPECT_EQ(drafts.size(), static_cast<std::size_t>(number));
   };
   const program p = compile(graph, options);
-  ASSERT_EQ(drafts.size(), 6u);
+  ASSERT_EQ(drafts.size(), 7u);
   EXPECT_TRUE(drafts[0]["steps"].empty());
   EXPECT_EQ(drafts[1]["steps"].size(), graph.nodes.size() + 2);
   EXPECT_EQ(drafts[1]["max_batch"], 0);
-  EXPECT_EQ(drafts[2]["max_batch"], p.max_batch);
-  EXPECT_EQ(drafts[2]["pages"], 0);
-  EXPECT_EQ(drafts[3]["pages"], p.num_pages());
+  EXPECT_EQ(drafts[2]["max_batch"], 0);
+  EXPECT_EQ(drafts[3]["max_batch"], p.max_batch);
+  EXPECT_EQ(drafts[3]["pages"], 0);
+  EXPECT_EQ(drafts[4]["pages"], p.num_pages());
   // What is dumped last is what was emitted, field by field.
-  const nlohmann::json& last = drafts[5];
+  const nlohmann::json& last = drafts[6];
   ASSERT_EQ(last["steps"].size() + 1, p.descriptors.size());
   for (std::size_t i = 0; i < last["steps"].size(); ++i) {
     spec::descriptor d;

@@ -34,7 +34,7 @@ class MatmulBench {
   };
   // One n tile of one row block: its subtiles in page order, then its drain.
   struct Job {
-    int bank = 0, rows = 1, chan = 0, groups = 4, zero = 0, lo = -128, hi = 127;
+    int bank = 0, rows = 1, chan = 0, groups = kNi, zero = 0, lo = -128, hi = 127;
     std::vector<Subtile> subtiles;
   };
   struct Stats {
@@ -92,7 +92,7 @@ class MatmulBench {
     j.bank = bank;
     j.rows = rows;
     j.chan = chan;
-    j.groups = 1 + static_cast<int>(rng() % 4);
+    j.groups = 1 + static_cast<int>(rng() % kNi);
     j.zero = static_cast<int>(rng() % 256) - 128;
     if (rng() % 3 == 0) j.lo = j.zero;
     fill(j, k_slices, skip_in_16);
@@ -102,14 +102,13 @@ class MatmulBench {
   // Fills in random subtiles. The first k slice is never skipped: it initialises the accumulators.
   // With `tiny`, weights are -1, 0, 1 and activations below 8: small sums, for exact ties.
   void fill(Job& j, int k_slices, int skip_in_16, bool tiny = false) {
-    const int used = (j.groups * 16 + kN - 1) / kN;
     for (int k = 0; k < k_slices; ++k) {
       const bool skip_k = k > 0 && static_cast<int>(rng() % 16) < skip_in_16;
       const int kvalid = 1 + static_cast<int>(rng() % kN);
       for (int ni = 0; ni < kNi; ++ni) {
         Subtile s;
         s.ni = ni;
-        s.skip = skip_k || ni >= used;
+        s.skip = skip_k || ni >= j.groups;
         s.kvalid = kvalid;
         s.nvalid = 1 + static_cast<int>(rng() % kN);
         s.w.resize(kN * kN);
@@ -176,9 +175,9 @@ class MatmulBench {
         res.row = r;
         res.group = g;
         res.last = r == j.rows - 1 && g == j.groups - 1;
-        for (int i = 0; i < 16; ++i) {
-          const int32_t a = acc[static_cast<size_t>(r) * 64 + 16 * g + i];
-          const ChannelParams& p = params.at(j.chan + 16 * g + i);
+        for (int i = 0; i < kN; ++i) {
+          const int32_t a = acc[static_cast<size_t>(r) * 64 + kN * g + i];
+          const ChannelParams& p = params.at(j.chan + kN * g + i);
           const Requantised q = requantise(a, p, j.zero, j.lo, j.hi);
           res.y[i] = q.y;
           stats.ties += q.tie;
@@ -300,7 +299,7 @@ class MatmulBench {
   struct Result {
     int row = 0, group = 0;
     bool last = false;
-    int8_t y[16] = {};
+    int8_t y[kN] = {};
   };
 
   static void copy_bytes(uint32_t* words, const int8_t* bytes, int count) {
@@ -318,12 +317,12 @@ class MatmulBench {
     ASSERT_EQ(int{dut.y_row_o}, r.row);
     ASSERT_EQ(int{dut.y_group_o}, r.group);
     ASSERT_EQ(dut.y_last_o != 0, r.last);
-    for (int i = 0; i < 16; ++i) {
+    for (int i = 0; i < kN; ++i) {
       const auto y = static_cast<int8_t>(dut.y_data_o[i / 4] >> (8 * (i % 4)));
       ++stats.results;
       if (y == r.y[i]) continue;
       ++stats.mismatches;
-      ++stats.bad_channels[16 * r.group + i];
+      ++stats.bad_channels[kN * r.group + i];
     }
   }
 
