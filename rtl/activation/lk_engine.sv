@@ -4,20 +4,22 @@
 //   scratchpad -> lk_feed -> rows --> lk_matmul -> y --> lk_writer -> scratchpad
 //   scratchpad -> lk_feed -> taps --> lk_vector (max) -> lk_writer
 //   scratchpad -> lk_mover -> lk_vector (add) -> lk_mover -> scratchpad; streams <-> lk_mover
+//   scratchpad, pages -> lk_depthwise -> scratchpad
 //
 // A command is taken with cmd_valid_i and cmd_ready_o. Its descriptor is checked first (lk_setup,
 // about 20 cycles); an illegal one ends with done_o and bad_desc_o and touches nothing: no page, no
 // stream word, no scratchpad word. done_o comes once per command, after the last write has landed
 // and, for MatMul, after the layer's last page has been taken. The page stream must hold exactly
-// the layer's pages: param_pages, then k_tiles * n_tiles per block of 512 rows.
+// the layer's pages: param_pages, then k_tiles * n_tiles per block of 512 rows; for Depthwise
+// param_pages, then n_tiles.
 //
 // abort_i (level) stops the operation: its state is dropped, done_o follows, the scratchpad stays.
 // No command is taken while it is high. wipe_i (level or pulse) aborts too and zeroes scratchpad,
 // rows and words on their way, accumulators, weights and parameters; wipe_busy_o until finished.
 //
 // Limits: ArrayN 16, 32 or 64; SpadWords a power of two up to 65,536; see lk_setup for descriptors.
-// A MatMul or MaxPool must not overlap its input with its output (not checked: results would only
-// be wrong); Add may write over one of its inputs of the same stride.
+// A MatMul, MaxPool or Depthwise must not overlap its input with its output (not checked: results
+// would only be wrong); Add may write over one of its inputs of the same stride.
 module lk_engine #(
   parameter int unsigned ArrayN    = 16,
   parameter int unsigned SpadWords = lk_pkg::SpadWords
@@ -62,6 +64,10 @@ module lk_engine #(
 
   localparam int unsigned ReadLatency = 2;
   localparam int unsigned Ww          = $clog2(SpadWords);
+  // Multipliers per channel and post lanes of lk_depthwise: in proportion to the array. A 3 x 3
+  // kernel gives a word every 64 / ArrayN cycles.
+  localparam int unsigned DwTaps      = ArrayN == 64 ? 9 : ArrayN == 32 ? 5 : 3;
+  localparam int unsigned DwPost      = ArrayN;
 
   if (ArrayN != 16 && ArrayN != 32 && ArrayN != 64) begin : gen_bad_array
     $fatal(1, "%m: ArrayN must be 16, 32 or 64, got %0d", ArrayN);
@@ -72,13 +78,16 @@ module lk_engine #(
   end
 
   // ---- Commands ----
-  typedef enum logic [2:0] {StIdle, StSetup, StStart, StMatMul, StPool, StMove, StDone} state_e;
+  typedef enum logic [3:0] {
+    StIdle, StSetup, StStart, StMatMul, StPool, StMove, StDepthwise, StDone
+  } state_e;
   state_e      state_q;
   desc_t       desc_q;
   logic [15:0] batch_q;
   logic        bad_desc_q, bad_input_q;
   logic        take, kill, setup_done, setup_bad;
   logic        start_loop, start_move, mover_done, mover_bad, matmul_done, pool_done;
+  logic        start_dw, dw_done;
   geom_t       geom;
 
   assign kill        = (abort_i || wipe_busy_o) && state_q != StIdle;
@@ -88,7 +97,8 @@ module lk_engine #(
   assign bad_desc_o  = done_o && bad_desc_q;
   assign bad_input_o = done_o && bad_input_q;
   assign start_loop  = state_q == StStart && (desc_q.op == OpMatMul || desc_q.op == OpMaxPool);
-  assign start_move  = state_q == StStart && !start_loop && desc_q.op != OpEnd;
+  assign start_dw    = state_q == StStart && desc_q.op == OpDepthwise;
+  assign start_move  = state_q == StStart && !start_loop && !start_dw && desc_q.op != OpEnd;
 
   // What holds state of a running operation starts over with every operation, so that an abort
   // needs no second cause: everything is cleared while nothing runs.
@@ -115,14 +125,16 @@ module lk_engine #(
         end
         StStart: begin
           unique case (desc_q.op)
-            OpMatMul:  state_q <= StMatMul;
-            OpMaxPool: state_q <= StPool;
-            OpEnd:     state_q <= StDone;
-            default:   state_q <= StMove;
+            OpMatMul:    state_q <= StMatMul;
+            OpMaxPool:   state_q <= StPool;
+            OpDepthwise: state_q <= StDepthwise;
+            OpEnd:       state_q <= StDone;
+            default:     state_q <= StMove;
           endcase
         end
         StMatMul: if (matmul_done) state_q <= StDone;
         StPool:   if (pool_done) state_q <= StDone;
+        StDepthwise: if (dw_done) state_q <= StDone;
         StMove: begin
           if (mover_done) begin
             state_q     <= StDone;
@@ -168,15 +180,20 @@ module lk_engine #(
   );
 
   // ---- Scratchpad ----
-  logic          spad_wipe_busy, mm_wipe_busy;
+  logic          spad_wipe_busy, mm_wipe_busy, dw_wipe_busy;
   logic          feed_rd_en, move_rd_en, write_en, move_wr_en;
   logic [Ww-1:0] feed_rd_addr, move_rd_addr, write_addr, move_wr_addr;
   logic [63:0]   write_be, move_wr_be;
   logic [511:0]  write_data, move_wr_data, rd_data;
   logic          moving;
+  logic          dw_rd_en, dw_wr_en, dw_active;
+  logic [Ww-1:0] dw_rd_addr, dw_wr_addr;
+  logic [63:0]   dw_wr_be;
+  logic [511:0]  dw_wr_data;
 
   assign moving      = state_q == StMove;
-  assign wipe_busy_o = spad_wipe_busy || mm_wipe_busy;
+  assign dw_active   = state_q == StDepthwise;
+  assign wipe_busy_o = spad_wipe_busy || mm_wipe_busy || dw_wipe_busy;
 
   logic          spad_we;
   logic [Ww-1:0] spad_waddr;
@@ -193,6 +210,12 @@ module lk_engine #(
       spad_wbe   = move_wr_be;
       spad_wdata = move_wr_data;
     end
+    if (dw_active) begin
+      spad_we    = dw_wr_en;
+      spad_waddr = dw_wr_addr;
+      spad_wbe   = dw_wr_be;
+      spad_wdata = dw_wr_data;
+    end
   end
 
   lk_scratchpad #(
@@ -203,8 +226,8 @@ module lk_engine #(
     .rst_ni,
     .wipe_i,
     .wipe_busy_o(spad_wipe_busy),
-    .rd_en_i    (moving ? move_rd_en : feed_rd_en),
-    .rd_addr_i  (moving ? move_rd_addr : feed_rd_addr),
+    .rd_en_i    (dw_active ? dw_rd_en : moving ? move_rd_en : feed_rd_en),
+    .rd_addr_i  (dw_active ? dw_rd_addr : moving ? move_rd_addr : feed_rd_addr),
     .rd_data_o  (rd_data),
     .wr_en_i    (spad_we),
     .wr_addr_i  (spad_waddr),
@@ -383,10 +406,11 @@ module lk_engine #(
   logic [3:0]   param_page_q;
   logic [5:0]   param_beat_q;
   logic         to_params, to_weights, wt_ready, prm_we;
+  logic         dw_pg_ready;
 
   assign to_params  = state_q == StMatMul && params_left_q != '0;
   assign to_weights = state_q == StMatMul && params_left_q == '0 && pages_q != '0;
-  assign pg_ready_o = !kill && (to_params || (to_weights && wt_ready));
+  assign pg_ready_o = !kill && (to_params || (to_weights && wt_ready) || dw_pg_ready);
   assign prm_we     = to_params && pg_valid_i && !kill;
   assign page_taken = to_weights && pg_valid_i && pg_ready_o && pg_last_i;
 
@@ -423,6 +447,7 @@ module lk_engine #(
   logic [9:0]   y_row;
   logic [1:0]   y_group;
   logic         mm_busy, mm_want, mm_loading, mm_wait_x;
+  logic [12:0]  mm_macs, dw_macs;
 
   lk_matmul #(.ArrayN(ArrayN)) u_matmul (
     .clk_i,
@@ -468,7 +493,7 @@ module lk_engine #(
     .ev_want_weights_o(mm_want),
     .ev_loading_o     (mm_loading),
     .ev_wait_x_o      (mm_wait_x),
-    .macs_o           (macs_o)
+    .macs_o           (mm_macs)
   );
 
   // ---- Vector unit and mover ----
@@ -540,6 +565,39 @@ module lk_engine #(
     .add_data_i (sum_data)
   );
 
+  // ---- Depthwise ----
+  logic dw_want;
+  lk_depthwise #(
+    .Taps       (DwTaps),
+    .Post       (DwPost),
+    .SpadWords  (SpadWords),
+    .ReadLatency(ReadLatency)
+  ) u_depthwise (
+    .clk_i,
+    .rst_ni,
+    .clear_i    (clear),
+    .wipe_i,
+    .wipe_busy_o(dw_wipe_busy),
+    .start_i    (start_dw),
+    .desc_i     (desc_q),
+    .geom_i     (geom),
+    .batch_i    (batch_q),
+    .done_o     (dw_done),
+    .pg_valid_i (pg_valid_i && !kill),
+    .pg_ready_o (dw_pg_ready),
+    .pg_data_i,
+    .rd_en_o    (dw_rd_en),
+    .rd_addr_o  (dw_rd_addr),
+    .rd_data_i  (rd_data),
+    .wr_en_o    (dw_wr_en),
+    .wr_addr_o  (dw_wr_addr),
+    .wr_be_o    (dw_wr_be),
+    .wr_data_o  (dw_wr_data),
+    .want_o     (dw_want),
+    .macs_o     (dw_macs)
+  );
+  assign macs_o = mm_macs | dw_macs;  // one of them is 0
+
   // ---- Writer ----
   logic writer_busy;
   lk_writer #(.SpadWords(SpadWords)) u_writer (
@@ -597,6 +655,8 @@ module lk_engine #(
       else if (mm_wait_x) ev_feed_o = 1'b1;
       else if (post) ev_post_o = 1'b1;
       else if (mm_want) ev_want_weights_o = 1'b1;
+    end else if (dw_active) begin
+      ev_want_weights_o = dw_want;
     end
   end
 endmodule

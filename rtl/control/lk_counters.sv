@@ -33,6 +33,11 @@ module lk_counters (
       active_i && op_i == OpInput:                      cause[CounterInput] = 1'b1;
       active_i && op_i == OpOutput:                     cause[CounterOutput] = 1'b1;
       active_i && (op_i == OpMaxPool || op_i == OpAdd): cause[CounterVector] = 1'b1;
+      active_i && op_i == OpDepthwise: begin
+        if (!want_weights_i)   cause[CounterVector] = 1'b1;
+        else if (decrypting_i) cause[CounterWaitDecrypt] = 1'b1;
+        else                   cause[CounterWaitMemory] = 1'b1;
+      end
       active_i && op_i == OpMatMul && (busy_i || post_i || feed_i || loading_i || want_weights_i):
       begin
         if (busy_i)            cause[CounterArrayBusy] = 1'b1;

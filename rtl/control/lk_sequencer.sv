@@ -116,10 +116,10 @@ module lk_sequencer (
   logic desc_ok;
   always_comb begin
     unique case (desc_i.op)
-      OpInput, OpMatMul, OpMaxPool, OpAdd: desc_ok = !last_desc;
-      OpOutput:                            desc_ok = next_is_last;  // SEC_CM: RUN.OUTPUT_LAST
-      OpEnd:                               desc_ok = last_desc;
-      default:                             desc_ok = 1'b0;
+      OpInput, OpMatMul, OpMaxPool, OpAdd, OpDepthwise: desc_ok = !last_desc;
+      OpOutput: desc_ok = next_is_last;  // SEC_CM: RUN.OUTPUT_LAST
+      OpEnd:    desc_ok = last_desc;
+      default:  desc_ok = 1'b0;
     endcase
   end
 

@@ -48,6 +48,7 @@ inline spec::descriptor describe(const depthwise& k, const layout& in, const lay
   set_output(d, out);
   d.kernel_h = k.kh, d.kernel_w = k.kw, d.stride_y = k.sy, d.stride_x = k.sx;
   d.pad_top = k.pt, d.pad_left = k.pl, d.pad_value = static_cast<std::uint8_t>(k.pad_value);
+  d.taps = k.kh * k.kw * in.cb;
   d.k_tiles = 1;
   d.n_tiles = out.cb;
   d.param_pages = (k.c + 255) / 256;

@@ -58,7 +58,7 @@ class Counters : public ::testing::Test {
   void randomise() {
     constexpr spec::op kOps[] = {spec::op::input,   spec::op::mat_mul,  spec::op::mat_mul,
                                  spec::op::mat_mul, spec::op::max_pool, spec::op::add,
-                                 spec::op::output,  spec::op::end};
+                                 spec::op::output,  spec::op::end,      spec::op::depthwise};
     top_.op_i = static_cast<std::uint8_t>(kOps[rng_.below(std::size(kOps))]);
     top_.active_i = rng_.chance(85);
     top_.busy_i = rng_.chance(20);
@@ -83,6 +83,9 @@ class Counters : public ::testing::Test {
       case spec::op::max_pool:
       case spec::op::add:
         return counter::vector;
+      case spec::op::depthwise:
+        if (!top_.want_weights_i) return counter::vector;
+        return top_.decrypting_i ? counter::wait_decrypt : counter::wait_memory;
       case spec::op::mat_mul:
         if (top_.busy_i) return counter::array_busy;
         if (top_.post_i) return counter::wait_post;

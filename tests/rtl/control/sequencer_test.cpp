@@ -54,7 +54,7 @@ class Sequencer : public ::testing::Test {
 
   /// Input, `layers` operations of the engine, Output, End.
   void make(unsigned layers) {
-    constexpr op kLayers[] = {op::mat_mul, op::max_pool, op::add};
+    constexpr op kLayers[] = {op::mat_mul, op::max_pool, op::add, op::depthwise};
     ops_ = {op::input};
     for (unsigned i = 0; i < layers; ++i) ops_.push_back(kLayers[rng_.below(3)]);
     ops_.push_back(op::output);
