@@ -71,7 +71,7 @@ module lk_depthwise #(
   localparam int unsigned Aw      = Ww + 6;
   localparam int unsigned Lw      = $clog2(Line);
   localparam int unsigned MinLine = 4;   // a line buffer's column is read again three cycles later
-  localparam int unsigned Lanes   = lk_pkg::PostLanes;
+  localparam int unsigned Lanes   = 16;  // of one lk_requant, and channels of a parameter read
   localparam int unsigned Groups  = 64 / Post;
   typedef logic [Aw-1:0] addr_t;
 

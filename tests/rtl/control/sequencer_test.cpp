@@ -56,7 +56,7 @@ class Sequencer : public ::testing::Test {
   void make(unsigned layers) {
     constexpr op kLayers[] = {op::mat_mul, op::max_pool, op::add, op::depthwise};
     ops_ = {op::input};
-    for (unsigned i = 0; i < layers; ++i) ops_.push_back(kLayers[rng_.below(3)]);
+    for (unsigned i = 0; i < layers; ++i) ops_.push_back(kLayers[rng_.below(std::size(kLayers))]);
     ops_.push_back(op::output);
     ops_.push_back(op::end);
     declare();
