@@ -43,6 +43,7 @@ std::uint64_t pages_fetched(const program& p, std::uint32_t batch) {
   std::uint64_t pages = p.regions.at(0).count;
   for (const spec::descriptor& d : p.descriptors) {
     if (d.op == static_cast<std::uint32_t>(spec::op::table)) pages += d.param_pages;
+    if (d.op == static_cast<std::uint32_t>(spec::op::depthwise)) pages += d.param_pages + d.n_tiles;
     if (d.op != static_cast<std::uint32_t>(spec::op::mat_mul)) continue;
     const std::uint64_t rows = std::uint64_t{batch} * d.out_h * d.out_w;
     const std::uint64_t blocks = (rows + spec::acc_rows - 1) / spec::acc_rows;

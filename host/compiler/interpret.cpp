@@ -113,6 +113,9 @@ void engine_model::execute(const spec::descriptor& d, std::uint32_t batch, io::b
     case spec::op::mat_mul:
       mat_mul(d, batch, pages);
       break;
+    case spec::op::depthwise:
+      depthwise(d, batch, pages);
+      break;
     case spec::op::max_pool:
       max_pool(d, batch);
       break;
@@ -245,6 +248,61 @@ void engine_model::mat_mul(const spec::descriptor& d, std::uint32_t batch, io::b
   }
 }
 
+void engine_model::depthwise(const spec::descriptor& d, std::uint32_t batch, io::byte_view pages) {
+  const std::uint32_t channels = ((d.out_cb - 1) << d.out_cp_log2) + d.out_c_last;
+  const std::uint32_t taps = d.kernel_h * d.kernel_w;
+  const std::uint64_t first = std::uint64_t{d.page_base} * spec::page_bytes;
+  const std::uint64_t count = std::uint64_t{d.param_pages} + d.n_tiles;
+  if (first + count * spec::page_bytes > pages.size()) fail("its pages are not all there");
+  if (taps == 0 || taps > spec::page_beats || d.n_tiles != d.out_cb || d.k_tiles != 1 ||
+      d.in_cb != d.out_cb || d.in_cp_log2 != d.out_cp_log2 || d.in_c_last != d.out_c_last ||
+      std::uint64_t{d.param_pages} * spec::params_per_page < channels)
+    fail("the pages do not cover the layer");
+  const std::uint8_t* const params = pages.data() + first;
+  const std::uint8_t* const tiles = params + std::size_t{d.param_pages} * spec::page_bytes;
+  pages_ += count;
+  macs_ += std::uint64_t{batch} * d.out_h * d.out_w * taps * channels;
+
+  for (std::uint32_t image = 0; image < batch; ++image) {
+    for (std::uint64_t pixel = 0; pixel < std::uint64_t{d.out_h} * d.out_w; ++pixel) {
+      const std::int64_t top =
+          static_cast<std::int64_t>(pixel / d.out_w) * d.stride_y - std::int64_t{d.pad_top};
+      const std::int64_t left =
+          static_cast<std::int64_t>(pixel % d.out_w) * d.stride_x - std::int64_t{d.pad_left};
+      for (std::uint32_t i = 0; i < d.out_cb << d.out_cp_log2; ++i) {
+        const std::uint32_t block = i >> d.out_cp_log2, c = i & ((1u << d.out_cp_log2) - 1);
+        std::uint8_t& y = spad_[address(d.out_base, d.out_stride, image,
+                                        ((pixel * d.out_cb + block) << d.out_cp_log2) + c)];
+        if (i >= channels) {
+          y = 0;
+          continue;
+        }
+        const std::uint8_t* const p = params + std::size_t{i} * spec::param_bytes;
+        const auto word = [&](int at) {
+          return p[at] | p[at + 1] << 8 | p[at + 2] << 16 |
+                 static_cast<std::uint32_t>(p[at + 3]) << 24;
+        };
+        std::uint32_t sum = word(0);  // unsigned: wraps as the hardware's does
+        for (std::uint32_t t = 0; t < taps; ++t) {
+          const std::int64_t iy = top + t / d.kernel_w, ix = left + t % d.kernel_w;
+          const std::uint64_t from = static_cast<std::uint64_t>(iy) * d.in_w + ix;
+          const bool inside = iy >= 0 && iy < d.in_h && ix >= 0 && ix < d.in_w;
+          const std::uint8_t x =
+              inside ? spad_[address(d.in_base, d.in_stride, image,
+                                     ((from * d.in_cb + block) << d.in_cp_log2) + c)]
+                     : static_cast<std::uint8_t>(d.pad_value);
+          const std::uint8_t w = tiles[std::size_t{block} * spec::page_bytes + t * word_bytes + c];
+          sum += static_cast<std::uint32_t>(as_int8(x) * as_int8(w));
+        }
+        const std::int64_t product =
+            round_24(static_cast<std::int32_t>(sum)) * static_cast<std::int64_t>(word(4));
+        const std::int64_t t = shift_half_even(round_24(product), p[8] & 63u);
+        y = clamp_byte(t + as_int8(d.out_zero), d);
+      }
+    }
+  }
+}
+
 void engine_model::max_pool(const spec::descriptor& d, std::uint32_t batch) {
   for (std::uint32_t image = 0; image < batch; ++image) {
     for (std::uint32_t oy = 0; oy < d.out_h; ++oy) {
@@ -323,9 +381,8 @@ void engine_model::elementwise(const spec::descriptor& d, std::uint32_t batch, b
 }
 
 void engine_model::add(const spec::descriptor& d, std::uint32_t batch) {
-  elementwise(d, batch, true, [&](std::uint8_t a, std::uint8_t b) {
-    return add_bytes(d, as_int8(a), as_int8(b));
-  });
+  elementwise(d, batch, true,
+              [&](std::uint8_t a, std::uint8_t b) { return add_bytes(d, as_int8(a), as_int8(b)); });
 }
 
 void engine_model::mul(const spec::descriptor& d, std::uint32_t batch) {

@@ -21,9 +21,9 @@ class engine_model {
   /// 16, 32 or 64.
   explicit engine_model(const target& build, std::uint8_t fill = 0);
 
-  /// Runs one descriptor on `batch` images. `pages`: all pages of the program (MatMul, Table).
-  /// `input`: batch * out_stride * 64 bytes (Input). `output`: receives batch * in_stride * 64
-  /// bytes (Output). Throws latchkey::error (errc::run_failed) for an address outside the
+  /// Runs one descriptor on `batch` images. `pages`: all pages of the program (MatMul, Depthwise,
+  /// Table). `input`: batch * out_stride * 64 bytes (Input). `output`: receives batch * in_stride *
+  /// 64 bytes (Output). Throws latchkey::error (errc::run_failed) for an address outside the
   /// scratchpad or the pages, a malformed descriptor, or an input of another length (the hardware's
   /// BadInput).
   void execute(const spec::descriptor& d, std::uint32_t batch, io::byte_view pages,
@@ -38,6 +38,7 @@ class engine_model {
 
  private:
   void mat_mul(const spec::descriptor& d, std::uint32_t batch, io::byte_view pages);
+  void depthwise(const spec::descriptor& d, std::uint32_t batch, io::byte_view pages);
   void max_pool(const spec::descriptor& d, std::uint32_t batch);
   void avg_pool(const spec::descriptor& d, std::uint32_t batch);
   void mul(const spec::descriptor& d, std::uint32_t batch);

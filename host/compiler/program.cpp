@@ -262,7 +262,8 @@ std::vector<page_region> regions_of(const std::vector<spec::descriptor>& descrip
       {0, 0, static_cast<std::uint32_t>((descriptors.size() + per_page - 1) / per_page)}};
   for (const spec::descriptor& d : descriptors) {
     if (d.op == static_cast<std::uint32_t>(spec::op::mat_mul) ||
-        d.op == static_cast<std::uint32_t>(spec::op::table))
+        d.op == static_cast<std::uint32_t>(spec::op::table) ||
+        d.op == static_cast<std::uint32_t>(spec::op::depthwise))
       regions.push_back({d.region, d.page_base, d.param_pages + d.n_tiles * d.k_tiles});
   }
   return regions;
@@ -336,8 +337,8 @@ void check(const program& p, const std::string& what) {
       tensor("output", d.out_base, d.out_stride,
              image_bytes(d.out_h, d.out_w, d.out_cb, d.out_cp_log2));
     }
-    const bool window =
-        op == spec::op::mat_mul || op == spec::op::max_pool || op == spec::op::avg_pool;
+    const bool window = op == spec::op::mat_mul || op == spec::op::max_pool ||
+                        op == spec::op::avg_pool || op == spec::op::depthwise;
     if (window) {
       if (d.kernel_h == 0 || d.kernel_w == 0 || d.stride_y == 0 || d.stride_x == 0)
         fail("a window side or step is zero");
@@ -392,6 +393,22 @@ void check(const program& p, const std::string& what) {
           if (d.add_shift > 22) fail("add_shift is above 22");
           if (d.in2_broadcast != 0) fail("a fused addition of one pixel");
         }
+        break;
+      }
+      case spec::op::depthwise: {
+        const std::uint32_t channels = ((d.out_cb - 1) << d.out_cp_log2) + d.out_c_last;
+        if (!same_blocks) fail("channels change in a depthwise layer");
+        if (channels > spec::max_channels) fail("more channels than the parameter RAM holds");
+        if (d.kernel_h * d.kernel_w > spec::page_beats)
+          fail("a kernel of more taps than a page has");
+        if (d.pad_top >= d.kernel_h || d.pad_left >= d.kernel_w ||
+            std::uint64_t{d.out_h - 1} * d.stride_y >= std::uint64_t{d.in_h} + d.pad_top ||
+            std::uint64_t{d.out_w - 1} * d.stride_x >= std::uint64_t{d.in_w} + d.pad_left)
+          fail("a window lies wholly outside the input");
+        if (d.k_tiles != 1 || d.n_tiles != d.out_cb ||
+            d.param_pages != (channels + spec::params_per_page - 1) / spec::params_per_page)
+          fail("pages do not follow from the shape");
+        if (d.region != i + 1) fail("its region is not its number + 1");
         break;
       }
       case spec::op::max_pool:

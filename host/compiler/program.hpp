@@ -77,8 +77,8 @@ struct io_tensor {
 /// What one descriptor does, for people; sizes per image.
 struct layer_report {
   std::string name;
-  std::string op;  ///< "conv", "fc", "max_pool", "avg_pool", "add", "sub", "mul", "table", "input",
-                   ///< "output"
+  std::string op;  ///< "conv", "fc", "depthwise", "max_pool", "avg_pool", "add", "sub", "mul",
+                   ///< "table", "input", "output"; "+add" behind it: fused
   std::vector<std::int64_t> shape;  ///< Output, [C, H, W]
   std::uint64_t macs = 0;           ///< Useful multiply-accumulates
   std::uint64_t weight_bytes = 0;   ///< Weights before padding to tiles

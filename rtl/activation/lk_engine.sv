@@ -4,22 +4,24 @@
 //   scratchpad -> lk_feed -> rows --> lk_matmul -> y --> lk_residual -> lk_writer -> scratchpad
 //   scratchpad -> lk_feed -> taps --> lk_vector (pools) -> lk_writer
 //   scratchpad -> lk_mover -> lk_vector (words) -> lk_mover -> scratchpad; streams <-> lk_mover
+//   scratchpad, pages -> lk_depthwise -> scratchpad
 //   page --> table of lk_vector
 //
 // A command is taken with cmd_valid_i and cmd_ready_o. Its descriptor is checked first (lk_setup,
 // about 20 cycles); an illegal one ends with done_o and bad_desc_o and touches nothing: no page, no
 // stream word, no scratchpad word. done_o comes once per command, after the last write has landed
 // and after the layer's last page has been taken. The page stream must hold exactly the layer's
-// pages. MatMul: param_pages, then k_tiles * n_tiles per block of 512 rows. Table: one.
+// pages. MatMul: param_pages, then k_tiles * n_tiles per block of 512 rows. Depthwise: param_pages,
+// then n_tiles. Table: one.
 //
 // abort_i (level) stops the operation: its state is dropped, done_o follows, the scratchpad stays.
 // No command is taken while it is high. wipe_i (level or pulse) aborts too and zeroes scratchpad,
 // rows and words on their way, accumulators, weights and parameters; wipe_busy_o until finished.
 //
 // Limits: ArrayN 16, 32 or 64; SpadWords a power of two up to 65,536; see lk_setup for descriptors.
-// A MatMul or a pool must not overlap its input with its output, nor Add or Mul a broadcast operand
-// with theirs (not checked: results would only be wrong); what goes word by word may write over an
-// input of the same stride.
+// A MatMul, a pool or a Depthwise must not overlap its input with its output, nor Add or Mul a
+// broadcast operand with theirs (not checked: results would only be wrong); what goes word by word
+// may write over an input of the same stride.
 module lk_engine #(
   parameter int unsigned ArrayN    = 16,
   parameter int unsigned SpadWords = lk_pkg::SpadWords
@@ -64,6 +66,10 @@ module lk_engine #(
 
   localparam int unsigned ReadLatency = 2;
   localparam int unsigned Ww          = $clog2(SpadWords);
+  // Multipliers per channel and post lanes of lk_depthwise: in proportion to the array. A 3 x 3
+  // kernel gives a word every 64 / ArrayN cycles.
+  localparam int unsigned DwTaps      = ArrayN == 64 ? 9 : ArrayN == 32 ? 5 : 3;
+  localparam int unsigned DwPost      = ArrayN;
 
   if (ArrayN != 16 && ArrayN != 32 && ArrayN != 64) begin : gen_bad_array
     $fatal(1, "%m: ArrayN must be 16, 32 or 64, got %0d", ArrayN);
@@ -74,14 +80,16 @@ module lk_engine #(
   end
 
   // ---- Commands ----
-  typedef enum logic [2:0] {StIdle, StSetup, StStart, StMatMul, StPool, StTable, StMove, StDone} state_e;
+  typedef enum logic [3:0] {
+    StIdle, StSetup, StStart, StMatMul, StPool, StTable, StMove, StDepthwise, StDone
+  } state_e;
   state_e      state_q;
   desc_t       desc_q;
   logic [15:0] batch_q;
   logic        bad_desc_q, bad_input_q;
   logic        take, kill, setup_done, setup_bad;
   logic        start_loop, start_move, mover_done, mover_bad, matmul_done, pool_done;
-  logic        start_table, table_done;
+  logic        start_table, table_done, start_dw, dw_done;
   geom_t       geom;
 
   assign kill        = (abort_i || wipe_busy_o) && state_q != StIdle;
@@ -93,8 +101,9 @@ module lk_engine #(
   assign start_loop  = state_q == StStart && (desc_q.op == OpMatMul || desc_q.op == OpMaxPool ||
                                               desc_q.op == OpAvgPool);
   assign start_table = state_q == StStart && desc_q.op == OpTable;
-  assign start_move  = (state_q == StStart && !start_loop && !start_table && desc_q.op != OpEnd) ||
-                       (state_q == StTable && table_done);
+  assign start_dw    = state_q == StStart && desc_q.op == OpDepthwise;
+  assign start_move  = (state_q == StStart && !start_loop && !start_table && !start_dw &&
+                        desc_q.op != OpEnd) || (state_q == StTable && table_done);
 
   // What holds state of a running operation starts over with every operation, so that an abort
   // needs no second cause: everything is cleared while nothing runs.
@@ -124,6 +133,7 @@ module lk_engine #(
             OpMatMul:             state_q <= StMatMul;
             OpMaxPool, OpAvgPool: state_q <= StPool;
             OpTable:              state_q <= StTable;
+            OpDepthwise:          state_q <= StDepthwise;
             OpEnd:                state_q <= StDone;
             default:              state_q <= StMove;
           endcase
@@ -131,6 +141,7 @@ module lk_engine #(
         StMatMul: if (matmul_done) state_q <= StDone;
         StPool:   if (pool_done) state_q <= StDone;
         StTable:  if (table_done) state_q <= StMove;
+        StDepthwise: if (dw_done) state_q <= StDone;
         StMove: begin
           if (mover_done) begin
             state_q     <= StDone;
@@ -176,7 +187,7 @@ module lk_engine #(
   );
 
   // ---- Scratchpad ----
-  logic          spad_wipe_busy, mm_wipe_busy;
+  logic          spad_wipe_busy, mm_wipe_busy, dw_wipe_busy;
   logic          feed_rd_en, move_rd_en, write_en, move_wr_en;
   logic [Ww-1:0] feed_rd_addr, move_rd_addr, write_addr, move_wr_addr;
   logic [63:0]   write_be;
@@ -184,9 +195,14 @@ module lk_engine #(
   logic          rd2_en, rd2_gnt;
   logic [Ww-1:0] rd2_addr;
   logic          moving;
+  logic          dw_rd_en, dw_wr_en, dw_active;
+  logic [Ww-1:0] dw_rd_addr, dw_wr_addr;
+  logic [63:0]   dw_wr_be;
+  logic [511:0]  dw_wr_data;
 
   assign moving      = state_q == StMove;
-  assign wipe_busy_o = spad_wipe_busy || mm_wipe_busy;
+  assign dw_active   = state_q == StDepthwise;
+  assign wipe_busy_o = spad_wipe_busy || mm_wipe_busy || dw_wipe_busy;
 
   logic          spad_we;
   logic [Ww-1:0] spad_waddr;
@@ -203,6 +219,12 @@ module lk_engine #(
       spad_wbe   = '1;
       spad_wdata = move_wr_data;
     end
+    if (dw_active) begin
+      spad_we    = dw_wr_en;
+      spad_waddr = dw_wr_addr;
+      spad_wbe   = dw_wr_be;
+      spad_wdata = dw_wr_data;
+    end
   end
 
   lk_scratchpad #(
@@ -213,8 +235,8 @@ module lk_engine #(
     .rst_ni,
     .wipe_i,
     .wipe_busy_o(spad_wipe_busy),
-    .rd_en_i    (moving ? move_rd_en : feed_rd_en),
-    .rd_addr_i  (moving ? move_rd_addr : feed_rd_addr),
+    .rd_en_i    (dw_active ? dw_rd_en : moving ? move_rd_en : feed_rd_en),
+    .rd_addr_i  (dw_active ? dw_rd_addr : moving ? move_rd_addr : feed_rd_addr),
     .rd_data_o  (rd_data),
     .rd2_en_i   (rd2_en),
     .rd2_gnt_o  (rd2_gnt),
@@ -396,12 +418,13 @@ module lk_engine #(
   logic [4:0]   params_left_q;  // parameter pages to come
   logic [3:0]   param_page_q;
   logic [5:0]   param_beat_q;
-  logic         to_params, to_weights, to_table, wt_ready, table_ready, prm_we;
+  logic         to_params, to_weights, to_table, wt_ready, table_ready, prm_we, dw_pg_ready;
 
   assign to_params  = state_q == StMatMul && params_left_q != '0;
   assign to_weights = state_q == StMatMul && params_left_q == '0 && pages_q != '0;
   assign to_table   = state_q == StTable;
-  assign pg_ready_o = !kill && (to_params || (to_weights && wt_ready) || (to_table && table_ready));
+  assign pg_ready_o = !kill && (to_params || (to_weights && wt_ready) ||
+                                (to_table && table_ready) || dw_pg_ready);
   assign prm_we     = to_params && pg_valid_i && !kill;
   assign page_taken = to_weights && pg_valid_i && pg_ready_o && pg_last_i;
 
@@ -438,6 +461,7 @@ module lk_engine #(
   logic [9:0]          y_row;
   logic [1:0]          y_group;
   logic                mm_busy, mm_want, mm_loading, mm_wait_x;
+  logic [12:0]         mm_macs, dw_macs;
 
   lk_matmul #(.ArrayN(ArrayN)) u_matmul (
     .clk_i,
@@ -483,7 +507,7 @@ module lk_engine #(
     .ev_want_weights_o(mm_want),
     .ev_loading_o     (mm_loading),
     .ev_wait_x_o      (mm_wait_x),
-    .macs_o           (macs_o)
+    .macs_o           (mm_macs)
   );
 
   // ---- Vector unit and mover ----
@@ -549,6 +573,39 @@ module lk_engine #(
     .word_valid_i(result_valid),
     .word_data_i (result)
   );
+
+  // ---- Depthwise ----
+  logic dw_want;
+  lk_depthwise #(
+    .Taps       (DwTaps),
+    .Post       (DwPost),
+    .SpadWords  (SpadWords),
+    .ReadLatency(ReadLatency)
+  ) u_depthwise (
+    .clk_i,
+    .rst_ni,
+    .clear_i    (clear),
+    .wipe_i,
+    .wipe_busy_o(dw_wipe_busy),
+    .start_i    (start_dw),
+    .desc_i     (desc_q),
+    .geom_i     (geom),
+    .batch_i    (batch_q),
+    .done_o     (dw_done),
+    .pg_valid_i (pg_valid_i && !kill),
+    .pg_ready_o (dw_pg_ready),
+    .pg_data_i,
+    .rd_en_o    (dw_rd_en),
+    .rd_addr_o  (dw_rd_addr),
+    .rd_data_i  (rd_data),
+    .wr_en_o    (dw_wr_en),
+    .wr_addr_o  (dw_wr_addr),
+    .wr_be_o    (dw_wr_be),
+    .wr_data_o  (dw_wr_data),
+    .want_o     (dw_want),
+    .macs_o     (dw_macs)
+  );
+  assign macs_o = mm_macs | dw_macs;  // one of them is 0
 
   // ---- Residual addition and writer ----
   logic                writer_busy, res_valid, res_ready;
@@ -644,6 +701,8 @@ module lk_engine #(
     end else if (to_table) begin
       ev_want_weights_o = !pg_valid_i;
       ev_loading_o      = pg_valid_i;
+    end else if (dw_active) begin
+      ev_want_weights_o = dw_want;
     end
   end
 endmodule

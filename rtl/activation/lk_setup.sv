@@ -11,6 +11,8 @@
 //     param_pages as the layout demands, clamp_lo <= clamp_hi; with fuse_add also a second tensor
 //     of the output's shape, not broadcast, add_shift <= 22, mid_lo <= mid_hi
 //   MaxPool, AvgPool: same channel layout in and out, every window touches the input
+//   Depthwise: as MaxPool; kernel_h * kernel_w <= 64, k_tiles = 1, n_tiles and param_pages as the
+//     layout demands, clamp_lo <= clamp_hi
 //   Add, Mul, Table: all tensors of the output's shape; with in2_broadcast the second is one pixel
 //   Add: add_shift <= 22, clamp_lo <= clamp_hi
 //   AvgPool, Mul: vec_mult 0 or 2^23 <= vec_mult < 2^24, vec_shift <= 63, clamp_lo <= clamp_hi
@@ -37,10 +39,11 @@ module lk_setup #(
   localparam int unsigned Steps = 16;
   localparam int unsigned Lanes = gather_lanes(ArrayN);
 
-  logic is_mm, is_pool, is_add, is_in, is_out, is_avg, is_mul, is_table, fuse;
+  logic is_mm, is_pool, is_add, is_dw, is_in, is_out, is_avg, is_mul, is_table, fuse;
   assign is_mm   = desc_i.op == OpMatMul;
   assign is_pool = desc_i.op == OpMaxPool || is_avg;  // walks windows
   assign is_add  = desc_i.op == OpAdd;
+  assign is_dw   = desc_i.op == OpDepthwise;
   assign is_in   = desc_i.op == OpInput;
   assign is_out  = desc_i.op == OpOutput;
   assign is_avg  = desc_i.op == OpAvgPool;
@@ -54,8 +57,8 @@ module lk_setup #(
 
   // Which tensors the operation has, and which of them have a shape of their own.
   logic has_in, has_in2, has_out, shape_in, shape_out;
-  assign shape_in  = is_mm || is_pool;
-  assign shape_out = is_mm || is_pool || is_words;
+  assign shape_in  = is_mm || is_pool || is_dw;
+  assign shape_out = is_mm || is_pool || is_words || is_dw;
   assign has_in    = shape_in || is_words || is_out;
   assign has_in2   = is_add || is_mul || fuse;
   assign has_out   = shape_out || is_in;
@@ -75,7 +78,8 @@ module lk_setup #(
   logic bad_static;
   always_comb begin
     bad_static = batch_i == '0 ||
-                 !(is_mm || is_pool || is_words || is_in || is_out || desc_i.op == OpEnd);
+                 !(is_mm || is_pool || is_words || is_dw || is_in || is_out ||
+                   desc_i.op == OpEnd);
     if (shape_in) begin
       bad_static |= bad_shape(desc_i.in_h, desc_i.in_w, desc_i.in_cb, desc_i.in_cp_log2,
                               desc_i.in_c_last);
@@ -86,11 +90,12 @@ module lk_setup #(
       bad_static |= bad_shape(desc_i.out_h, desc_i.out_w, desc_i.out_cb, desc_i.out_cp_log2,
                               desc_i.out_c_last);
     end
-    if (is_mm) begin
+    if (is_mm || is_dw) begin
       bad_static |= desc_i.n_tiles != desc_i.out_cb;
       bad_static |= desc_i.param_pages != 16'((17'(desc_i.out_cb) + 17'd3) >> 2);
     end
-    if (is_mm || is_add || is_post) begin
+    if (is_dw) bad_static |= desc_i.k_tiles != 16'd1;
+    if (is_mm || is_add || is_dw || is_post) begin
       bad_static |= $signed(desc_i.clamp_lo) > $signed(desc_i.clamp_hi);
     end
     if (is_add || fuse) bad_static |= desc_i.add_shift > 5'd22;
@@ -104,7 +109,7 @@ module lk_setup #(
     if (is_table) begin
       bad_static |= desc_i.param_pages != 16'd1 || desc_i.n_tiles != '0 || desc_i.k_tiles != '0;
     end
-    if (is_pool) begin
+    if (is_pool || is_dw) begin
       bad_static |= desc_i.in_cb != desc_i.out_cb || desc_i.in_cp_log2 != desc_i.out_cp_log2 ||
                     desc_i.in_c_last != desc_i.out_c_last;
       bad_static |= desc_i.pad_top >= desc_i.kernel_h || desc_i.pad_left >= desc_i.kernel_w;
@@ -158,6 +163,7 @@ module lk_setup #(
   always_comb begin
     bad_p = 1'b0;
     if (valid_q[1]) unique case (step2_q)
+      5'd2:  bad_p = is_dw && p_q > 48'd64;
       5'd4:  bad_p = shape_in && p_q > {10'd0, desc_i.in_stride, 6'd0};
       5'd5:  bad_p = (shape_out && p_q > {10'd0, desc_i.out_stride, 6'd0}) ||
                      (is_words && p_q > {10'd0, desc_i.in_stride, 6'd0}) ||
@@ -168,8 +174,8 @@ module lk_setup #(
       5'd11: bad_p = has_in && p_q + 48'(desc_i.in_base) > 48'(SpadWords);
       5'd12: bad_p = has_out && p_q + 48'(desc_i.out_base) > 48'(SpadWords);
       5'd13: bad_p = has_in2 && p_q + 48'(desc_i.in2_base) > 48'(SpadWords);
-      5'd14: bad_p = is_pool && p_q >= 48'(desc_i.in_h) + 48'(desc_i.pad_top);
-      5'd15: bad_p = is_pool && p_q >= 48'(desc_i.in_w) + 48'(desc_i.pad_left);
+      5'd14: bad_p = (is_pool || is_dw) && p_q >= 48'(desc_i.in_h) + 48'(desc_i.pad_top);
+      5'd15: bad_p = (is_pool || is_dw) && p_q >= 48'(desc_i.in_w) + 48'(desc_i.pad_left);
       default: ;
     endcase
   end
@@ -243,8 +249,8 @@ module lk_setup #(
   function automatic geom_t geometry();
     geom_t g;
     g = '0;
-    if (is_pool) g.mode = ModeWindow;
-    else         g.mode = (32'd1 << desc_i.in_cp_log2) >= ArrayN ? ModeDirect : ModeGather;
+    if (is_pool || is_dw) g.mode = ModeWindow;
+    else g.mode = (32'd1 << desc_i.in_cp_log2) >= ArrayN ? ModeDirect : ModeGather;
     g.in_h       = desc_i.in_h;
     g.in_w       = desc_i.in_w;
     g.in_cb      = desc_i.in_cb[6:0];

@@ -33,10 +33,11 @@ module lk_counters (
       active_i && op_i == OpInput:                      cause[CounterInput] = 1'b1;
       active_i && op_i == OpOutput:                     cause[CounterOutput] = 1'b1;
       active_i && (op_i == OpMaxPool || op_i == OpAvgPool || op_i == OpAdd || op_i == OpMul ||
-                   (op_i == OpTable && !loading_i && !want_weights_i)):
+                   ((op_i == OpTable || op_i == OpDepthwise) && !loading_i && !want_weights_i)):
                                                         cause[CounterVector] = 1'b1;
       active_i && ((op_i == OpMatMul && (busy_i || post_i || feed_i)) ||
-                   ((op_i == OpMatMul || op_i == OpTable) && (loading_i || want_weights_i))):
+                   ((op_i == OpMatMul || op_i == OpTable || op_i == OpDepthwise) &&
+                    (loading_i || want_weights_i))):
       begin
         if (busy_i)            cause[CounterArrayBusy] = 1'b1;
         else if (post_i)       cause[CounterWaitPost] = 1'b1;

@@ -116,7 +116,7 @@ module lk_sequencer (
   logic desc_ok;
   always_comb begin
     unique case (desc_i.op)
-      OpInput, OpMatMul, OpMaxPool, OpAdd,
+      OpInput, OpMatMul, OpMaxPool, OpAdd, OpDepthwise,
       OpAvgPool, OpMul, OpTable: desc_ok = !last_desc;
       OpOutput:                  desc_ok = next_is_last;  // SEC_CM: RUN.OUTPUT_LAST
       OpEnd:                     desc_ok = last_desc;

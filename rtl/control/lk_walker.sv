@@ -4,6 +4,7 @@
 //
 //   descriptor pages: region 0, index 0..desc_pages-1
 //   each MatMul:      parameter pages once, then all tiles once per block of AccRows rows
+//   each Depthwise:   parameter pages and tiles once
 //   each Table:       its one parameter page
 module lk_walker (
   input  logic          clk_i,
@@ -35,6 +36,7 @@ module lk_walker (
   logic [31:0] first_tile_q, tiles_q, tile_q, base_q;
   logic [15:0] region_q, param_pages_q;
   logic [31:0] rows_q, blocks_q;
+  logic        once_q;
   logic        last_desc;
 
   assign last_desc    = 32'(idx_q) + 32'd1 == num_descs_i;
@@ -78,6 +80,7 @@ module lk_walker (
       param_pages_q <= '0;
       rows_q        <= '0;
       blocks_q      <= '0;
+      once_q        <= 1'b0;
       out_h_q       <= '0;
       out_w_q       <= '0;
       n_tiles_q     <= '0;
@@ -116,7 +119,9 @@ module lk_walker (
           out_w_q       <= desc_i.out_w;
           n_tiles_q     <= desc_i.n_tiles;
           k_tiles_q     <= desc_i.k_tiles;
-          if (desc_i.op == lk_pkg::OpMatMul || desc_i.op == lk_pkg::OpTable) state_q <= StSize;
+          once_q        <= desc_i.op == lk_pkg::OpDepthwise;
+          if (desc_i.op == lk_pkg::OpMatMul || desc_i.op == lk_pkg::OpTable ||
+              desc_i.op == lk_pkg::OpDepthwise) state_q <= StSize;
           else next_descriptor();
         end
 
@@ -129,6 +134,7 @@ module lk_walker (
         StBlocks: begin
           // Blocks of AccRows rows, rounded up.
           blocks_q     <= (rows_q * 32'(batch_i) + lk_pkg::AccRows - 1) / lk_pkg::AccRows;
+          if (once_q) blocks_q <= 32'd1;
           first_tile_q <= 32'(param_pages_q);
           tile_q       <= '0;
           if (param_pages_q != '0) state_q <= StParams;

@@ -33,7 +33,7 @@ enum class op : std::uint32_t {
   mat_mul = 2,  ///< Convolution or fully connected layer on the array, then requantisation
   max_pool = 3,  ///< Maximum over a kh x kw window; padding is ignored
   add = 4,  ///< Elementwise addition of two tensors of the output's shape, with requantisation
-  depthwise = 6,  ///< Convolution of every channel with its own kernel, then requantisation
+  depthwise = 6,  ///< Convolution of every channel with its own kernel of at most 64 taps, then requantisation; one page of weights per channel block, beat ky * kernel_w + kx
   avg_pool = 7,  ///< Sum over a kernel_h x kernel_w window of input minus in_zero, times vec_mult; padding counts as in_zero
   mul = 8,  ///< Elementwise product of two tensors, each minus its zero point, times vec_mult
   table = 9,  ///< Every stored byte b, as an unsigned number, replaced by byte b of the layer's only page; bytes 256 and up of it count for nothing
@@ -47,7 +47,7 @@ constexpr std::string_view describe(op value) {
     case op::mat_mul: return "Convolution or fully connected layer on the array, then requantisation";
     case op::max_pool: return "Maximum over a kh x kw window; padding is ignored";
     case op::add: return "Elementwise addition of two tensors of the output's shape, with requantisation";
-    case op::depthwise: return "Convolution of every channel with its own kernel, then requantisation";
+    case op::depthwise: return "Convolution of every channel with its own kernel of at most 64 taps, then requantisation; one page of weights per channel block, beat ky * kernel_w + kx";
     case op::avg_pool: return "Sum over a kernel_h x kernel_w window of input minus in_zero, times vec_mult; padding counts as in_zero";
     case op::mul: return "Elementwise product of two tensors, each minus its zero point, times vec_mult";
     case op::table: return "Every stored byte b, as an unsigned number, replaced by byte b of the layer's only page; bytes 256 and up of it count for nothing";
@@ -260,7 +260,7 @@ enum class counter : std::uint32_t {
   wait_load,  ///< Verified weights are being shifted into the array
   wait_activations,  ///< Weights stand, the feed is still gathering activations
   wait_post,  ///< No accumulator bank is free, or the post unit is still writing results
-  vector,  ///< A pool, an addition, a product or a table runs
+  vector,  ///< A pool, an addition, a product, a table or a depthwise convolution runs
   input,  ///< Taking images from the input stream
   output,  ///< Sending results to the output stream
   control,  ///< Everything else: fetching descriptors, starting and ending layers

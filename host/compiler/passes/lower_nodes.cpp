@@ -142,6 +142,37 @@ void lower(const draft& d, step& s, const model::qconv& c) {
   s.report.macs = std::uint64_t{desc.out_h} * desc.out_w * c.weights.size();
 }
 
+// --- Depthwise convolution -----------------------------------------------------------------------
+
+void lower(const draft& d, step& s, const model::qdepthwise& c) {
+  spec::descriptor& desc = s.desc;
+  set_op(s, spec::op::depthwise, "depthwise");
+  set_window(s, c);
+  if (c.channels > static_cast<int>(spec::max_channels)) {
+    unsupported(s.report.name, std::to_string(c.channels) +
+                                   " channels; the accelerator has parameters for " +
+                                   std::to_string(spec::max_channels));
+  }
+  if (desc.kernel_h * desc.kernel_w > spec::page_beats) {
+    unsupported(s.report.name, "a depthwise kernel of " + std::to_string(c.kernel_h) + "x" +
+                                   std::to_string(c.kernel_w) + "; " +
+                                   std::to_string(spec::page_beats) + " taps are possible");
+  }
+  // Otherwise some window would see nothing but padding.
+  if (c.pad_top >= c.kernel_h || c.pad_left >= c.kernel_w || c.pad_bottom >= c.kernel_h ||
+      c.pad_right >= c.kernel_w)
+    unsupported(s.report.name, "padding as large as the depthwise kernel");
+  desc.k_tiles = 1;
+  desc.n_tiles = desc.out_cb;
+  desc.param_pages = (u32(c.channels) + spec::params_per_page - 1) / spec::params_per_page;
+  desc.pad_value = stored(d.tensor(s.inputs[0]).zero_point);
+  desc.out_zero = stored(d.tensor(s.output).zero_point);
+  set_clamp(s, c.clamp_lo, c.clamp_hi);
+  s.report.pages = desc.param_pages + desc.n_tiles;
+  s.report.weight_bytes = c.weights.size();
+  s.report.macs = std::uint64_t{desc.out_h} * desc.out_w * c.weights.size();
+}
+
 // --- Vector operations ---------------------------------------------------------------------------
 
 void lower(const draft&, step& s, const model::qmaxpool& p) {
@@ -197,8 +228,6 @@ void lower(const draft&, step& s, const model::qtable& t) {
   s.report.pages = 1;
   s.report.weight_bytes = t.entries.size();
 }
-
-void lower(const draft&, step& s, const model::qdepthwise&) { not_yet(s, "depthwise"); }
 
 // --- The edges of the graph ----------------------------------------------------------------------
 

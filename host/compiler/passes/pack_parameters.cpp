@@ -73,6 +73,19 @@ void pack(const draft&, const step&, const model::qtable& t, std::uint8_t* regio
     region[byte] = stored(t.entries[stored(static_cast<std::uint8_t>(byte))]);
 }
 
+// One page per channel block, a tap's channels per beat: w is [channel][tap].
+void pack(const draft& d, const step& s, const model::qdepthwise& c, std::uint8_t* region) {
+  pack_channels(s, d.tensor(s.inputs[0]).zero_point, c.weights, c.bias, c.scale, region);
+
+  std::uint8_t* const blocks = region + std::size_t{s.desc.param_pages} * spec::page_bytes;
+  const std::size_t taps = c.weights.size() / c.bias.size();
+  for (std::size_t w = 0; w < c.weights.size(); ++w) {
+    const std::size_t channel = w / taps;
+    blocks[channel / spec::tile_dim * spec::page_bytes + w % taps * spec::beat_bytes +
+           channel % spec::tile_dim] = static_cast<std::uint8_t>(c.weights[w]);
+  }
+}
+
 // Operations without pages.
 template <typename Op>
 void pack(const draft&, const step&, const Op&, std::uint8_t*) {}

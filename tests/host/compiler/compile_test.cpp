@@ -92,8 +92,8 @@ TEST(Compile, RandomGraphsMatchTheReference) {
     const auto out = golden.infer(image);
     varied += std::set<std::uint8_t>(out.begin(), out.end()).size() > 1;
   }
-  EXPECT_EQ(ops, (std::set<std::string>{"input", "conv", "conv+add", "fc", "max_pool", "avg_pool",
-                                        "add", "sub", "mul", "table", "output"}));
+  EXPECT_EQ(ops, (std::set<std::string>{"input", "conv", "conv+add", "fc", "depthwise", "max_pool",
+                                        "avg_pool", "add", "sub", "mul", "table", "output"}));
   EXPECT_GT(varied, 75) << "the random graphs have become too tame";
 }
 
@@ -249,6 +249,24 @@ TEST(Compile, SqueezeAndExcitation) {
   ASSERT_NO_FATAL_FAILURE(expect_equal(graph, p, 3, b.engine()));
 }
 
+TEST(Compile, DepthwiseTakesAPageABlockAndIsReadOnce) {
+  graph_builder b(14);
+  const int x = b.input(300, 30, 20);
+  const model::qgraph graph = b.finish(b.depthwise(x, 3, 5, 1, 2, {1, 2, 1, 2}));
+  const program p = compile(graph, {{16, spec::spad_words}, 2, {}});
+  const spec::descriptor& d = p.descriptors[1];
+  EXPECT_EQ(d.param_pages, 2u);
+  EXPECT_EQ(d.n_tiles, 5u);
+  EXPECT_EQ(d.k_tiles, 1u);
+  EXPECT_EQ(p.layers[1].pages, 7u);
+  EXPECT_EQ(p.layers[1].macs, 30u * 10 * 300 * 15);
+  EXPECT_EQ(pages_fetched(p, 2), 1u + 7u) << "also when the batch has more than 512 rows";
+  // Channel 130 is channel 2 of the third block; tap (1, 4) is beat 9 of its page.
+  const auto& c = std::get<model::qdepthwise>(graph.nodes[0].op);
+  EXPECT_EQ(static_cast<std::int8_t>(p.page(1 + 2 + 2)[9 * 64 + 2]), c.weights[130 * 15 + 9]);
+  ASSERT_NO_FATAL_FAILURE(expect_equal(graph, p, 2, b.engine()));
+}
+
 TEST(Compile, OnePixelGraphWithoutNodes) {
   graph_builder b(4);
   const int t = b.input(5, 3, 3);
@@ -348,6 +366,15 @@ TEST(Compile, RefusesWhatTheBuildCannotDo) {
   graph_builder thick(16);
   refuses(thick.finish(thick.fc(thick.input(4097, 1, 1), 3)), {{16, 4096}, 0, {}},
           "its input has 4097 channels; the accelerator takes 4096");
+  graph_builder large(15);
+  refuses(large.finish(large.depthwise(large.input(3, 20, 20), 5, 13, 1, 1, {0, 0, 0, 0})),
+          {{16, 4096}, 0, {}}, "64 taps are possible");
+  graph_builder padded(16);
+  refuses(padded.finish(padded.depthwise(padded.input(3, 9, 9), 3, 3, 1, 1, {3, 0, 0, 0})),
+          {{16, 4096}, 0, {}}, "padding as large as the depthwise kernel");
+  graph_builder channels(17);
+  refuses(channels.finish(channels.depthwise(channels.input(4097, 1, 1), 1, 1, 1, 1, {0, 0, 0, 0})),
+          {{16, 4096}, 0, {}}, "4097 channels");
 
   model::qgraph broken = simple;
   std::get<model::qconv>(broken.nodes[0].op).weights.pop_back();

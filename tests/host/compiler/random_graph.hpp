@@ -78,6 +78,35 @@ class graph_builder {
     return node(fully_connected ? "fc" : "conv", {in}, y, std::move(n));
   }
 
+  /// A depthwise convolution whose output spreads; pads are top, left, bottom, right.
+  int depthwise(int in, int kh, int kw, int sy, int sx, std::vector<int> pads) {
+    model::qdepthwise n;
+    const model::qtensor x = at(in);
+    n.channels = x.c;
+    n.kernel_h = kh;
+    n.kernel_w = kw;
+    n.stride_y = sy;
+    n.stride_x = sx;
+    n.pad_top = pads[0];
+    n.pad_left = pads[1];
+    n.pad_bottom = pads[2];
+    n.pad_right = pads[3];
+    for (int i = 0; i < x.c * kh * kw; ++i)
+      n.weights.push_back(static_cast<std::int8_t>(uniform(-127, 127)));
+    const double spread = std::sqrt(static_cast<double>(kh * kw)) * 127 * 40 + 1;
+    const float y_scale = static_cast<float>(x.scale * 0.01 * spread / 50);
+    const int y =
+        tensor(x.c, model::window_output(x.h, kh, sy, pads[0], pads[2]),
+               model::window_output(x.w, kw, sx, pads[1], pads[3]), y_scale, uniform(0, 255));
+    for (int c = 0; c < x.c; ++c) {
+      n.weight_scale.push_back(0.01F * static_cast<float>(uniform(50, 200)) / 100);
+      n.bias.push_back(uniform(-static_cast<int>(spread), static_cast<int>(spread)));
+      n.scale.push_back(model::make_requant(x.scale, n.weight_scale.back(), y_scale));
+    }
+    if (chance(50)) n.clamp_lo = at(y).zero_point;  // Relu
+    return node("depthwise", {in}, y, std::move(n));
+  }
+
   int fc(int in, int out_channels) {
     return conv(in, out_channels, at(in).h, at(in).w, 1, 1, {0, 0, 0, 0}, true);
   }
@@ -158,7 +187,7 @@ class graph_builder {
     const int blocks = uniform(1, 5);
     for (int i = 0; i < blocks; ++i) {
       const int h = at(t).h, w = at(t).w;
-      switch (uniform(0, 6)) {
+      switch (uniform(0, 7)) {
         case 0:
         case 1: {
           const int kh = uniform(1, std::min(5, h + 1)), kw = uniform(1, std::min(5, w + 1));
@@ -187,6 +216,13 @@ class graph_builder {
           if (chance(50)) factor = table(factor);
           t = chance(30) ? add(t, factor) : mul(t, factor);
           if (chance(30)) t = mul(t, t);
+          break;
+        }
+        case 5: {
+          const int kh = uniform(1, std::min(7, h)), kw = uniform(1, std::min(7, w));
+          t = depthwise(
+              t, kh, kw, uniform(1, 3), uniform(1, 3),
+              {uniform(0, kh - 1), uniform(0, kw - 1), uniform(0, kh - 1), uniform(0, kw - 1)});
           break;
         }
         default: {  // residual block; the skip may cross a nested one

@@ -9,6 +9,7 @@
 #include "VEngine16.h"
 #include "VEngine32.h"
 #include "VEngine64.h"
+#include "depthwise_model.hpp"
 #include "engine_sim.hpp"
 
 namespace latchkey::test {
@@ -366,6 +367,81 @@ void random_tables(unsigned first, unsigned count) {
 TEST(Engine16, Table) { random_tables<sim16>(900, 40); }
 TEST(Engine32, Table) { random_tables<sim32>(940, 5); }
 TEST(Engine64, Table) { random_tables<sim64>(950, 5); }
+// Runs one depthwise layer whose input stands at in; checks the MAC count and that all pages went.
+template <class Sim>
+run_result run_depthwise(Sim& s, const depthwise& k, const layout& in, const layout& out,
+                         int batch) {
+  s.load_pages(pages_of(k, s.rng));
+  const run_result r = s.run(describe(k, in, out), batch);
+  EXPECT_FALSE(r.bad_desc);
+  EXPECT_EQ(s.beats_left(), 0u);
+  EXPECT_EQ(r.busy, 0u);
+  EXPECT_EQ(r.macs, std::uint64_t{1} * batch * k.out_h * k.out_w * k.kh * k.kw * k.c);
+  return r;
+}
+
+template <class Sim>
+void some_depthwise(unsigned first, int count) {
+  for (unsigned seed = first; seed < first + count; ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    Sim s(seed);
+    stalls(s, seed % 3 == 0 ? 30 : 0);
+    const auto [k, in] = random_depthwise(s.rng);
+    const layout li = layout::of(in.h, in.w, in.c, pick(s.rng, 0, 3), pick(s.rng, 0, 2));
+    const layout lo = layout::of(k.out_h, k.out_w, k.c, li.base + li.stride * in.n, seed % 3);
+    put_tensor(s, li, in);
+    run_depthwise(s, k, li, lo, in.n);
+    expect_tensor(s, lo, golden(k, in), "depthwise");
+    expect_tensor(s, li, in, "its input");
+    if (testing::Test::HasFailure()) return;
+  }
+}
+TEST(Engine16, Depthwise) { some_depthwise<sim16>(700, 20); }
+TEST(Engine32, Depthwise) { some_depthwise<sim32>(720, 20); }
+TEST(Engine64, Depthwise) { some_depthwise<sim64>(740, 20); }
+
+// A MobileNet block: expand, depthwise, project, add; then depthwise again with a stride.
+template <class Sim>
+void inverted_residual(unsigned seed) {
+  Sim s(seed);
+  s.page_idle = 20;
+  const int n = 2;
+  const layout l0 = layout::of(10, 9, 24, 0);
+  const layout l1 = layout::of(10, 9, 144, l0.base + l0.stride * n);
+  const layout l2 = layout::of(10, 9, 144, l1.base + l1.stride * n);
+  const layout l3 = layout::of(10, 9, 24, l2.base + l2.stride * n);
+  const layout l4 = layout::of(10, 9, 24, l3.base + l3.stride * n);
+  const layout l5 = layout::of(5, 5, 24, l4.base + l4.stride * n);
+  const auto pointwise = [&](int c, int cout) {
+    conv k;
+    k.out_h = 10, k.out_w = 9, k.c = c, k.cout = cout;
+    randomise(k, s.rng);
+    return k;
+  };
+  const conv expand = pointwise(24, 144), project = pointwise(144, 24);
+  depthwise d;
+  d.kh = d.kw = 3, d.pt = d.pl = 1, d.out_h = 10, d.out_w = 9, d.c = 144;
+  randomise(d, s.rng);
+  depthwise down = d;
+  down.c = 24, down.sy = down.sx = 2, down.out_h = down.out_w = 5;
+  randomise(down, s.rng);
+  addition a;
+  a.mult_a = 20000, a.mult_b = 13000, a.shift = 15, a.offset = 12345;
+
+  const tensor x0 = random_tensor(s.rng, n, 10, 9, 24);
+  put_tensor(s, l0, x0);
+  run_conv(s, expand, l0, l1, n);
+  run_depthwise(s, d, l1, l2, n);
+  run_conv(s, project, l2, l3, n);
+  s.run(describe(a, l3, l0, l4), n);
+  run_depthwise(s, down, l4, l5, n);
+  const tensor x4 = golden(a, golden(project, golden(d, golden(expand, x0))), x0);
+  expect_tensor(s, l4, x4, "sum");
+  expect_tensor(s, l5, golden(down, x4), "last layer");
+}
+TEST(Engine16, InvertedResidual) { inverted_residual<sim16>(760); }
+TEST(Engine32, InvertedResidual) { inverted_residual<sim32>(761); }
+TEST(Engine64, InvertedResidual) { inverted_residual<sim64>(762); }
 
 // A small residual network, layer after layer in one scratchpad.
 template <class Sim>
@@ -461,6 +537,9 @@ TEST(Engine16, IllegalDescriptorsTouchNothing) {
   pool p;
   p.kh = p.kw = 2, p.pt = 1, p.out_h = 6, p.out_w = 4;
   const layout pooled = layout::of(6, 4, 70, 4000);
+  depthwise w;
+  w.kh = w.kw = 3, w.pt = w.pl = 1, w.out_h = 6, w.out_w = 5, w.c = 70;
+  randomise(w, s.rng);
   addition a;
   const layout second = layout::of(6, 5, 70, 2000), sum = layout::of(6, 5, 70, 4000);
   const spec::descriptor mm = describe(k, in, out), ms = describe(ks, small, out);
@@ -471,6 +550,7 @@ TEST(Engine16, IllegalDescriptorsTouchNothing) {
   const spec::descriptor av = describe(v, in, pooled), mu = describe(product{}, in, second, sum);
   const spec::descriptor ab = describe(a, in, pixel, sum), mb = describe(product{}, in, pixel, sum);
   const spec::descriptor ta = describe(lookup{}, in, sum);
+  const spec::descriptor dw = describe(w, in, sum);
   spec::descriptor inp, outp;
   inp.op = 1, inp.out_base = 10, inp.out_stride = 20;
   outp.op = 5, outp.in_base = 10, outp.in_stride = 20;
@@ -483,10 +563,10 @@ TEST(Engine16, IllegalDescriptorsTouchNothing) {
     edit e;
   };
   std::vector<bad> cases;
-  for (std::uint32_t op : {0u, 6u, 10u, 11u, 12u, 13u, 14u}) {
+  for (std::uint32_t op : {0u, 10u, 11u, 12u, 13u, 14u}) {
     cases.push_back({"unknown operation", mm, [op](desc& d) { d.op = op; }});
   }
-  for (const desc* base : {&mm, &mp, &av}) {
+  for (const desc* base : {&mm, &mp, &av, &dw}) {
     cases.push_back({"in_h 0", *base, [](desc& d) { d.in_h = 0; }});
     cases.push_back({"in_w 0", *base, [](desc& d) { d.in_w = 0; }});
     cases.push_back({"in_cb 0", *base, [](desc& d) { d.in_cb = 0; }});
@@ -502,7 +582,7 @@ TEST(Engine16, IllegalDescriptorsTouchNothing) {
     cases.push_back({"in_stride too small", *base, [](desc& d) { --d.in_stride; }});
     cases.push_back({"in_h beyond the stride", *base, [](desc& d) { ++d.in_h; }});
   }
-  for (const desc* base : {&mm, &mp, &ad, &av, &mu, &ab, &mb, &ta}) {
+  for (const desc* base : {&mm, &mp, &ad, &av, &mu, &ab, &mb, &ta, &dw}) {
     cases.push_back({"out_h 0", *base, [](desc& d) { d.out_h = 0; }});
     cases.push_back({"out_w 0", *base, [](desc& d) { d.out_w = 0; }});
     cases.push_back({"out_w huge", *base, [](desc& d) { d.out_w = 65535; }});
@@ -528,6 +608,8 @@ TEST(Engine16, IllegalDescriptorsTouchNothing) {
   for (const desc* base : {&mm, &ms}) {
     cases.push_back({"taps", *base, [](desc& d) { ++d.taps; }});
     cases.push_back({"taps 0", *base, [](desc& d) { d.taps = 0; }});
+  }
+  for (const desc* base : {&mm, &ms, &dw}) {
     cases.push_back({"k_tiles", *base, [](desc& d) { ++d.k_tiles; }});
     cases.push_back({"k_tiles 0", *base, [](desc& d) { d.k_tiles = 0; }});
     cases.push_back({"n_tiles", *base, [](desc& d) { ++d.n_tiles; }});
@@ -535,7 +617,7 @@ TEST(Engine16, IllegalDescriptorsTouchNothing) {
     cases.push_back({"param_pages", *base, [](desc& d) { ++d.param_pages; }});
     cases.push_back({"param_pages 0", *base, [](desc& d) { d.param_pages = 0; }});
   }
-  for (const desc* base : {&mm, &ad, &av, &mu}) {
+  for (const desc* base : {&mm, &ad, &av, &mu, &dw}) {
     cases.push_back({"clamp", *base, [](desc& d) { d.clamp_lo = 5, d.clamp_hi = 4; }});
   }
   for (const desc* base : {&mp, &av}) {
@@ -563,6 +645,10 @@ TEST(Engine16, IllegalDescriptorsTouchNothing) {
   for (const desc* base : {&ab, &mb}) {
     cases.push_back({"one pixel is no image", *base, [](desc& d) { d.in2_broadcast = 0; }});
   }
+  cases.push_back({"depthwise of 65 taps", dw, [](desc& d) { d.kernel_h = 13, d.kernel_w = 5; }});
+  cases.push_back({"depthwise changes channels", dw, [](desc& d) { d.out_c_last = 7; }});
+  cases.push_back({"depthwise window above the input", dw, [](desc& d) { d.pad_top = 3; }});
+  cases.push_back({"depthwise window below the input", dw, [](desc& d) { d.stride_y = 2; }});
   cases.push_back({"add_shift 23", ad, [](desc& d) { d.add_shift = 23; }});
   cases.push_back({"table without its page", ta, [](desc& d) { d.param_pages = 0; }});
   cases.push_back({"table of two pages", ta, [](desc& d) { d.param_pages = 2; }});
@@ -589,7 +675,7 @@ TEST(Engine16, IllegalDescriptorsTouchNothing) {
     s.drop_pages();
     s.input.clear();
   }
-  for (const desc& d : {mm, mp, ad, av, mu, ab, mb, ta, inp, outp}) {
+  for (const desc& d : {mm, mp, ad, av, mu, ab, mb, ta, dw, inp, outp}) {
     EXPECT_TRUE(s.run(d, 0, 2000).bad_desc) << "batch 0";
   }
   EXPECT_TRUE(s.run(mm, 65535, 2000).bad_desc) << "batch beyond the scratchpad";
@@ -604,6 +690,8 @@ TEST(Engine16, IllegalDescriptorsTouchNothing) {
   for (const desc& d : {ad, av, mu, ab, mb}) EXPECT_FALSE(s.run(d, batch).bad_desc);
   s.load_pages(std::vector<page>(1));
   EXPECT_FALSE(s.run(ta, batch).bad_desc);
+  s.load_pages(pages_of(w, s.rng));
+  EXPECT_FALSE(s.run(dw, batch).bad_desc);
   desc end;
   end.op = 15;
   EXPECT_FALSE(s.run(end, 1).bad_desc);
@@ -647,13 +735,20 @@ TEST(Engine16, AbortThenCleanRun) {
   const layout lp = layout::of(7, 6, 20, 3000);
   addition a;
   const layout la = layout::of(9, 8, 20, 4000);
-  for (int i = 0; i < 40; ++i) {
+  depthwise w;
+  w.kh = w.kw = 3, w.pt = w.pl = 1, w.out_h = 9, w.out_w = 8, w.c = 20;
+  randomise(w, s.rng);
+  for (int i = 0; i < 50; ++i) {
     SCOPED_TRACE("case " + std::to_string(i));
     s.page_idle = i % 2 ? 30 : 0;
     put_tensor(s, li, in);
     s.abort_at = pick(s.rng, 1, i < 20 ? 300 : 9000);
     run_result r;
-    if (i % 4 == 3) {
+    if (i % 5 == 4) {
+      s.load_pages(pages_of(w, s.rng));
+      r = s.run(describe(w, li, la), 2);
+      if (r.aborted) EXPECT_LE(r.cycles, s.abort_at + 3);
+    } else if (i % 4 == 3) {
       r = s.run(describe(p, li, lp), 2);
     } else if (i % 4 == 2) {
       r = s.run(describe(a, li, li, la), 2);
@@ -670,6 +765,8 @@ TEST(Engine16, AbortThenCleanRun) {
     expect_tensor(s, lo, want, "clean run");
     s.run(describe(p, li, lp), 2);
     expect_tensor(s, lp, golden(p, in), "clean pool");
+    run_depthwise(s, w, li, la, 2);
+    expect_tensor(s, la, golden(w, in), "clean depthwise");
     if (HasFatalFailure()) return;
   }
 }
@@ -862,6 +959,26 @@ TEST(Engine16, VectorRates) {
   k.kh = k.kw = k.sy = k.sx = 2, k.out_h = k.out_w = 8;
   EXPECT_LE(s.run(describe(k, la, layout::of(8, 8, 64, lo.base)), n).cycles, words + slack);
 }
+
+// A depthwise layer: a word of 64 channels every 64 / ArrayN cycles.
+template <class Sim>
+void depthwise_rate(const char* what) {
+  Sim s(12);
+  depthwise k;
+  k.kh = k.kw = 3, k.pt = k.pl = 1, k.out_h = k.out_w = 28, k.c = 128;
+  randomise(k, s.rng);
+  const layout li = layout::of(28, 28, 128, 0), lo = layout::of(28, 28, 128, 4 * li.stride);
+  const tensor in = random_tensor(s.rng, 4, 28, 28, 128);
+  put_tensor(s, li, in);
+  const std::clock_t t0 = std::clock();
+  const run_result r = run_depthwise(s, k, li, lo, 4);
+  report(what, r, static_cast<double>(std::clock() - t0) / CLOCKS_PER_SEC);
+  EXPECT_LE(r.cycles, 4 * 28 * 28 * 2 * (64 / Sim::array_n) + 250);
+  expect_tensor(s, lo, golden(k, in), what);
+}
+TEST(Engine16, DepthwiseRate) { depthwise_rate<sim16>("depthwise 3x3 128 28x28 N=16"); }
+TEST(Engine32, DepthwiseRate) { depthwise_rate<sim32>("depthwise 3x3 128 28x28 N=32"); }
+TEST(Engine64, DepthwiseRate) { depthwise_rate<sim64>("depthwise 3x3 128 28x28 N=64"); }
 
 // One image through the widest layer there is: bound by the page stream, one beat per cycle.
 template <class Sim>

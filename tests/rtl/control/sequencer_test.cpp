@@ -55,7 +55,8 @@ class Sequencer : public ::testing::Test {
 
   /// Input, `layers` operations of the engine, Output, End.
   void make(unsigned layers) {
-    constexpr op kLayers[] = {op::mat_mul, op::max_pool, op::avg_pool, op::add, op::mul, op::table};
+    constexpr op kLayers[] = {op::mat_mul, op::max_pool, op::avg_pool, op::add,
+                              op::mul,     op::table,    op::depthwise};
     ops_ = {op::input};
     for (unsigned i = 0; i < layers; ++i) ops_.push_back(kLayers[rng_.below(std::size(kLayers))]);
     ops_.push_back(op::output);

@@ -58,12 +58,13 @@ class Walker : public ::testing::Test {
         d.out_h = 1 + rng_() % 40;  // of no consequence
         continue;
       }
-      spec::descriptor& d = add(spec::op::mat_mul);
+      const bool depthwise = rng_() % 4 == 0;
+      spec::descriptor& d = add(depthwise ? spec::op::depthwise : spec::op::mat_mul);
       d.region = static_cast<std::uint32_t>(descs_.size());
       d.page_base = page;
       d.param_pages = 1 + rng_() % 3;
       d.n_tiles = 1 + rng_() % 4;
-      d.k_tiles = 1 + rng_() % 5;
+      d.k_tiles = depthwise ? 1 : 1 + rng_() % 5;
       d.out_h = 1 + rng_() % 40;
       d.out_w = 1 + rng_() % 40;
       page += d.param_pages + d.n_tiles * d.k_tiles;
@@ -77,13 +78,16 @@ class Walker : public ::testing::Test {
     std::vector<Request> all;
     for (std::uint32_t i = 0; i < desc_pages_; ++i) all.emplace_back(i, 0, i);
     for (const spec::descriptor& d : descs_) {
+      const bool depthwise = d.op == static_cast<std::uint32_t>(spec::op::depthwise);
       for (std::uint32_t i = 0; i < d.param_pages; ++i)
         all.emplace_back(d.page_base + i, d.region, i);
-      if (d.op != static_cast<std::uint32_t>(spec::op::mat_mul)) continue;
+      if (!depthwise && d.op != static_cast<std::uint32_t>(spec::op::mat_mul)) continue;
       for (std::uint64_t row = 0; row < std::uint64_t{batch} * d.out_h * d.out_w;
-           row += spec::acc_rows)
+           row += spec::acc_rows) {
         for (std::uint32_t t = 0; t < d.n_tiles * d.k_tiles; ++t)
           all.emplace_back(d.page_base + d.param_pages + t, d.region, d.param_pages + t);
+        if (depthwise) break;  // its weights are read once
+      }
     }
     return all;
   }
