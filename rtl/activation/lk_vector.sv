@@ -47,7 +47,7 @@ module lk_vector (
 
   localparam int unsigned SumW     = 25;
   localparam int unsigned AddLanes = 32;
-  localparam int unsigned ReqLanes = PostLanes;
+  localparam int unsigned ReqLanes = 16;
 
   logic is_avg, is_add, is_mul, is_table;
   assign is_avg   = desc_i.op == OpAvgPool;
