@@ -124,7 +124,10 @@ std::pair<pool, tensor> random_pool(std::mt19937& rng) {
   }
 }
 
-void stalls(sim16& s, int percent) { s.page_idle = s.in_idle = s.out_idle = percent; }
+template <class Sim>
+void stalls(Sim& s, int percent) {
+  s.page_idle = s.in_idle = s.out_idle = percent;
+}
 
 TEST(Engine16, FullyConnected) {
   sim16 s(1);
