@@ -286,7 +286,7 @@ module lk_setup #(
     g.out_total  = out_total_q;
     g.k_tiles    = desc_i.k_tiles;
     g.lanes      = desc_i.kernel_h <= 8'(Lanes) ||
-                   16'(slice_taps - 7'd1) <= 16'(Lanes - 1) * 16'(desc_i.kernel_w);
+                   16'(slice_taps) - 16'd1 <= 16'(Lanes - 1) * 16'(desc_i.kernel_w);
     g.fuse       = fuse;
     g.in2_start  = desc_i.in2_base << 6;
     g.in2_step   = desc_i.in2_stride << 6;

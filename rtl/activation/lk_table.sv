@@ -1,13 +1,14 @@
 // A table of 256 bytes with 64 lookups a cycle: byte i of y_o is the entry of byte i of x_i, in the
 // same cycle; y_o is 0 while valid_i is low.
 //
-// start_i (pulse) asks for the table's page on pg_*; entry e is byte e of the page, what follows the
-// 256 bytes is taken and dropped. The table is written 4 bytes a cycle, so each of the first four
-// beats stays 16 cycles: 124 cycles a page. done_o is high with the last beat.
+// start_i (pulse) asks for the table's page on pg_*; entry e is byte e of the page, what follows
+// the 256 bytes is taken and dropped. The table is written 4 bytes a cycle, so each of the first
+// four beats stays 16 cycles: 124 cycles a page. done_o is high with the last beat.
 //
-// It is meant to become distributed RAM of 64 x 32 bit with one read port per byte of a word (about
-// 2,600 LUTs): the scratchpad gives a word a cycle and lookups keep up with it. wipe_i zeroes it and
-// must stay for 64 cycles.
+// It is meant to become distributed RAM of 64 x 32 bit, repeated until there is a read port per
+// byte of a word: the scratchpad gives a word a cycle and lookups keep up with it. yosys
+// (synth_xilinx -family xcup) makes 320 RAM64M8 and 1,249 LUTs of it. wipe_i zeroes it and must
+// stay for 64 cycles.
 module lk_table (
   input  logic         clk_i,
   input  logic         rst_ni,

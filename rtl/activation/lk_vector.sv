@@ -7,8 +7,8 @@
 //     255 x 255, sums to less than 2^24. Windows must end at least four cycles apart.
 // Words, word_valid_o with a result:
 //   Add:   y = clamp(t >> add_shift rounded half to even), t = a * add_mult_a + b * add_mult_b +
-//          add_offset, or minus b * add_mult_b (in2_negate); t int32, wrapping. 32 lanes: a word may
-//          come every second cycle.
+//          add_offset, or minus b * add_mult_b (in2_negate); t int32, wrapping. 32 lanes: a word
+//          may come every second cycle.
 //   Mul:   y = requantise((a - in_zero) * (b - in2_zero)). 16 lanes: every fourth cycle.
 //   Table: y = entry of a (lk_table). Every cycle.
 // requantise is the post unit's: vec_mult, vec_shift, out_zero, the clamp; 16 lanes (lk_requant)

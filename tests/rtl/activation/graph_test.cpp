@@ -26,10 +26,11 @@ std::vector<page> pages_for(const compiler::program& p, const spec::descriptor& 
     std::memcpy(out.back().data(), p.page(number).data(), spec::page_bytes);
   };
   const auto op = static_cast<spec::op>(d.op);
-  if (op != spec::op::mat_mul && op != spec::op::table) return out;
+  if (op != spec::op::mat_mul && op != spec::op::table && op != spec::op::depthwise) return out;
   for (std::uint32_t i = 0; i < d.param_pages; ++i) fetch(d.page_base + i);
   const std::uint32_t tiles = d.n_tiles * d.k_tiles;
-  for (std::uint32_t row = 0; row < batch * d.out_h * d.out_w; row += spec::acc_rows) {
+  const std::uint32_t rows = op == spec::op::mat_mul ? batch * d.out_h * d.out_w : 1;
+  for (std::uint32_t row = 0; row < rows; row += spec::acc_rows) {
     for (std::uint32_t i = 0; i < tiles; ++i) fetch(d.page_base + d.param_pages + i);
   }
   return out;
