@@ -38,7 +38,7 @@ module lk_add_lane (
       pb_q <= '0;
       t_q  <= '0;
       y_o  <= '0;
-    end else begin
+    end else if (stage_i != '0) begin
       if (stage_i[0]) begin
         pa_q <= 32'($signed(q_i)) * $signed({16'd0, mult_a_i});
         pb_q <= 32'($signed(b_i)) * $signed({16'd0, mult_b_i});

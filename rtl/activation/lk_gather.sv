@@ -236,7 +236,7 @@ module lk_gather #(
   assign issue_o = go;
 
   // ---- Lanes: the words, and the 64 bytes that hold the run, not yet turned ----
-  logic [Lanes-1:0][511:0] bytes_q;
+  logic [511:0]            bytes_q [Lanes];
   logic [Lanes-1:0]        hit_q;
   logic [Lanes-1:0][5:0]   turn_q, dst_q;
   logic [Lanes-1:0][6:0]   end_q;
@@ -252,10 +252,10 @@ module lk_gather #(
   end
 
   for (genvar l = 0; l < Lanes; l++) begin : gen_lane
-    logic [Words-1:0][511:0]    mem_q;
-    logic [$clog2(Words)-1:0]   wr_q, rd_q, first;
-    logic [$clog2(Words):0]     level_q;
-    logic                       push;
+    logic [511:0]             mem_q [Words];
+    logic [$clog2(Words)-1:0] wr_q, rd_q, first;
+    logic [$clog2(Words):0]   level_q;
+    logic                     push;
 
     assign push          = rd_valid_q[ReadLatency] && rd_lane_q[ReadLatency] == LaneW'(l);
     assign first         = rd_q + head[l].pops;
@@ -295,8 +295,7 @@ module lk_gather #(
         end_q[l]  <= 7'(head[l].dst) + head[l].len;
         if (head[l].hit) begin
           // Bytes from src on come from the first word; those before it, wrapped, from the second.
-          automatic logic [511:0] low;
-          low = ~(512'd0) << {head[l].src, 3'd0};
+          automatic logic [511:0] low = ~(512'd0) << {head[l].src, 3'd0};
           bytes_q[l] <= (mem_q[first] & low) | (mem_q[2'(first + 1'b1)] & ~low);
         end
       end
@@ -311,19 +310,17 @@ module lk_gather #(
     return d[511:0];
   endfunction
 
-  logic [Lanes-1:0][511:0] run;
-  for (genvar l = 0; l < Lanes; l++) begin : gen_turn
-    assign run[l] = merge_q && hit_q[l] ? turned(bytes_q[l], turn_q[l]) : '0;
-  end
-
+  logic [511:0] run;
   always_comb begin
+    run   = '0;
     row_o = '0;
     if (merge_q) begin
       row_o = {ArrayN{geom_i.pad_value}};
       for (int unsigned l = 0; l < Lanes; l++) begin
-        for (int unsigned b = 0; b < ArrayN; b++) begin
-          if (hit_q[l] && 7'(b) >= 7'(dst_q[l]) && 7'(b) < end_q[l]) begin
-            row_o[8*b +: 8] = run[l][8*b +: 8];
+        if (hit_q[l]) begin
+          run = turned(bytes_q[l], turn_q[l]);
+          for (int unsigned b = 0; b < ArrayN; b++) begin
+            if (7'(b) >= 7'(dst_q[l]) && 7'(b) < end_q[l]) row_o[8*b +: 8] = run[8*b +: 8];
           end
         end
       end

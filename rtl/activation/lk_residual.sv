@@ -158,7 +158,10 @@ module lk_residual #(
   always_ff @(posedge clk_i) begin
     if (rd_gnt_i || rd_valid_q != '0) src_q <= {src_q[ReadLatency-2:0], addr_q[5:0]};
   end
-  assign moved = rd_valid_q[ReadLatency-1] ? rd_data_i >> {src_q[ReadLatency-1], 3'd0} : '0;
+  always_comb begin
+    moved = '0;
+    if (rd_valid_q[ReadLatency-1]) moved = rd_data_i >> {src_q[ReadLatency-1], 3'd0};
+  end
 
   lk_wipe_fifo #(
     .Width(8 * ArrayN),

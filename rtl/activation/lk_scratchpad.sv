@@ -91,8 +91,8 @@ module lk_scratchpad #(
   end
 
   // ---- Banks ----
-  logic [Bw-1:0]           rbank, rbank2, wbank;
-  logic [Banks-1:0][511:0] bank_q;  // first read register of each bank
+  logic [Bw-1:0] rbank, rbank2, wbank;
+  logic [511:0]  bank_q [Banks];  // first read register of each bank
   assign rbank     = bank_of(rd_addr_i);
   assign rbank2    = bank_of(rd2_addr_i);
   assign wbank     = bank_of(waddr);
@@ -134,18 +134,18 @@ module lk_scratchpad #(
   end
 
   // ---- Read registers behind the choice of a bank, per port ----
-  logic [1:0]                 port_en;
-  logic [1:0][Bw-1:0]         port_bank;
-  logic [1:0][511:0]          port_data;
+  logic [1:0]         port_en;
+  logic [1:0][Bw-1:0] port_bank;
+  logic [511:0]       port_data [2];
   assign port_en    = {rd2_gnt_o, rd_en_i};
   assign port_bank  = {rbank2, rbank};
   assign rd_data_o  = port_data[0];
   assign rd2_data_o = port_data[1];
 
   for (genvar p = 0; p < 2; p++) begin : gen_port
-    logic [ReadLatency-1:1][511:0] rd_q;
-    logic [ReadLatency-2:0]        rd_en_q;
-    logic [Bw-1:0]                 sel_q;
+    logic [511:0]           rd_q [1:ReadLatency-1];
+    logic [ReadLatency-2:0] rd_en_q;
+    logic [Bw-1:0]          sel_q;
 
     always_ff @(posedge clk_i or negedge rst_ni) begin
       if (!rst_ni) rd_en_q <= '0;

@@ -240,10 +240,10 @@ module lk_setup #(
     end
   end
 
-  // Taps of a slice that several of them fit into. It touches kernel_h kernel rows at most, and one
-  // more than whole rows fit between its first and its last tap.
-  logic [6:0] slice_taps;
-  assign slice_taps = 7'(ArrayN) >> desc_i.in_cp_log2;
+  // From the first to the last tap of a slice that holds several. It touches kernel_h kernel rows at
+  // most, and one more than there are kernel rows, whole or begun, in that span.
+  logic [15:0] slice_span;
+  assign slice_span = (16'(ArrayN) >> desc_i.in_cp_log2) - 16'd1;
 
   // Kept in a register so that nothing of this is computed again while the operation runs.
   function automatic geom_t geometry();
@@ -286,7 +286,7 @@ module lk_setup #(
     g.out_total  = out_total_q;
     g.k_tiles    = desc_i.k_tiles;
     g.lanes      = desc_i.kernel_h <= 8'(Lanes) ||
-                   16'(slice_taps) - 16'd1 <= 16'(Lanes - 1) * 16'(desc_i.kernel_w);
+                   slice_span <= 16'(Lanes - 1) * 16'(desc_i.kernel_w);
     g.fuse       = fuse;
     g.in2_start  = desc_i.in2_base << 6;
     g.in2_step   = desc_i.in2_stride << 6;
