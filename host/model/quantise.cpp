@@ -6,6 +6,7 @@
 #include <limits>
 #include <optional>
 #include <tuple>
+#include <type_traits>
 #include <utility>
 
 #include "latchkey/error.hpp"
@@ -174,13 +175,9 @@ class quantiser {
             quantise_value(clip.hi, q.scale, q.zero_point)};
   }
 
-  qconv convert(const fnode& node, const fconv& f) {
-    const quantisation& in = *q_[index(node.inputs[0])];
-    const quantisation& out = *q_[index(node.output)];
-    qconv n;
-    n.fully_connected = f.fully_connected;
-    n.out_channels = f.out_channels;
-    n.in_channels = f.in_channels;
+  template <typename To, typename From>
+  static To window_of(const From& f) {
+    To n;
     n.kernel_h = f.kernel_h;
     n.kernel_w = f.kernel_w;
     n.stride_y = f.stride_y;
@@ -189,6 +186,29 @@ class quantiser {
     n.pad_left = f.pad_left;
     n.pad_bottom = f.pad_bottom;
     n.pad_right = f.pad_right;
+    return n;
+  }
+
+  qconv convert(const fnode& node, const fconv& f) {
+    auto n = layer<qconv>(node, f);
+    n.fully_connected = f.fully_connected;
+    n.out_channels = f.out_channels;
+    n.in_channels = f.in_channels;
+    return n;
+  }
+
+  qdepthwise convert_depthwise(const fnode& node, const fconv& f) {
+    auto n = layer<qdepthwise>(node, f);
+    n.channels = f.out_channels;
+    return n;
+  }
+
+  /// Window, weights, biases and multipliers of a convolution, dense or depthwise.
+  template <typename Layer>
+  Layer layer(const fnode& node, const fconv& f) {
+    const quantisation& in = *q_[index(node.inputs[0])];
+    const quantisation& out = *q_[index(node.output)];
+    auto n = window_of<Layer>(f);
     std::tie(n.clamp_lo, n.clamp_hi) = clamp_of(f.clip, out);
     const std::size_t outs = f.bias.size();
     const std::size_t k = f.weights.size() / outs;
@@ -247,9 +267,43 @@ class quantiser {
     n.shift = static_cast<std::uint8_t>(shift);
     n.mult_a = static_cast<std::uint16_t>(std::nearbyint(std::ldexp(ra, shift)));
     n.mult_b = static_cast<std::uint16_t>(std::nearbyint(std::ldexp(rb, shift)));
-    n.offset = (y.zero_point - 128) * (1 << shift) - n.mult_a * (a.zero_point - 128) -
-               n.mult_b * (b.zero_point - 128);
+    n.negate_b = f.negate_b;
+    n.broadcast_b = f.broadcast_b;
+    const int product_b = (f.negate_b ? -1 : 1) * n.mult_b * (b.zero_point - 128);
+    n.offset = (y.zero_point - 128) * (1 << shift) - n.mult_a * (a.zero_point - 128) - product_b;
     std::tie(n.clamp_lo, n.clamp_hi) = clamp_of(f.clip, y);
+    return n;
+  }
+
+  qmul convert(const fnode& node, const fmul& f) {
+    const quantisation& a = *q_[index(node.inputs[0])];
+    const quantisation& b = *q_[index(node.inputs[1])];
+    const quantisation& y = *q_[index(node.output)];
+    qmul n;
+    n.broadcast = f.broadcast_b;
+    n.scale = make_requant(a.scale, b.scale, y.scale);
+    std::tie(n.clamp_lo, n.clamp_hi) = clamp_of(f.clip, y);
+    return n;
+  }
+
+  qavgpool convert(const fnode& node, const favgpool& f) {
+    const quantisation& x = *q_[index(node.inputs[0])];
+    const quantisation& y = *q_[index(node.output)];
+    auto n = window_of<qavgpool>(f);
+    n.scale = average_requant(x.scale, y.scale, f.kernel_h * f.kernel_w);
+    std::tie(n.clamp_lo, n.clamp_hi) = clamp_of(f.clip, y);
+    return n;
+  }
+
+  qtable convert(const fnode& node, const ftable& f) {
+    const quantisation& x = *q_[index(node.inputs[0])];
+    const quantisation& y = *q_[index(node.output)];
+    qtable n;
+    for (int i = 0; i < 256; ++i) {
+      const float real = x.scale * static_cast<float>(i - x.zero_point);
+      n.entries[index(i)] =
+          quantise_value(static_cast<float>(f.apply(real)), y.scale, y.zero_point);
+    }
     return n;
   }
 
@@ -267,16 +321,24 @@ class quantiser {
       n.name = node.name;
       n.inputs = node.inputs;
       n.output = node.output;
-      if (const auto* conv = std::get_if<fconv>(&node.op)) {
-        n.op = convert(node, *conv);
-      } else if (const auto* pool = std::get_if<fmaxpool>(&node.op)) {
-        n.op = qmaxpool{pool->kernel_h, pool->kernel_w, pool->stride_y,   pool->stride_x,
-                        pool->pad_top,  pool->pad_left, pool->pad_bottom, pool->pad_right};
-      } else if (const auto* add = std::get_if<fadd>(&node.op)) {
-        n.op = convert(node, *add);
-      } else {
-        throw error(errc::usage, format("{}: simplify() the graph before quantising it", g_.name));
-      }
+      std::visit(
+          [&]<typename Op>(const Op& op) {
+            if constexpr (std::is_same_v<Op, faffine>) {
+              throw error(errc::usage,
+                          format("{}: simplify() the graph before quantising it", g_.name));
+            } else if constexpr (std::is_same_v<Op, fmaxpool>) {
+              n.op = window_of<qmaxpool>(op);
+            } else if constexpr (std::is_same_v<Op, fconv>) {
+              if (op.depthwise) {
+                n.op = convert_depthwise(node, op);
+              } else {
+                n.op = convert(node, op);
+              }
+            } else {
+              n.op = convert(node, op);
+            }
+          },
+          node.op);
       out.nodes.push_back(std::move(n));
     }
     validate(out);
