@@ -3,8 +3,13 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
+#include <fstream>
 #include <functional>
 #include <limits>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <set>
 #include <string>
 
 #include "latchkey/error.hpp"
@@ -564,6 +569,80 @@ TEST(Integers, ConstantsBehindQuantizeLinearAreFolded) {
   const qgraph q = quantise(b.import(), {floats{1, 1}, floats{-1, 1}});
   EXPECT_EQ(std::get<qconv>(q.nodes.at(0).op).weights,
             (std::vector<std::int8_t>{50, 13, -25, 100}));
+}
+
+// ---- ONNX Runtime ----
+
+std::string from_base64(const std::string& text) {
+  std::string out;
+  unsigned bits = 0;
+  int count = 0;
+  for (const char c : text) {
+    static const std::string alphabet =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    const std::size_t v = alphabet.find(c);
+    if (v == std::string::npos) break;  // Padding.
+    bits = bits << 6 | static_cast<unsigned>(v);
+    if ((count += 6) >= 8) out += static_cast<char>(bits >> (count -= 8) & 0xFF);
+  }
+  return out;
+}
+
+/// Bytes of the unsigned form: signed ones have 128 added.
+std::vector<std::uint8_t> from_hex(const std::string& hex, bool is_signed) {
+  std::vector<std::uint8_t> out;
+  for (std::size_t i = 0; i < hex.size(); i += 2) {
+    const int v = std::stoi(hex.substr(i, 2), nullptr, 16);
+    out.push_back(static_cast<std::uint8_t>(is_signed ? v ^ 0x80 : v));
+  }
+  return out;
+}
+
+// tests/vectors/make_operators.py wrote these. Operators that ONNX Runtime computes with integer
+// sums and one float32 product have to agree in every byte. The others it computes in float32 from
+// dequantised values, where we have integers or a table: a tie may round the other way, one step.
+TEST(OnnxRuntime, ComputesTheSame) {
+  std::ifstream file(LATCHKEY_SOURCE_DIR "/tests/vectors/operators.json");
+  ASSERT_TRUE(file);
+  const auto doc = nlohmann::json::parse(file);
+  const std::set<std::string> exact = {
+      "QLinearGlobalAveragePool", "QLinearMul",
+      "QLinearMul, by channel",   "QLinearConv, depthwise",
+      "QLinearConv, groups",      "QLinearConv, multiplier",
+      "QLinearConv, dilated",     "QLinearConv, depthwise dilated"};
+  struct tally {
+    int bytes = 0, differing = 0, steps = 0;
+  };
+  std::map<std::string, tally> tallies;
+  for (const auto& c : doc.at("cases")) {
+    const std::string name = c.at("operator");
+    const bool is_signed = c.at("signed");
+    SCOPED_TRACE(name);
+    reference golden(quantise(import_onnx(from_base64(c.at("model")), name), {}));
+    tally& t = tallies[name];
+    for (std::size_t i = 0; i < c.at("input").size(); ++i) {
+      const auto got = golden.infer(from_hex(c["input"][i], is_signed));
+      const auto want = from_hex(c.at("output").at(i), is_signed);
+      ASSERT_EQ(got.size(), want.size());
+      for (std::size_t k = 0; k < want.size(); ++k) {
+        const int off = std::abs(got[k] - want[k]);
+        ++t.bytes;
+        t.differing += off != 0 ? 1 : 0;
+        t.steps = std::max(t.steps, off);
+      }
+    }
+  }
+  EXPECT_EQ(tallies.size(), 33U);
+  for (const auto& [name, t] : tallies) {
+    std::printf("  %-32s %5d of %5d bytes differ, by %d\n", name.c_str(), t.differing, t.bytes,
+                t.steps);
+    if (exact.count(name) > 0) {
+      EXPECT_EQ(t.differing, 0) << name;
+    } else {
+      EXPECT_LE(t.steps, 1) << name;
+      EXPECT_LE(t.differing, t.bytes / 50) << name;
+    }
+  }
 }
 
 // ---- A network of all of them ----
