@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
 #include <utility>
 
 #include "latchkey/error.hpp"
@@ -154,18 +155,26 @@ class simplifier {
   /// A tensor as a function of the elements of another one.
   struct view {
     int root = -1;
-    scalar_function f;  ///< Empty: the root itself.
+    std::shared_ptr<const scalar_function> f;  ///< Null: the root itself.
+    int cost = 0;                              ///< Functions that one value takes.
 
-    [[nodiscard]] double operator()(double x) const { return f ? f(x) : x; }
+    [[nodiscard]] double operator()(double x) const { return f ? (*f)(x) : x; }
   };
+  /// A longer expression is cut in two tables; squares of squares would take for ever.
+  static constexpr int kMaxCost = 1000;
 
   /// Gives every node that works on elements alone a table over the tensor that it starts from.
   void compose() {
     std::vector<view> views(g_.tensors.size());
     for (std::size_t t = 0; t < views.size(); ++t) views[t].root = static_cast<int>(t);
     for (fnode& node : g_.nodes) {
-      const view a = views[static_cast<std::size_t>(node.inputs.front())];
-      const view b = views[static_cast<std::size_t>(node.inputs.back())];
+      view a = views[static_cast<std::size_t>(node.inputs.front())];
+      view b = views[static_cast<std::size_t>(node.inputs.back())];
+      if (node.inputs.size() == 1) b.cost = 0;
+      if (a.cost + b.cost > kMaxCost) {
+        a = {node.inputs.front(), nullptr, 0};
+        b = {node.inputs.back(), nullptr, 0};
+      }
       scalar_function f;
       if (const auto* table = std::get_if<ftable>(&node.op)) {
         f = [a, g = table->apply](double x) { return g(a(x)); };
@@ -192,7 +201,8 @@ class simplifier {
           return static_cast<double>(q.scale * static_cast<float>(byte - q.zero_point));
         };
       }
-      views[static_cast<std::size_t>(node.output)] = {a.root, f};
+      views[static_cast<std::size_t>(node.output)] = {
+          a.root, std::make_shared<const scalar_function>(std::move(f)), a.cost + b.cost + 1};
     }
   }
 

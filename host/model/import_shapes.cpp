@@ -288,7 +288,7 @@ void importer::softmax() {
   }
   out_.remarks.push_back(
       format("{} is left out: the output holds its input, the logits. Their argmax is the same; "
-             "the host computes probabilities if they are wanted",
+             "'latchkey run --mode softmax' gives probabilities",
              where()));
   result(std::move(x));
 }

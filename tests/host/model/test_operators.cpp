@@ -372,6 +372,24 @@ TEST(Functions, RoundWhereAQuantisedFileRounds) {
   }
 }
 
+TEST(Functions, NestedWithoutEndAreCut) {
+  builder squares;  // As one function it would take 2^200 products.
+  squares.input("t0", {-1, 3}).output("t200");
+  for (int i = 0; i < 200; ++i) {
+    const std::string from = "t" + std::to_string(i);
+    squares.node("Mul", {from, from}, {"t" + std::to_string(i + 1)});
+  }
+  const fgraph g = squares.import();
+  EXPECT_GT(g.nodes.size(), 10U);
+  expect_near(run(g, {0.0F, 1.0F, -1.0F}), {0.0F, 1.0F, 1.0F});
+  builder chain;
+  chain.input("t0", {-1, 3}).output("t9000");
+  for (int i = 0; i < 9000; ++i) {
+    chain.node("Neg", {"t" + std::to_string(i)}, {"t" + std::to_string(i + 1)});
+  }
+  expect_near(run(chain.import(), {0.5F, 1.0F, -1.0F}), {0.5F, 1.0F, -1.0F});
+}
+
 TEST(Functions, WithParameters) {
   const auto with = [](const std::string& op, const std::string& attribute, float v) {
     builder b = one(op, {-1, 3});
@@ -394,6 +412,8 @@ TEST(Functions, WithParameters) {
   builder gelu = one("Gelu", {-1, 1});
   gelu.graph().mutable_node(0)->set_domain("com.microsoft");
   expect_near(run(gelu.import(), {1.0F}), {0.8413447F});
+  gelu.graph().mutable_node(0)->set_op_type("QLinearConcat");
+  expect_refusal([&] { gelu.import(); }, kNo, {"QLinearConcat", "com.microsoft", "QLinearAdd"});
   gelu.graph().mutable_node(0)->set_op_type("BiasGelu");
   expect_refusal([&] { gelu.import(); }, kNo, {"com.microsoft", "add the bias"});
 }
