@@ -2,7 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <cmath>
 #include <filesystem>
+#include <map>
 
 #include "commands.hpp"
 #include "compiler/draft.hpp"
@@ -19,23 +21,69 @@ namespace {
 
 struct options {
   std::string model, output, calibrate, images, labels, reference_output, dump;
+  std::string calibration, weight_scale = "max";
+  bool bias_correction = false, sensitivity = false;
   std::uint32_t array_n = 16, spad_words = spec::spad_words, batch = 0;
   std::size_t calibrate_count = 512, count = 0;
   double percentile = 0;
 };
 
-/// Images of an IDX file as real values, byte / 255.
-std::vector<std::vector<float>> calibration_images(const options& o) {
+/// Most images that the sensitivity of the layers is measured on.
+constexpr std::size_t sensitivity_images = 64;
+
+const std::map<std::string, model::calibration>& methods() {
+  static const std::map<std::string, model::calibration> names = {
+      {"min-max", model::calibration::min_max},
+      {"percentile", model::calibration::percentile},
+      {"mse", model::calibration::mse},
+      {"entropy", model::calibration::entropy}};
+  return names;
+}
+
+std::vector<std::vector<float>> calibration_images(const options& o, const model::fgraph& graph) {
   if (o.calibrate.empty()) return {};
-  model::dataset set;
-  const model::idx_array array = model::read_idx(o.calibrate);
-  if (array.dims.size() < 2 || array.dims[0] == 0)
-    throw error(errc::bad_file, fmt::format("{}: holds no images", o.calibrate));
-  set.rows = 1;
-  set.columns = array.values.size() / array.dims[0];
-  set.pixels = array.values;
-  set.labels.assign(array.dims[0], 0);
-  return set.sample(o.calibrate_count);
+  const auto input = static_cast<std::size_t>(graph.inputs.at(0).tensor);
+  return model::read_images(o.calibrate, graph.tensors.at(input).size(), o.calibrate_count);
+}
+
+model::quantise_options quantisation(const options& o) {
+  model::quantise_options how;
+  if (o.percentile > 0) {
+    how.method = model::calibration::percentile;
+    how.percentile = o.percentile;
+  }
+  if (!o.calibration.empty()) {
+    const model::calibration method = methods().at(o.calibration);
+    if (o.percentile > 0 && method != model::calibration::percentile) {
+      throw error(errc::usage,
+                  fmt::format("--percentile and --calibration {}: a percentile belongs "
+                              "to --calibration percentile; leave one out",
+                              o.calibration));
+    }
+    how.method = method;
+  }
+  if (o.weight_scale == "mse") how.weights = model::weight_scale::mse;
+  how.bias_correction = o.bias_correction;
+  return how;
+}
+
+/// Signal-to-noise ratio of every layer, for the user to see where the precision goes.
+nlohmann::json report_sensitivity(const model::fgraph& fp32, const model::qgraph& int8,
+                                  std::vector<std::vector<float>> images) {
+  if (images.size() > sensitivity_images) images.resize(sensitivity_images);
+  const auto decibels = [](double v) {
+    return std::isfinite(v) ? fmt::format("{:.1f}", v) : std::string("exact");
+  };
+  const auto number = [](double v) { return std::isfinite(v) ? nlohmann::json(v) : nullptr; };
+  nlohmann::json layers = nlohmann::json::array();
+  say(fmt::format("signal to quantisation noise in dB on {} images", images.size()));
+  say(fmt::format("{:<40} {:>9} {:>9}", "layer", "its own", "in all"));
+  for (const model::layer_sensitivity& l : model::sensitivity(fp32, int8, images)) {
+    say(fmt::format("{:<40} {:>9} {:>9}", l.name.substr(0, 40), decibels(l.own),
+                    decibels(l.total)));
+    layers.push_back({{"name", l.name}, {"own_db", number(l.own)}, {"total_db", number(l.total)}});
+  }
+  return layers;
 }
 
 struct evaluation {
@@ -82,12 +130,8 @@ evaluation evaluate(const options& o, const model::fgraph& fp32, const model::qg
 void run(const options& o) {
   const model::fgraph fp32 = model::import_onnx(o.model);
   for (const std::string& remark : fp32.remarks) say("  note: " + remark);
-  model::quantise_options how;
-  if (o.percentile > 0) {
-    how.method = model::calibration::percentile;
-    how.percentile = o.percentile;
-  }
-  const model::qgraph int8 = model::quantise(fp32, calibration_images(o), how);
+  const auto images = calibration_images(o, fp32);
+  const model::qgraph int8 = model::quantise(fp32, images, quantisation(o));
 
   compiler::compile_options options;
   options.target = {o.array_n, o.spad_words};
@@ -135,6 +179,7 @@ void run(const options& o) {
                             {"layers", layers},        {"macs", p.macs()},
                             {"weight_bytes", weights}, {"pages", p.num_pages()},
                             {"max_batch", p.max_batch}};
+  if (o.sensitivity) summary["sensitivity"] = report_sensitivity(fp32, int8, images);
   if (!o.images.empty()) {
     const evaluation e = evaluate(o, fp32, int8);
     const auto percent = [&](std::size_t n) {
@@ -170,13 +215,30 @@ void add_compile(CLI::App& app) {
       ->add_option("--batch", o->batch,
                    "Most images per start (default: as many as fit, up to 256)")
       ->check(CLI::Range(1, 256));
-  command->add_option(
+  auto* calibrate = command->add_option(
       "--calibrate", o->calibrate,
-      "Images (IDX, also .gz) that set the activation ranges; not needed for a model "
-      "that is quantised already");
+      "Images that set the activation ranges: an IDX file (also .gz), a .npy file or a folder of "
+      ".npy files; not needed for a model that is quantised already");
   command->add_option("--calibrate-count", o->calibrate_count, "How many of them, spread evenly")
       ->check(whole_number)
       ->check(CLI::PositiveNumber);
+  command
+      ->add_option("--calibration", o->calibration,
+                   "How ranges follow from the values seen: min-max (default), percentile, mse, "
+                   "entropy")
+      ->check(CLI::IsMember({"min-max", "percentile", "mse", "entropy"}));
+  command
+      ->add_option("--weight-scale", o->weight_scale,
+                   "Scale of each channel's weights: max, or mse for the least squared error")
+      ->check(CLI::IsMember({"max", "mse"}));
+  command
+      ->add_flag("--bias-correction", o->bias_correction,
+                 "Take the mean that rounding the weights adds out of the biases")
+      ->needs(calibrate);
+  command
+      ->add_flag("--sensitivity", o->sensitivity,
+                 "Report the signal-to-noise ratio of every layer, int8 against float")
+      ->needs(calibrate);
   command
       ->add_option("--percentile", o->percentile,
                    "Clip activation ranges to this percentile instead of the full range")

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
 #include <utility>
 
 #include "latchkey/error.hpp"
@@ -10,11 +11,12 @@
 namespace latchkey::model {
 namespace {
 
-/// Largest diagonal convolution that simplify() makes: a layer of the accelerator has 4,096
-/// channels.
-constexpr int kMaxDiagonal = 4096;
-/// Most weights of all of them together.
-constexpr std::size_t kMaxDiagonalWeights = std::size_t{1} << 26;
+template <typename... F>
+struct overloaded : F... {
+  using F::operator()...;
+};
+template <typename... F>
+overloaded(F...) -> overloaded<F...>;
 
 bounds intersect(const bounds& first, const bounds& then) {
   // clip(clip(x, first), then): bounds that do not overlap collapse onto the later ones.
@@ -29,6 +31,23 @@ bool identity(const faffine& a) {
          std::all_of(a.shift.begin(), a.shift.end(), [](float v) { return v == 0.0F; });
 }
 
+/// Alike for all channels.
+bool uniform(const faffine& a) {
+  const auto same = [](const std::vector<float>& v) {
+    return std::all_of(v.begin(), v.end(), [&](float f) { return f == v.front(); });
+  };
+  return !a.scale.empty() && same(a.scale) && same(a.shift);
+}
+
+double clip(const bounds& b, double v) { return std::min<double>(std::max<double>(v, b.lo), b.hi); }
+
+/// What a node computes of each element by itself.
+scalar_function function_of(const faffine& a) {
+  return [s = double{a.scale.front()}, t = double{a.shift.front()}, c = a.clip](double x) {
+    return clip(c, s * x + t);
+  };
+}
+
 class simplifier {
  public:
   explicit simplifier(fgraph& graph) : g_(graph) {}
@@ -41,8 +60,10 @@ class simplifier {
         ++n;
       }
     }
+    compose();
+    prune();
     for (fnode& node : g_.nodes) {
-      if (const auto* affine = std::get_if<faffine>(&node.op)) node.op = diagonal(node, *affine);
+      if (const auto* affine = std::get_if<faffine>(&node.op)) node.op = per_channel(node, *affine);
     }
     sweep();
   }
@@ -96,9 +117,6 @@ class simplifier {
           scale(*conv, affine);
         }
         conv->clip = intersect(conv->clip, affine.clip);
-      } else if (auto* add = std::get_if<fadd>(&before.op)) {
-        if (!plain) return false;
-        add->clip = intersect(add->clip, affine.clip);
       } else if (auto* other = std::get_if<faffine>(&before.op)) {
         if (!plain) {
           if (other->clip.active() || affine.scale.size() != other->scale.size()) return false;
@@ -108,6 +126,10 @@ class simplifier {
           }
         }
         other->clip = intersect(other->clip, affine.clip);
+      } else if (bounds* held = plain ? clip_of(before) : nullptr) {
+        *held = intersect(*held, affine.clip);
+      } else {
+        return false;
       }
       break;
     }
@@ -121,35 +143,120 @@ class simplifier {
     return true;
   }
 
+  static bounds* clip_of(fnode& node) {
+    return std::visit(
+        [](auto& op) -> bounds* {
+          if constexpr (requires { op.clip; }) return &op.clip;
+          return nullptr;
+        },
+        node.op);
+  }
+
+  /// A tensor as a function of the elements of another one.
+  struct view {
+    int root = -1;
+    std::shared_ptr<const scalar_function> f;  ///< Null: the root itself.
+    int cost = 0;                              ///< Functions that one value takes.
+
+    [[nodiscard]] double operator()(double x) const { return f ? (*f)(x) : x; }
+  };
+  /// A longer expression is cut in two tables; squares of squares would take for ever.
+  static constexpr int kMaxCost = 1000;
+
+  /// Gives every node that works on elements alone a table over the tensor that it starts from.
+  void compose() {
+    std::vector<view> views(g_.tensors.size());
+    for (std::size_t t = 0; t < views.size(); ++t) views[t].root = static_cast<int>(t);
+    for (fnode& node : g_.nodes) {
+      view a = views[static_cast<std::size_t>(node.inputs.front())];
+      view b = views[static_cast<std::size_t>(node.inputs.back())];
+      if (node.inputs.size() == 1) b.cost = 0;
+      if (a.cost + b.cost > kMaxCost) {
+        a = {node.inputs.front(), nullptr, 0};
+        b = {node.inputs.back(), nullptr, 0};
+      }
+      scalar_function f;
+      if (const auto* table = std::get_if<ftable>(&node.op)) {
+        f = [a, g = table->apply](double x) { return g(a(x)); };
+      } else if (const auto* affine = std::get_if<faffine>(&node.op); affine && uniform(*affine)) {
+        f = [a, g = function_of(*affine)](double x) { return g(a(x)); };
+      } else if (const auto* add = std::get_if<fadd>(&node.op); add && a.root == b.root) {
+        // Of one tensor without any function the accelerator adds at least as well.
+        if (add->broadcast_b || (!a.f && !b.f)) continue;
+        f = [a, b, s = add->negate_b ? -1.0 : 1.0, c = add->clip](double x) {
+          return clip(c, a(x) + s * b(x));
+        };
+      } else if (const auto* mul = std::get_if<fmul>(&node.op); mul && a.root == b.root) {
+        if (mul->broadcast_b) continue;
+        f = [a, b, c = mul->clip](double x) { return clip(c, a(x) * b(x)); };
+      } else {
+        continue;
+      }
+      node.op = ftable{f};
+      node.inputs = {a.root};
+      if (const auto& q = tensor(node.output).pinned) {
+        // The file rounds here, so what reads this tensor sees the rounded values.
+        f = [f, q = *q](double x) {
+          const int byte = quantise_value(static_cast<float>(f(x)), q.scale, q.zero_point);
+          return static_cast<double>(q.scale * static_cast<float>(byte - q.zero_point));
+        };
+      }
+      views[static_cast<std::size_t>(node.output)] = {
+          a.root, std::make_shared<const scalar_function>(std::move(f)), a.cost + b.cost + 1};
+    }
+  }
+
+  /// Drops nodes whose result nothing reads.
+  void prune() {
+    for (std::size_t n = g_.nodes.size(); n-- > 0;) {
+      const int t = g_.nodes[n].output;
+      const bool read = std::any_of(g_.nodes.begin(), g_.nodes.end(), [&](const fnode& other) {
+        return std::find(other.inputs.begin(), other.inputs.end(), t) != other.inputs.end();
+      });
+      if (!read && t != g_.output.tensor) {
+        g_.nodes.erase(g_.nodes.begin() + static_cast<std::ptrdiff_t>(n));
+      }
+    }
+  }
+
   static void scale(fconv& conv, const faffine& affine) {
     const std::size_t k = conv.weights.size() / conv.bias.size();
     for (std::size_t o = 0; o < conv.bias.size(); ++o) {
       for (std::size_t i = 0; i < k; ++i) conv.weights[o * k + i] *= affine.scale[o];
       conv.bias[o] = conv.bias[o] * affine.scale[o] + affine.shift[o];
     }
-    conv.integers.reset();
+    if (!conv.integers) return;
+    // The integers stay as they are where only their scale changes.
+    integer_weights& q = *conv.integers;
+    const bool only_scale =
+        std::all_of(affine.scale.begin(), affine.scale.end(), [](float v) { return v > 0.0F; });
+    if (!only_scale) {
+      conv.integers.reset();
+      return;
+    }
+    for (std::size_t o = 0; o < q.scale.size(); ++o) q.scale[o] *= affine.scale[o];
+    const bool moved =
+        std::any_of(affine.shift.begin(), affine.shift.end(), [](float v) { return v != 0.0F; });
+    if (moved) q.bias.reset();
   }
 
-  fconv diagonal(const fnode& node, const faffine& affine) {
+  fconv per_channel(const fnode& node, const faffine& affine) {
     const ftensor& in = tensor(node.inputs[0]);
-    const auto square = static_cast<std::size_t>(in.c) * static_cast<std::size_t>(in.c);
-    if (in.c > kMaxDiagonal || (diagonal_weights_ += square) > kMaxDiagonalWeights ||
-        affine.scale.size() != static_cast<std::size_t>(in.c)) {
+    if (affine.scale.size() != static_cast<std::size_t>(in.c)) {
       throw error(errc::unsupported_model,
-                  format("{}: node '{}' on {} x {} x {} can be folded into no layer before it and "
-                         "is too large for a layer of its own; place it right behind a Conv, Gemm "
-                         "or Add",
+                  format("{}: node '{}' on {} x {} x {} differs inside a channel; place it right "
+                         "behind a Conv or Gemm",
                          g_.name, node.name, in.c, in.h, in.w));
     }
     fconv conv;
-    const auto c = static_cast<std::size_t>(in.c);
+    conv.depthwise = true;
     conv.out_channels = conv.in_channels = in.c;
-    conv.weights.assign(c * c, 0.0F);
-    for (std::size_t i = 0; i < c; ++i) conv.weights[i * c + i] = affine.scale[i];
+    conv.weights = affine.scale;
     conv.bias = affine.shift;
     conv.clip = affine.clip;
     g_.remarks.push_back(
-        format("'{}' became a 1x1 convolution of {} channels: no layer before it can take it",
+        format("'{}' became a depthwise 1x1 convolution of {} channels: no layer before it can "
+               "take it",
                node.name, in.c));
     return conv;
   }
@@ -176,7 +283,6 @@ class simplifier {
   }
 
   fgraph& g_;
-  std::size_t diagonal_weights_ = 0;
 };
 
 float clip(const bounds& b, float v) { return std::min(std::max(v, b.lo), b.hi); }
@@ -197,8 +303,8 @@ float dot(const float* a, const float* b, std::size_t n) {
 void convolve(const fconv& op, const ftensor& in, const std::vector<float>& x, const ftensor& out,
               std::vector<float>& y, std::vector<float>& padded, std::vector<float>& acc) {
   const std::size_t taps = x.size();
-  if (op.kernel_h == in.h && op.kernel_w == in.w && out.h == 1 && out.w == 1 && op.pad_top == 0 &&
-      op.pad_left == 0) {
+  if (!op.depthwise && op.kernel_h == in.h && op.kernel_w == in.w && out.h == 1 && out.w == 1 &&
+      op.pad_top == 0 && op.pad_left == 0) {
     for (std::size_t o = 0; o < y.size(); ++o) {
       y[o] = clip(op.clip, dot(op.weights.data() + o * taps, x.data(), taps) + op.bias[o]);
     }
@@ -226,7 +332,9 @@ void convolve(const fconv& op, const ftensor& in, const std::vector<float>& x, c
   const float* w = op.weights.data();
   for (int o = 0; o < out.c; ++o) {
     std::fill(acc.begin(), acc.end(), op.bias[static_cast<std::size_t>(o)]);
-    for (int c = 0; c < in.c; ++c) {
+    const int first = op.depthwise ? o : 0;
+    const int last = op.depthwise ? o + 1 : in.c;
+    for (int c = first; c < last; ++c) {
       for (int ky = 0; ky < op.kernel_h; ++ky) {
         for (int kx = 0; kx < op.kernel_w; ++kx) {
           const float tap = *w++;
@@ -248,6 +356,27 @@ void convolve(const fconv& op, const ftensor& in, const std::vector<float>& x, c
     float* dst = y.data() + static_cast<std::size_t>(o) * oh * ow;
     for (std::size_t oy = 0; oy < oh; ++oy) {
       for (std::size_t ox = 0; ox < ow; ++ox) *dst++ = clip(op.clip, acc[oy * pitch + ox]);
+    }
+  }
+}
+
+void mean(const favgpool& op, const ftensor& in, const std::vector<float>& x, const ftensor& out,
+          std::vector<float>& y) {
+  const float count = static_cast<float>(op.kernel_h) * static_cast<float>(op.kernel_w);
+  std::size_t at = 0;
+  for (int c = 0; c < out.c; ++c) {
+    for (int oy = 0; oy < out.h; ++oy) {
+      const int top = oy * op.stride_y - op.pad_top;
+      for (int ox = 0; ox < out.w; ++ox) {
+        const int left = ox * op.stride_x - op.pad_left;
+        float sum = 0.0F;
+        for (int iy = std::max(top, 0); iy < std::min(top + op.kernel_h, in.h); ++iy) {
+          for (int ix = std::max(left, 0); ix < std::min(left + op.kernel_w, in.w); ++ix) {
+            sum += x[(static_cast<std::size_t>(c) * in.h + iy) * in.w + ix];
+          }
+        }
+        y[at++] = clip(op.clip, sum / count);
+      }
     }
   }
 }
@@ -307,21 +436,37 @@ const std::vector<std::vector<float>>& float_executor::run(
     const ftensor& ot = graph_.tensors[out];
     const std::vector<float>& x = values_[in];
     std::vector<float>& y = values_[out];
-    if (const auto* conv = std::get_if<fconv>(&node.op)) {
-      convolve(*conv, it, x, ot, y, padded_, acc_);
-    } else if (const auto* max = std::get_if<fmaxpool>(&node.op)) {
-      pool(*max, it, x, ot, y);
-    } else if (const auto* add = std::get_if<fadd>(&node.op)) {
-      const std::vector<float>& b = values_[static_cast<std::size_t>(node.inputs[1])];
-      for (std::size_t i = 0; i < y.size(); ++i) y[i] = clip(add->clip, x[i] + b[i]);
-    } else {
-      const auto& affine = std::get<faffine>(node.op);
-      const std::size_t plane = y.size() / affine.scale.size();
-      for (std::size_t i = 0; i < y.size(); ++i) {
-        const std::size_t c = i / plane;
-        y[i] = clip(affine.clip, x[i] * affine.scale[c] + affine.shift[c]);
-      }
-    }
+    const std::vector<float>& b = values_[static_cast<std::size_t>(node.inputs.back())];
+    // One value of the second tensor holds for this many of the first.
+    const std::size_t plane = ot.size() / static_cast<std::size_t>(ot.c);
+    std::visit(overloaded{[&](const fconv& op) { convolve(op, it, x, ot, y, padded_, acc_); },
+                          [&](const fmaxpool& op) { pool(op, it, x, ot, y); },
+                          [&](const favgpool& op) { mean(op, it, x, ot, y); },
+                          [&](const fadd& op) {
+                            const std::size_t step = op.broadcast_b ? plane : 1;
+                            const float sign = op.negate_b ? -1.0F : 1.0F;
+                            for (std::size_t i = 0; i < y.size(); ++i) {
+                              y[i] = clip(op.clip, x[i] + sign * b[i / step]);
+                            }
+                          },
+                          [&](const fmul& op) {
+                            const std::size_t step = op.broadcast_b ? plane : 1;
+                            for (std::size_t i = 0; i < y.size(); ++i) {
+                              y[i] = clip(op.clip, x[i] * b[i / step]);
+                            }
+                          },
+                          [&](const ftable& op) {
+                            std::transform(x.begin(), x.end(), y.begin(), [&](float v) {
+                              return static_cast<float>(op.apply(static_cast<double>(v)));
+                            });
+                          },
+                          [&](const faffine& op) {
+                            for (std::size_t i = 0; i < y.size(); ++i) {
+                              const std::size_t c = i / plane;
+                              y[i] = clip(op.clip, x[i] * op.scale[c] + op.shift[c]);
+                            }
+                          }},
+               node.op);
   }
   return values_;
 }

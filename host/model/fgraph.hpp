@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <optional>
 #include <span>
@@ -53,9 +54,11 @@ struct integer_weights {
   std::optional<std::vector<std::int32_t>> bias;  ///< Units of input scale * scale[o].
 };
 
-/// Convolution or fully connected layer; see qconv for the order of the weights.
+/// Convolution or fully connected layer; see qconv for the order of the weights. A depthwise one
+/// has out_channels = in_channels and one kernel per channel, [c][ky][kx].
 struct fconv {
   bool fully_connected = false;
+  bool depthwise = false;
   int out_channels = 0, in_channels = 0;
   int kernel_h = 1, kernel_w = 1;
   int stride_y = 1, stride_x = 1;
@@ -72,8 +75,31 @@ struct fmaxpool {
   int pad_top = 0, pad_left = 0, pad_bottom = 0, pad_right = 0;
 };
 
+/// Mean of a window. Taps outside the input are zeros and count; without pads there are none.
+struct favgpool {
+  int kernel_h = 1, kernel_w = 1;
+  int stride_y = 1, stride_x = 1;
+  int pad_top = 0, pad_left = 0, pad_bottom = 0, pad_right = 0;
+  bounds clip;
+};
+
+/// Sum, or with negate_b the difference, of two tensors; with broadcast_b the second is c x 1 x 1.
 struct fadd {
   bounds clip;
+  bool negate_b = false, broadcast_b = false;
+};
+
+/// Product of two tensors; with broadcast_b the second is c x 1 x 1.
+struct fmul {
+  bounds clip;
+  bool broadcast_b = false;
+};
+
+/// A function of every element by itself.
+using scalar_function = std::function<double(double)>;
+
+struct ftable {
+  scalar_function apply;
 };
 
 /// y = clip(x * scale[c] + shift[c]): batch normalisation, arithmetic with constants, Relu, Clip
@@ -87,7 +113,7 @@ struct fnode {
   std::string name;         ///< "name (Operator)" of the ONNX node.
   std::vector<int> inputs;  ///< Indices into fgraph::tensors.
   int output = -1;
-  std::variant<fconv, fmaxpool, fadd, faffine> op;
+  std::variant<fconv, fmaxpool, fadd, faffine, favgpool, fmul, ftable> op;
 };
 
 struct fgraph {
@@ -100,10 +126,11 @@ struct fgraph {
   std::vector<std::string> remarks;  ///< What the importer changed or ignored, for the user.
 };
 
-/// Folds affine nodes into the convolution before them, bounds into the node before them (across a
-/// max-pool too), and turns what cannot be folded into a 1x1 convolution with a diagonal matrix.
-/// Afterwards there are convolutions, max-pools and additions only. Throws latchkey::error
-/// (unsupported_model) when a layer would become too large.
+/// Folds affine nodes into the convolution before them and bounds into the node before them (across
+/// a max-pool too). What then still works on elements alone becomes a table: a function, an affine
+/// node that is alike for all channels, and sums and products of such functions of one tensor (GELU
+/// spelt with Erf, x * Sigmoid(x) and the like become one table). What differs between channels
+/// becomes a depthwise 1x1 convolution. No affine node is left afterwards.
 void simplify(fgraph& graph);
 
 /// Runs a graph in float32, image by image. Holds its own copy. Not thread-safe.

@@ -1,10 +1,27 @@
 // ONNX import: opset 9 to 17 into the float graph.
 //
-// Operators: Conv, Gemm, MatMul, BatchNormalization, Relu, Clip, MaxPool, Add, Sub, Mul, Div (one
-// side constant; Add also of two tensors), Flatten, Reshape, Identity, Dropout, Constant,
-// QuantizeLinear, DequantizeLinear, QLinearConv, QLinearMatMul, and QGemm of com.microsoft. Weights
-// may be initializers, Constant nodes or bound graph inputs. The first dimension is the batch and
-// may be open.
+// Operators, on N, N x C or N x C x H x W with the batch first, which may be open:
+//
+//   layers        Conv (groups, depthwise, dilations), Gemm, MatMul, BatchNormalization
+//   pools         MaxPool, AveragePool, GlobalMaxPool, GlobalAveragePool, ReduceMean over rows and
+//                 columns
+//   two tensors   Add, Sub, Mul, Sum, the second also N x C x 1 x 1
+//   constants     Add, Sub, Mul, Div, Max, Min, Pow, one value or one per channel
+//   elements      Relu, Clip, LeakyRelu, PRelu with one slope, Sigmoid, HardSigmoid, HardSwish,
+//                 Tanh, Gelu, Elu, Selu, Celu, Softplus, Softsign, Mish, Erf, Exp, Log, Sqrt, Abs,
+//                 Neg, Reciprocal, Floor, Ceil, Round, Sign, Shrink, ThresholdedRelu,
+//                 trigonometric and hyperbolic functions
+//   relabelling   Flatten, Reshape, Squeeze, Unsqueeze, Transpose that keeps the order of the
+//                 elements, Identity, Dropout, Constant, Pad with zeros before Conv or AveragePool;
+//                 Softmax as the last node is left out with a remark
+//   integers      QuantizeLinear, DequantizeLinear, QLinearConv, QLinearMatMul, ConvInteger and
+//                 MatMulInteger with their scale in a Mul behind them; of com.microsoft QGemm,
+//                 QLinearAdd, QLinearMul, QLinearAveragePool, QLinearGlobalAveragePool,
+//                 QLinearLeakyRelu, QLinearSigmoid, Gelu, FastGelu, QuickGelu
+//
+// Weights may be initializers, Constant nodes or bound graph inputs. Groups that are not depthwise,
+// and depthwise kernels of more than 64 taps, become dense convolutions; dilated kernels get zeros
+// between their taps.
 //
 // Integer weights. The array holds int8 weights in [-127, 127] with zero point 0. Weights with
 // another zero point (unsigned ones around 128, say) are converted by subtracting it, which is

@@ -5,21 +5,20 @@
 #include <cstdlib>
 #include <limits>
 #include <optional>
+#include <span>
 #include <tuple>
+#include <type_traits>
 #include <utility>
 
 #include "latchkey/error.hpp"
+#include "model/calibrate.hpp"
 #include "model/format.hpp"
+#include "model/reference.hpp"
 
 namespace latchkey::model {
 namespace {
 
-constexpr std::size_t kBins = 2048;
 constexpr int kMaxAddShift = 22;
-
-struct range {
-  float lo = 0.0F, hi = 0.0F;  // Always holds 0.
-};
 
 std::size_t index(int i) { return static_cast<std::size_t>(i); }
 
@@ -55,6 +54,7 @@ class quantiser {
     }
     spread();
     calibrate();
+    if (options_.bias_correction) find_means();
     return build();
   }
 
@@ -117,7 +117,7 @@ class quantiser {
         r.hi = std::max(r.hi, v);
       }
     });
-    if (options_.method == calibration::percentile) cut(executor, ranges);
+    if (options_.method != calibration::min_max) narrow(executor, ranges);
     for (const fnode& node : g_.nodes) {  // In order, so that chains of max-pools work.
       if (std::holds_alternative<fmaxpool>(node.op) && !q_[index(node.output)]) {
         ranges[index(node.output)] = ranges[index(node.inputs[0])];
@@ -128,38 +128,86 @@ class quantiser {
     }
   }
 
-  /// Narrows the ranges to the percentile, from histograms over the full ranges.
-  void cut(float_executor& executor, std::vector<range>& ranges) {
-    std::vector<std::vector<std::uint64_t>> bins(q_.size());
-    const auto width = [&](std::size_t t) {
-      return (static_cast<double>(ranges[t].hi) - ranges[t].lo) / kBins;
-    };
+  /// Narrows the ranges by the method, from histograms over the full ranges.
+  void narrow(float_executor& executor, std::vector<range>& ranges) {
+    std::vector<histogram> seen(ranges.begin(), ranges.end());
     for_each_image(executor, [&](std::size_t t, const std::vector<float>& values) {
-      bins[t].resize(kBins);
-      const double w = width(t);
-      if (!(w > 0.0)) return;
-      for (const float v : values) {
-        const auto b = static_cast<std::size_t>((static_cast<double>(v) - ranges[t].lo) / w);
-        ++bins[t][std::min(b, kBins - 1)];
-      }
+      for (const float v : values) seen[t].add(v);
     });
-    const double share = 1.0 - options_.percentile / 100.0;
     for (std::size_t t = 0; t < q_.size(); ++t) {
-      const double w = width(t);
-      if (q_[t] || !(w > 0.0) || static_cast<int>(t) == g_.inputs[0].tensor) continue;
-      std::uint64_t total = 0;
-      for (const std::uint64_t n : bins[t]) total += n;
-      const double spare = share * static_cast<double>(total);
-      const float lo = ranges[t].lo;
-      std::size_t low = 0;
-      std::size_t high = kBins;
-      for (double n = 0; low < kBins && (n += static_cast<double>(bins[t][low])) <= spare;) ++low;
-      for (double n = 0; high > 0 && (n += static_cast<double>(bins[t][high - 1])) <= spare;) {
-        --high;
+      if (q_[t] || static_cast<int>(t) == g_.inputs[0].tensor) continue;
+      switch (options_.method) {
+        case calibration::percentile:
+          ranges[t] = seen[t].percentile(1.0 - options_.percentile / 100.0);
+          break;
+        case calibration::mse:
+          ranges[t] = seen[t].least_error();
+          break;
+        case calibration::entropy:
+          ranges[t] = seen[t].least_divergence();
+          break;
+        case calibration::min_max:
+          break;
       }
-      ranges[t].lo = std::min(0.0F, static_cast<float>(lo + w * static_cast<double>(low)));
-      ranges[t].hi = std::max(0.0F, static_cast<float>(lo + w * static_cast<double>(high)));
     }
+  }
+
+  /// Mean of every element of the tensors that a layer reads as a whole, of every channel of the
+  /// others.
+  void find_means() {
+    if (images_.empty()) {
+      throw error(errc::usage, format("{}: a correction of the biases needs calibration images "
+                                      "(--calibrate)",
+                                      g_.name));
+    }
+    means_.resize(q_.size());
+    for (const fnode& node : g_.nodes) {
+      const auto* conv = std::get_if<fconv>(&node.op);
+      if (!conv) continue;
+      const ftensor& in = g_.tensors[index(node.inputs[0])];
+      auto& means = means_[index(node.inputs[0])];
+      const bool whole = !conv->depthwise && conv->kernel_h == in.h && conv->kernel_w == in.w;
+      means.assign(whole || means.size() == in.size() ? in.size() : index(in.c), 0.0);
+    }
+    float_executor executor(g_);
+    for (const auto& image : images_) {
+      const auto& values = executor.run({image});
+      for (std::size_t t = 0; t < means_.size(); ++t) {
+        if (means_[t].empty()) continue;
+        const std::size_t share = values[t].size() / means_[t].size();
+        const double weight = 1.0 / static_cast<double>(share * images_.size());
+        for (std::size_t i = 0; i < values[t].size(); ++i) {
+          means_[t][i / share] += weight * values[t][i];
+        }
+      }
+    }
+  }
+
+  /// The mean that the rounding of a channel's weights adds to its sum.
+  template <typename Layer>
+  double rounding_mean(const fnode& node, const fconv& f, const Layer& n, std::size_t o) const {
+    const ftensor& in = g_.tensors[index(node.inputs[0])];
+    const std::vector<double>& means = means_[index(node.inputs[0])];
+    const std::size_t k = f.weights.size() / f.bias.size();
+    const std::size_t window = index(f.kernel_h) * index(f.kernel_w);
+    const std::size_t plane = index(in.h) * index(in.w);
+    double sum = 0;
+    for (std::size_t i = 0; i < k; ++i) {
+      const std::size_t channel = f.depthwise ? o : i / window;
+      // The means are one per channel, or one per element for a window that is the plane.
+      double x = 0;
+      if (means.size() == index(in.c)) {
+        x = means[channel];
+      } else if (window == plane) {
+        x = means[channel * plane + i % window];
+      } else {
+        for (std::size_t e = 0; e < plane; ++e) x += means[channel * plane + e];
+        x /= static_cast<double>(plane);
+      }
+      const double real = static_cast<double>(n.weights[o * k + i]) * n.weight_scale[o];
+      sum += (real - f.weights[o * k + i]) * x;
+    }
+    return sum;
   }
 
   std::string first_open() const {
@@ -174,13 +222,29 @@ class quantiser {
             quantise_value(clip.hi, q.scale, q.zero_point)};
   }
 
-  qconv convert(const fnode& node, const fconv& f) {
-    const quantisation& in = *q_[index(node.inputs[0])];
-    const quantisation& out = *q_[index(node.output)];
-    qconv n;
-    n.fully_connected = f.fully_connected;
-    n.out_channels = f.out_channels;
-    n.in_channels = f.in_channels;
+  /// The scale of the least squared error of one channel's weights.
+  static float least_error(std::span<const float> weights, float widest) {
+    float best = widest;
+    double least = std::numeric_limits<double>::infinity();
+    for (int i = 0; i <= 80; ++i) {
+      const float scale = widest * (1.0F - 0.0025F * static_cast<float>(i));
+      if (!(scale > 0.0F)) break;
+      double sum = 0;
+      for (const float w : weights) {
+        const double q = std::clamp(std::nearbyint(w / scale), -127.0F, 127.0F);
+        sum += (q * scale - w) * (q * scale - w);
+      }
+      if (sum < least) {
+        least = sum;
+        best = scale;
+      }
+    }
+    return best;
+  }
+
+  template <typename To, typename From>
+  static To window_of(const From& f) {
+    To n;
     n.kernel_h = f.kernel_h;
     n.kernel_w = f.kernel_w;
     n.stride_y = f.stride_y;
@@ -189,6 +253,29 @@ class quantiser {
     n.pad_left = f.pad_left;
     n.pad_bottom = f.pad_bottom;
     n.pad_right = f.pad_right;
+    return n;
+  }
+
+  qconv convert(const fnode& node, const fconv& f) {
+    auto n = layer<qconv>(node, f);
+    n.fully_connected = f.fully_connected;
+    n.out_channels = f.out_channels;
+    n.in_channels = f.in_channels;
+    return n;
+  }
+
+  qdepthwise convert_depthwise(const fnode& node, const fconv& f) {
+    auto n = layer<qdepthwise>(node, f);
+    n.channels = f.out_channels;
+    return n;
+  }
+
+  /// Window, weights, biases and multipliers of a convolution, dense or depthwise.
+  template <typename Layer>
+  Layer layer(const fnode& node, const fconv& f) {
+    const quantisation& in = *q_[index(node.inputs[0])];
+    const quantisation& out = *q_[index(node.output)];
+    auto n = window_of<Layer>(f);
     std::tie(n.clamp_lo, n.clamp_hi) = clamp_of(f.clip, out);
     const std::size_t outs = f.bias.size();
     const std::size_t k = f.weights.size() / outs;
@@ -202,6 +289,7 @@ class quantiser {
         float peak = 0.0F;
         for (std::size_t i = 0; i < k; ++i) peak = std::max(peak, std::abs(w[i]));
         float scale = peak / 127.0F;
+        if (options_.weights == weight_scale::mse) scale = least_error({w, k}, scale);
         // A channel of tiny weights beside a large bias: the bias has to fit 2^29 steps too.
         const float least = std::abs(f.bias[o]) / in.scale / 536870912.0F;
         scale = std::max(scale, least);
@@ -215,7 +303,9 @@ class quantiser {
     }
     for (std::size_t o = 0; o < outs; ++o) {
       const double step = static_cast<double>(in.scale) * n.weight_scale[o];
-      const double b = std::nearbyint(f.bias[o] / step);
+      const bool correct = options_.bias_correction && !f.integers;
+      const double real = f.bias[o] - (correct ? rounding_mean(node, f, n, o) : 0.0);
+      const double b = std::nearbyint(real / step);
       const bool given = f.integers && f.integers->bias;
       if (!given && !(std::abs(b) <= std::numeric_limits<std::int32_t>::max())) {
         throw error(errc::unsupported_model,
@@ -247,9 +337,43 @@ class quantiser {
     n.shift = static_cast<std::uint8_t>(shift);
     n.mult_a = static_cast<std::uint16_t>(std::nearbyint(std::ldexp(ra, shift)));
     n.mult_b = static_cast<std::uint16_t>(std::nearbyint(std::ldexp(rb, shift)));
-    n.offset = (y.zero_point - 128) * (1 << shift) - n.mult_a * (a.zero_point - 128) -
-               n.mult_b * (b.zero_point - 128);
+    n.negate_b = f.negate_b;
+    n.broadcast_b = f.broadcast_b;
+    const int product_b = (f.negate_b ? -1 : 1) * n.mult_b * (b.zero_point - 128);
+    n.offset = (y.zero_point - 128) * (1 << shift) - n.mult_a * (a.zero_point - 128) - product_b;
     std::tie(n.clamp_lo, n.clamp_hi) = clamp_of(f.clip, y);
+    return n;
+  }
+
+  qmul convert(const fnode& node, const fmul& f) {
+    const quantisation& a = *q_[index(node.inputs[0])];
+    const quantisation& b = *q_[index(node.inputs[1])];
+    const quantisation& y = *q_[index(node.output)];
+    qmul n;
+    n.broadcast = f.broadcast_b;
+    n.scale = make_requant(a.scale, b.scale, y.scale);
+    std::tie(n.clamp_lo, n.clamp_hi) = clamp_of(f.clip, y);
+    return n;
+  }
+
+  qavgpool convert(const fnode& node, const favgpool& f) {
+    const quantisation& x = *q_[index(node.inputs[0])];
+    const quantisation& y = *q_[index(node.output)];
+    auto n = window_of<qavgpool>(f);
+    n.scale = average_requant(x.scale, y.scale, f.kernel_h * f.kernel_w);
+    std::tie(n.clamp_lo, n.clamp_hi) = clamp_of(f.clip, y);
+    return n;
+  }
+
+  qtable convert(const fnode& node, const ftable& f) {
+    const quantisation& x = *q_[index(node.inputs[0])];
+    const quantisation& y = *q_[index(node.output)];
+    qtable n;
+    for (int i = 0; i < 256; ++i) {
+      const float real = x.scale * static_cast<float>(i - x.zero_point);
+      n.entries[index(i)] =
+          quantise_value(static_cast<float>(f.apply(real)), y.scale, y.zero_point);
+    }
     return n;
   }
 
@@ -267,16 +391,24 @@ class quantiser {
       n.name = node.name;
       n.inputs = node.inputs;
       n.output = node.output;
-      if (const auto* conv = std::get_if<fconv>(&node.op)) {
-        n.op = convert(node, *conv);
-      } else if (const auto* pool = std::get_if<fmaxpool>(&node.op)) {
-        n.op = qmaxpool{pool->kernel_h, pool->kernel_w, pool->stride_y,   pool->stride_x,
-                        pool->pad_top,  pool->pad_left, pool->pad_bottom, pool->pad_right};
-      } else if (const auto* add = std::get_if<fadd>(&node.op)) {
-        n.op = convert(node, *add);
-      } else {
-        throw error(errc::usage, format("{}: simplify() the graph before quantising it", g_.name));
-      }
+      std::visit(
+          [&]<typename Op>(const Op& op) {
+            if constexpr (std::is_same_v<Op, faffine>) {
+              throw error(errc::usage,
+                          format("{}: simplify() the graph before quantising it", g_.name));
+            } else if constexpr (std::is_same_v<Op, fmaxpool>) {
+              n.op = window_of<qmaxpool>(op);
+            } else if constexpr (std::is_same_v<Op, fconv>) {
+              if (op.depthwise) {
+                n.op = convert_depthwise(node, op);
+              } else {
+                n.op = convert(node, op);
+              }
+            } else {
+              n.op = convert(node, op);
+            }
+          },
+          node.op);
       out.nodes.push_back(std::move(n));
     }
     validate(out);
@@ -287,13 +419,92 @@ class quantiser {
   const std::vector<std::vector<float>>& images_;
   const quantise_options& options_;
   std::vector<std::optional<quantisation>> q_;
+  std::vector<std::vector<double>> means_;  // Per tensor, see find_means().
 };
+
+/// Powers of a signal and of what was added to it.
+struct ratio {
+  double signal = 0, noise = 0;
+
+  void add(float wanted, float got) {
+    signal += static_cast<double>(wanted) * wanted;
+    noise += (static_cast<double>(got) - wanted) * (static_cast<double>(got) - wanted);
+  }
+  [[nodiscard]] double decibels() const {
+    if (!(noise > 0.0)) return std::numeric_limits<double>::infinity();
+    return 10.0 * std::log10(signal / noise);
+  }
+};
+
+/// One node as a graph of its own.
+fgraph alone(const fgraph& g, const fnode& node) {
+  fgraph out;
+  out.name = node.name;
+  fnode n = node;
+  for (int& t : n.inputs) {
+    const ftensor& from = g.tensors[index(t)];
+    t = static_cast<int>(out.tensors.size());
+    out.inputs.push_back({from.name, t, io_type::f32, {from.c, from.h, from.w}});
+    out.tensors.push_back(from);
+  }
+  n.output = static_cast<int>(out.tensors.size());
+  out.tensors.push_back(g.tensors[index(node.output)]);
+  out.output = {out.tensors.back().name, n.output, io_type::f32, {}};
+  out.nodes.push_back(std::move(n));
+  return out;
+}
 
 }  // namespace
 
 qgraph quantise(const fgraph& graph, const std::vector<std::vector<float>>& images,
                 const quantise_options& options) {
   return quantiser(graph, images, options).run();
+}
+
+std::vector<layer_sensitivity> sensitivity(const fgraph& graph, const qgraph& quantised,
+                                           const std::vector<std::vector<float>>& images) {
+  if (images.empty()) {
+    throw error(errc::usage,
+                format("{}: the sensitivity of its layers needs images (--calibrate)", graph.name));
+  }
+  float_executor exact(graph);
+  reference golden(quantised);
+  std::vector<float_executor> layers;
+  for (const fnode& node : graph.nodes) layers.emplace_back(alone(graph, node));
+  std::vector<ratio> own(layers.size());
+  std::vector<ratio> total(layers.size());
+  std::vector<std::vector<float>> real(graph.tensors.size());
+  for (const auto& image : images) {
+    const auto& wanted = exact.run({image});
+    const qtensor& first = quantised.input_tensor();
+    std::vector<std::uint8_t> input(image.size());
+    std::transform(image.begin(), image.end(), input.begin(),
+                   [&](float v) { return quantise_value(v, first.scale, first.zero_point); });
+    const auto& bytes = golden.run(input);
+    for (std::size_t t = 0; t < real.size(); ++t) {
+      const qtensor& q = quantised.tensors[t];
+      real[t].resize(bytes[t].size());
+      std::transform(bytes[t].begin(), bytes[t].end(), real[t].begin(), [&](std::uint8_t b) {
+        return static_cast<float>(static_cast<int>(b) - q.zero_point) * q.scale;
+      });
+    }
+    for (std::size_t n = 0; n < layers.size(); ++n) {
+      const fnode& node = graph.nodes[n];
+      std::vector<std::span<const float>> inputs;
+      for (const int t : node.inputs) inputs.emplace_back(real[index(t)]);
+      const auto& by_float = layers[n].run(inputs).back();
+      const std::size_t out = index(node.output);
+      for (std::size_t i = 0; i < real[out].size(); ++i) {
+        own[n].add(by_float[i], real[out][i]);
+        total[n].add(wanted[out][i], real[out][i]);
+      }
+    }
+  }
+  std::vector<layer_sensitivity> report;
+  for (std::size_t n = 0; n < layers.size(); ++n) {
+    report.push_back({graph.nodes[n].name, own[n].decibels(), total[n].decibels()});
+  }
+  return report;
 }
 
 }  // namespace latchkey::model

@@ -103,8 +103,8 @@ TEST(Compile, LaterOpset) {
 TEST(Compile, UnsupportedOperator) {
   Workspace w;
   const std::string onnx =
-      patched(w, "tanh.onnx", {0x22, 4, 'R', 'e', 'l', 'u'}, {0x22, 4, 'T', 'a', 'n', 'h'});
-  expect_error(w.tool(compile_words(w, onnx)), 4, {"Tanh", "support"});
+      patched(w, "topk.onnx", {0x22, 4, 'R', 'e', 'l', 'u'}, {0x22, 4, 'T', 'o', 'p', 'K'});
+  expect_error(w.tool(compile_words(w, onnx)), 4, {"TopK", "support"});
 }
 
 TEST(Compile, NoCalibration) {
@@ -136,6 +136,7 @@ TEST(Compile, AbsurdOptions) {
   Workspace w;
   for (const words& more : {words{"--array", "17"}, words{"--batch", "0"}, words{"--batch", "257"},
                             words{"--percentile", "200"}, words{"--calibrate-count", "0"},
+                            words{"--calibration", "best"}, words{"--weight-scale", "none"},
                             words{"--scratchpad", "99999999999999"}, words{"--scratchpad", "-4"}})
     expect_error(w.tool(compile_words(w, model("digits_mlp.onnx"), more)), 2, {more[0]});
   expect_error(w.tool(compile_words(w, model("digits_mlp.onnx"), {"--scratchpad", "0"})), 2,

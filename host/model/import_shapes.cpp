@@ -1,0 +1,296 @@
+// Operators that only relabel: shapes, Identity, Dropout, Constant, Pad.
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "latchkey/error.hpp"
+#include "model/format.hpp"
+#include "model/importer.hpp"
+
+namespace latchkey::model {
+
+void importer::constant_node() {
+  auto c = std::make_shared<constant>();
+  if (const auto* a = attribute("value")) {
+    *c = read_constant(a->t(), format("{}: {}", file_, where()));
+  } else if (const auto* f = attribute("value_float")) {
+    c->type = pb::TensorProto::FLOAT;
+    c->values = {f->f()};
+  } else if (const auto* i = attribute("value_int")) {
+    c->type = pb::TensorProto::INT64;
+    c->values = {static_cast<double>(i->i())};
+  } else if (const auto* fs = attribute("value_floats")) {
+    c->type = pb::TensorProto::FLOAT;
+    c->values.assign(fs->floats().begin(), fs->floats().end());
+    c->dims = {fs->floats_size()};
+  } else if (const auto* is = attribute("value_ints")) {
+    c->type = pb::TensorProto::INT64;
+    c->values.assign(is->ints().begin(), is->ints().end());
+    c->dims = {is->ints_size()};
+  } else {
+    fail("holds neither numbers nor a dense tensor", "store numbers as a tensor");
+  }
+  value v;
+  v.data = std::move(c);
+  result(std::move(v));
+}
+
+void importer::identity() { result(input(0, true)); }
+
+void importer::dropout() {
+  if (has(2) && weights(2)->values != std::vector<double>{0.0}) {
+    fail("training_mode is set", "export the model for inference");
+  }
+  result(activation(0, true, true));
+}
+
+void importer::flatten() {
+  value x = activation(0, false);
+  const auto rank = static_cast<std::int64_t>(x.dims.size()) + 1;
+  std::int64_t axis = integer("axis", 1);
+  if (axis < -rank || axis > rank) damaged(format("axis {} is outside the tensor", axis));
+  if (axis < 0) axis += rank;
+  // A rank-1 tensor flattens to N x 1 either way.
+  if (axis != 1) {
+    fail(format("axis {} joins other dimensions with the batch", axis), "use axis = 1");
+  }
+  x.dims = {static_cast<int>(tensor(x).size())};
+  result(std::move(x));
+}
+
+void importer::reshape() {
+  value x = activation(0, false);
+  const auto shape = weights(1);
+  if (shape->type != pb::TensorProto::INT64) damaged("the shape is not INT64");
+  if (integer("allowzero", 0) != 0) fail("allowzero is set", "use sizes without 0");
+  const auto size = static_cast<std::int64_t>(tensor(x).size());
+  std::vector<std::int64_t> to;
+  int open = -1;
+  for (std::size_t i = 0; i < shape->values.size(); ++i) {
+    if (std::abs(shape->values[i]) > static_cast<double>(kMaxElements)) {
+      damaged(format("size {} makes no sense", shape->values[i]));
+    }
+    auto d = static_cast<std::int64_t>(shape->values[i]);
+    if (d == 0 && i > 0) {
+      if (i - 1 >= x.dims.size()) damaged("copies a dimension that the input has not got");
+      d = x.dims[i - 1];
+    }
+    if (d == -1) {
+      if (open >= 0) damaged("two sizes are -1");
+      open = static_cast<int>(i);
+    }
+    if (d < -1 || d > kMaxElements) damaged(format("size {} makes no sense", d));
+    to.push_back(d);
+  }
+  const std::string wanted = list_text(to);
+  if (to.empty() || to.size() > 4) {
+    fail(format("shape {} has {} dimensions", wanted, to.size()),
+         "reshape to two or four dimensions, the batch first");
+  }
+  std::int64_t rest = 1;
+  for (std::size_t i = 1; i < to.size(); ++i) {
+    if (to[i] > 0) rest = std::min(rest * to[i], kMaxElements + 1);
+  }
+  if (open > 0) {
+    if (size % rest != 0) damaged(format("shape {} does not divide {} elements", wanted, size));
+    to[static_cast<std::size_t>(open)] = size / rest;
+    rest = size;
+  }
+  // First size: 0 and -1 stand for the batch; a number has to be the batch.
+  const bool batch_kept =
+      open == 0 || to[0] == 0 || to[0] == out_.batch || (out_.batch == 0 && to[0] == 1);
+  if (rest != size || !batch_kept) {
+    fail(format("shape {} mixes the batch with other dimensions", wanted),
+         "keep the batch first: [0, -1] flattens, [0, C, H, W] restores a plane");
+  }
+  if (out_.batch == 0 && to[0] == 1 && open != 0) {
+    out_.remarks.push_back(format("{}: a batch of 1 written in the shape is ignored", where()));
+  }
+  std::vector<int> dims;
+  for (std::size_t i = 1; i < to.size(); ++i) {
+    if (to[i] < 1 || to[i] > kMaxDim) {
+      if (to.size() != 2) fail(format("shape {} is too large", wanted), "use smaller planes");
+    }
+    dims.push_back(static_cast<int>(to[i]));
+  }
+  ftensor& t = tensor(x);
+  const bool same =
+      dims.size() == 1 || (dims.size() == 3 && dims[0] == t.c && dims[1] == t.h && dims[2] == t.w);
+  if (!same) {
+    // Another plane over the same elements: only the graph's input can still take any shape.
+    const bool edge = std::any_of(out_.inputs.begin(), out_.inputs.end(),
+                                  [&](const io_spec& s) { return s.tensor == x.tensor; });
+    const bool untouched = std::none_of(out_.nodes.begin(), out_.nodes.end(), [&](const fnode& n) {
+      return std::find(n.inputs.begin(), n.inputs.end(), x.tensor) != n.inputs.end();
+    });
+    if (!edge || !untouched || dims.size() > 3) {
+      fail(format("shape {} changes the planes of a computed tensor", wanted),
+           "only flattening, undoing it, and shaping the input are supported");
+    }
+    t.c = dims.empty() ? 1 : dims[0];
+    t.h = dims.size() > 1 ? dims[1] : 1;
+    t.w = dims.size() > 2 ? dims[2] : 1;
+  }
+  x.dims = std::move(dims);
+  result(std::move(x));
+}
+
+/// The axes of Squeeze and Unsqueeze: an attribute up to opset 12, an input from 13 on. They lie in
+/// [0, rank), sorted.
+std::vector<std::int64_t> importer::axes(std::int64_t rank) const {
+  std::vector<std::int64_t> out = integers("axes");
+  if (has(1)) {
+    out.clear();
+    for (const double v : weights(1)->values) out.push_back(static_cast<std::int64_t>(v));
+  }
+  for (std::int64_t& a : out) {
+    if (a < -rank || a >= rank) damaged(format("axis {} is outside {} dimensions", a, rank));
+    if (a < 0) a += rank;
+  }
+  std::sort(out.begin(), out.end());
+  if (std::adjacent_find(out.begin(), out.end()) != out.end()) damaged("names an axis twice");
+  return out;
+}
+
+void importer::squeeze() {
+  value x = activation(0, false);
+  std::vector<std::int64_t> gone = axes(static_cast<std::int64_t>(x.dims.size()) + 1);
+  if (gone.empty()) {
+    for (std::size_t i = 0; i < x.dims.size(); ++i) {
+      if (x.dims[i] == 1) gone.push_back(static_cast<std::int64_t>(i) + 1);
+    }
+  }
+  for (auto a = gone.rbegin(); a != gone.rend(); ++a) {
+    if (*a == 0) fail("takes the batch away", "keep the batch as the first dimension");
+    const auto at = x.dims.begin() + (*a - 1);
+    if (*at != 1) damaged(format("axis {} has {} elements, not 1", *a, *at));
+    x.dims.erase(at);
+  }
+  result(std::move(x));
+}
+
+void importer::unsqueeze() {
+  value x = activation(0, false);
+  const auto given = has(1) ? weights(1)->values.size() : integers("axes").size();
+  if (given > 4) damaged(format("adds {} dimensions", given));
+  const auto rank = static_cast<std::int64_t>(x.dims.size() + 1 + given);
+  for (const std::int64_t a : axes(rank)) {
+    if (a == 0) fail("puts a dimension before the batch", "keep the batch as the first dimension");
+    x.dims.insert(x.dims.begin() + (a - 1), 1);
+  }
+  if (x.dims.size() > 3) {
+    fail(format("gives {} dimensions", x.dims.size() + 1), "use up to four dimensions");
+  }
+  result(std::move(x));
+}
+
+void importer::transpose() {
+  value x = activation(0, false);
+  const std::size_t rank = x.dims.size() + 1;
+  std::vector<std::int64_t> perm = integers("perm");
+  if (perm.empty()) {
+    for (std::size_t i = rank; i-- > 0;) perm.push_back(static_cast<std::int64_t>(i));
+  }
+  std::vector<std::int64_t> sorted = perm;
+  std::sort(sorted.begin(), sorted.end());
+  for (std::size_t i = 0; i < sorted.size(); ++i) {
+    if (sorted.size() != rank || sorted[i] != static_cast<std::int64_t>(i)) {
+      damaged(format("perm {} is no permutation of {} dimensions", list_text(perm), rank));
+    }
+  }
+  // The elements keep their order if the dimensions of more than one element do.
+  std::vector<int> dims;
+  std::int64_t last = 0;
+  bool keeps = perm[0] == 0;
+  for (std::size_t i = 1; i < rank; ++i) {
+    const int d = perm[i] == 0 ? 1 : x.dims[static_cast<std::size_t>(perm[i] - 1)];
+    dims.push_back(d);
+    if (d == 1) continue;
+    keeps = keeps && perm[i] > last;
+    last = perm[i];
+  }
+  if (!keeps) {
+    fail(format("perm {} changes the order of the elements", list_text(perm)),
+         "export the model in NCHW order without Transpose; only dimensions of 1 may move");
+  }
+  x.dims = std::move(dims);
+  result(std::move(x));
+}
+
+void importer::pad() {
+  value x = activation(0, false, true);
+  const auto* mode = attribute("mode");
+  if (mode && !mode->s().empty() && mode->s() != "constant") {
+    fail(format("pads in mode '{}'", mode->s()), "use mode = constant with the value 0");
+  }
+  std::vector<std::int64_t> pads = integers("pads");
+  if (has(1)) {
+    pads.clear();
+    for (const double v : weights(1)->values) pads.push_back(static_cast<std::int64_t>(v));
+  }
+  if (has(3)) fail("names axes", "give the pads of all dimensions");
+  double with = real("value", 0.0F);
+  if (has(2) && !weights(2)->values.empty()) with = scalar(2, "the value");
+  // Bytes are padded with the byte that stands for 0.0.
+  double zero = 0.0;
+  if (x.type != io_type::f32) {
+    const auto& q = tensor(x).pinned;
+    if (!q) fail("pads bytes whose zero point is unknown", "pad before QuantizeLinear");
+    zero = q->zero_point - (x.type == io_type::i8 ? 128 : 0);
+  }
+  if (with != zero) {
+    fail(format("pads with {}, where 0.0 is {}", with, zero), "pad with 0.0");
+  }
+  const std::size_t rank = x.dims.size() + 1;
+  if (pads.size() != 2 * rank) {
+    damaged(format("{} pads for {} dimensions", pads.size(), rank));
+  }
+  const bool none = std::all_of(pads.begin(), pads.end(), [](auto p) { return p == 0; });
+  if (none) {
+    result(std::move(x));
+    return;
+  }
+  const bool outside =
+      std::any_of(pads.begin(), pads.end(), [](auto p) { return p < 0 || p > kMaxDim; });
+  if (rank != 4 || outside || pads[0] != 0 || pads[1] != 0 || pads[4] != 0 || pads[5] != 0) {
+    fail(format("pads {} are not rows and columns around a plane", list_text(pads)),
+         "pad the rows and columns of N x C x H x W by 0 or more");
+  }
+  const std::size_t at[] = {2, 3, 6, 7};
+  for (std::size_t i = 0; i < 4; ++i) x.pads[i] += static_cast<int>(pads[at[i]]);
+  if (std::any_of(x.pads.begin(), x.pads.end(), [](int p) { return p > kMaxDim; })) {
+    fail(format("pads {} are too wide", list_text(x.pads)), "use fewer rows and columns");
+  }
+  result(std::move(x));
+}
+
+/// Of sums of ConvInteger and MatMulInteger, and of what is float already.
+void importer::cast() {
+  const value x = input(0);
+  const std::int64_t to = integer("to", 0);
+  if (x.data || x.type != io_type::f32 || to != pb::TensorProto::FLOAT) {
+    fail(format("casts to {}", type_name(static_cast<int>(std::clamp<std::int64_t>(to, -1, 99)))),
+         "only int32 sums of ConvInteger and MatMulInteger are cast, to FLOAT");
+  }
+  result(x);
+}
+
+/// The largest logit is the largest probability, so the last Softmax has nothing to decide.
+void importer::softmax() {
+  value x = activation(0);
+  const std::int64_t axis = integer("axis", opset_ < 13 ? 1 : -1);
+  if (node_->output(0) != model_.graph().output(0).name()) {
+    fail("is not the last node", hint_for(node_->op_type()));
+  }
+  if (x.dims.size() != 1 || (axis != 1 && axis != -1)) {
+    fail(format("works along axis {} of {} dimensions", axis, x.dims.size() + 1),
+         hint_for(node_->op_type()));
+  }
+  out_.remarks.push_back(
+      format("{} is left out: the output holds its input, the logits. Their argmax is the same; "
+             "'latchkey run --mode softmax' gives probabilities",
+             where()));
+  result(std::move(x));
+}
+
+}  // namespace latchkey::model

@@ -1,0 +1,334 @@
+// Operators with windows: convolutions and pools.
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "latchkey/error.hpp"
+#include "model/format.hpp"
+#include "model/importer.hpp"
+
+namespace latchkey::model {
+
+template <typename Op>
+std::vector<int> importer::window(const value& x, Op& op, std::vector<std::int64_t> kernel,
+                                  bool pooling) {
+  if (x.dims.size() != 3) {
+    fail(format("needs four dimensions, has {}", x.dims.size() + 1),
+         "use two-dimensional windows on N x C x H x W");
+  }
+  const ftensor& in = tensor(x);
+  if (x.dims[0] != in.c || x.dims[1] != in.h || x.dims[2] != in.w) {
+    fail("the planes of its input were reshaped", "leave out the Reshape");
+  }
+  const auto given = integers("kernel_shape");
+  if (!given.empty()) {
+    if (!kernel.empty() && given != kernel) {
+      damaged(format("kernel_shape {} contradicts the weights {}", list_text(given),
+                     list_text(kernel)));
+    }
+    kernel = given;
+  }
+  auto strides = integers("strides");
+  auto pads = integers("pads");
+  auto dilations = integers("dilations");
+  if (strides.empty()) strides = {1, 1};
+  if (pads.empty()) pads = {0, 0, 0, 0};
+  if (dilations.empty()) dilations = {1, 1};
+  if (kernel.size() != 2 || strides.size() != 2 || pads.size() != 4 || dilations.size() != 2) {
+    fail("the window is not two-dimensional", "use two-dimensional windows on N x C x H x W");
+  }
+  for (const auto* list : {&kernel, &strides, &dilations, &pads}) {
+    for (const std::int64_t v : *list) {
+      if (v < (list == &pads ? 0 : 1) || v > kMaxDim) {
+        fail(format("kernel {}, strides {}, dilations {}, pads {}: a value is outside its range",
+                    list_text(kernel), list_text(strides), list_text(dilations), list_text(pads)),
+             "use kernels, strides and dilations of 1 or more and pads of 0 or more");
+      }
+    }
+  }
+  for (std::size_t i = 0; i < 2; ++i) {
+    if (dilations[i] == 1) continue;
+    if (pooling) {
+      fail(format("dilations {} are not supported", list_text(dilations)),
+           "use dilation 1; only convolutions may be dilated");
+    }
+    const std::int64_t grown = (kernel[i] - 1) * dilations[i] + 1;
+    if (grown > kMaxWindow) {
+      fail(format("kernel {} with dilations {} covers {} pixels", list_text(kernel),
+                  list_text(dilations), grown),
+           format("use dilations that keep the window within {} pixels", kMaxWindow));
+    }
+    kernel[i] = grown;
+  }
+  const auto* auto_pad = attribute("auto_pad");
+  const std::string mode = auto_pad && !auto_pad->s().empty() ? auto_pad->s() : "NOTSET";
+  if (x.padded() && mode.rfind("SAME", 0) == 0) {
+    fail("follows a Pad and pads by itself", "give the pads as numbers instead of auto_pad");
+  }
+  const bool ceil = pooling && integer("ceil_mode", 0) != 0;
+  const int size[2] = {in.h, in.w};
+  int out[2];
+  for (std::size_t i = 0; i < 2; ++i) {
+    const std::int64_t k = kernel[i];
+    const std::int64_t s = strides[i];
+    std::int64_t& before = pads[i];
+    std::int64_t& after = pads[i + 2];
+    if (mode == "SAME_UPPER" || mode == "SAME_LOWER") {
+      const std::int64_t total =
+          std::max<std::int64_t>(((size[i] + s - 1) / s - 1) * s + k - size[i], 0);
+      before = mode == "SAME_UPPER" ? total / 2 : total - total / 2;
+      after = total - before;
+    } else if (mode == "VALID") {
+      before = after = 0;
+    } else if (mode != "NOTSET") {
+      damaged(format("auto_pad '{}' does not exist", mode));
+    }
+    before += x.pads[i];
+    after += x.pads[i + 2];
+    const std::int64_t span = size[i] + before + after - k;
+    if (span < 0) {
+      damaged(format("the kernel {} is larger than its padded input", list_text(kernel)));
+    }
+    std::int64_t n = (ceil ? (span + s - 1) / s : span / s) + 1;
+    // A window that would start in the padding behind the input does not exist.
+    if (ceil && (n - 1) * s >= size[i] + before) --n;
+    if (pooling) {
+      after = std::max<std::int64_t>((n - 1) * s + k - size[i] - before, 0);
+      if (before >= k || after >= k) {
+        fail(format("pads {} are as wide as the kernel {}", list_text(pads), list_text(kernel)),
+             "use pads smaller than the kernel");
+      }
+    }
+    if (n > kMaxDim) damaged("the output is larger than any tensor may be");
+    out[i] = static_cast<int>(n);
+  }
+  op.kernel_h = static_cast<int>(kernel[0]);
+  op.kernel_w = static_cast<int>(kernel[1]);
+  op.stride_y = static_cast<int>(strides[0]);
+  op.stride_x = static_cast<int>(strides[1]);
+  op.pad_top = static_cast<int>(pads[0]);
+  op.pad_left = static_cast<int>(pads[1]);
+  op.pad_bottom = static_cast<int>(pads[2]);
+  op.pad_right = static_cast<int>(pads[3]);
+  return {in.c, out[0], out[1]};
+}
+
+void importer::check_size(const std::vector<int>& dims) const {
+  std::int64_t elements = 1;
+  for (const int d : dims) elements *= d;
+  if (elements > kMaxElements || elements < 1) {
+    fail(format("the output {} is too large", dims_text(dims)), "use smaller planes");
+  }
+}
+
+void importer::maxpool() {
+  const value x = activation(0, false);
+  if (integer("storage_order", 0) != 0) fail("storage_order is set", "leave it out");
+  if (integers("kernel_shape").empty()) damaged("kernel_shape is missing");
+  fmaxpool op;
+  const std::vector<int> dims = window(x, op, {}, true);
+  emit_pool(x, op, dims);
+}
+
+void importer::global_maxpool() {
+  const value x = activation(0, false);
+  emit_pool(x, whole_plane<fmaxpool>(x), {tensor(x).c, 1, 1});
+}
+
+void importer::emit_pool(const value& x, const fmaxpool& op, const std::vector<int>& dims) {
+  check_size(dims);
+  value v = emit({x.tensor}, op, dims);
+  v.type = x.type;
+  // Only integers carry their quantisation across: a float result may still get another one.
+  if (x.type != io_type::f32) tensor(v).pinned = tensor(x).pinned;
+  result(std::move(v));
+}
+
+/// A window over all of x, which has to be a plane.
+template <typename Op>
+Op importer::whole_plane(const value& x) const {
+  const ftensor& in = tensor(x);
+  if (x.dims != std::vector<int>{in.c, in.h, in.w}) {
+    fail(format("needs planes, has {}", dims_text(x.dims)), "use it on N x C x H x W");
+  }
+  Op op;
+  op.kernel_h = in.h;
+  op.kernel_w = in.w;
+  return op;
+}
+
+favgpool importer::average_window(const value& x, std::vector<int>& dims) {
+  if (integers("kernel_shape").empty()) damaged("kernel_shape is missing");
+  favgpool op;
+  dims = window(x, op, {}, true);
+  check_size(dims);
+  const int used[] = {op.pad_top, op.pad_left, op.pad_bottom, op.pad_right};
+  const bool own = !std::equal(std::begin(used), std::end(used), x.pads.begin(),
+                               [](int a, int b) { return a <= b; });
+  if (own && integer("count_include_pad", 0) == 0) {
+    fail("its windows at the border divide by fewer pixels than the others",
+         "use count_include_pad = 1, no pads, or a Conv with constant weights");
+  }
+  const auto declared = integers("pads");
+  if (integer("ceil_mode", 0) != 0) {
+    for (std::size_t i = 0; i < 4; ++i) {
+      const std::int64_t given = (declared.size() == 4 ? declared[i] : 0) + x.pads[i];
+      if (used[i] > given) {
+        fail("ceil_mode makes its last windows smaller than the others",
+             "use ceil_mode = 0, or sizes that the stride divides");
+      }
+    }
+  }
+  return op;
+}
+
+void importer::avgpool() {
+  const value x = activation(0, true, true);
+  std::vector<int> dims;
+  const favgpool op = average_window(x, dims);
+  result(emit({x.tensor}, op, dims));
+}
+
+void importer::global_avgpool() {
+  const value x = activation(0);
+  result(emit({x.tensor}, whole_plane<favgpool>(x), {tensor(x).c, 1, 1}));
+}
+
+void importer::reduce_mean() {
+  const value x = activation(0);
+  std::vector<std::int64_t> axes = integers("axes");
+  if (has(1)) {
+    axes.clear();
+    for (const double v : weights(1)->values) axes.push_back(static_cast<std::int64_t>(v));
+  }
+  for (std::int64_t& a : axes) {
+    if (a < 0) a += static_cast<std::int64_t>(x.dims.size()) + 1;
+  }
+  std::sort(axes.begin(), axes.end());
+  if (x.dims.size() != 3 || axes != std::vector<std::int64_t>{2, 3}) {
+    fail(format("takes the mean over axes {} of {} dimensions", list_text(axes), x.dims.size() + 1),
+         "use the mean over the rows and columns of N x C x H x W: axes 2 and 3");
+  }
+  const auto op = whole_plane<favgpool>(x);
+  value v = emit({x.tensor}, op, {tensor(x).c, 1, 1});
+  if (integer("keepdims", 1) == 0) v.dims.resize(1);
+  result(std::move(v));
+}
+
+std::vector<int> importer::conv_shape(const value& x, const constant& w, fconv& op) {
+  if (w.dims.size() != 4) {
+    fail(format("weights of shape {} are not two-dimensional kernels", list_text(w.dims)),
+         "use Conv with weights O x I x H x W");
+  }
+  const std::int64_t group = integer("group", 1);
+  if (w.values.empty()) damaged("has no weights");
+  std::vector<int> dims = window(x, op, {w.dims[2], w.dims[3]}, false);
+  if (group < 1 || dims[0] % group != 0 || w.dims[0] % group != 0) {
+    damaged(format("group = {} does not divide {} input and {} output channels", group, dims[0],
+                   w.dims[0]));
+  }
+  if (w.dims[1] != dims[0] / group) {
+    damaged(format("weights {} do not fit {} input channels in {} groups", list_text(w.dims),
+                   dims[0], group));
+  }
+  if (w.dims[0] > kMaxDim) fail("has too many output channels", "split the layer");
+  op.out_channels = static_cast<int>(w.dims[0]);
+  op.in_channels = dims[0];
+  const std::int64_t taps = std::int64_t{op.kernel_h} * op.kernel_w;
+  op.depthwise = group > 1 && group == dims[0] && group == w.dims[0] && taps <= kMaxDepthwiseTaps;
+  if (!op.depthwise && taps * dims[0] > kMaxElements / w.dims[0]) {
+    fail(format("its dense form has more than {} weights", kMaxElements),
+         "use fewer channels or smaller dilations");
+  }
+  if (group > 1 && !op.depthwise) {
+    out_.remarks.push_back(
+        format("{}: {} groups became a dense convolution with zero weights", where(), group));
+  }
+  dims[0] = op.out_channels;
+  check_size(dims);
+  return dims;
+}
+
+template <typename T>
+std::vector<T> importer::kernels(const fconv& op, const constant& w,
+                                 const std::vector<T>& values) const {
+  const auto outs = static_cast<std::size_t>(op.out_channels);
+  const auto per_group = static_cast<std::size_t>(w.dims[1]);
+  const auto ins = op.depthwise ? 1 : static_cast<std::size_t>(op.in_channels);
+  const auto kh = static_cast<std::size_t>(w.dims[2]);
+  const auto kw = static_cast<std::size_t>(w.dims[3]);
+  const auto to_h = static_cast<std::size_t>(op.kernel_h);
+  const auto to_w = static_cast<std::size_t>(op.kernel_w);
+  if (ins == per_group && kh == to_h && kw == to_w) return values;
+  const std::size_t dy = kh > 1 ? (to_h - 1) / (kh - 1) : 1;
+  const std::size_t dx = kw > 1 ? (to_w - 1) / (kw - 1) : 1;
+  const auto groups = static_cast<std::size_t>(op.in_channels) / per_group;
+  std::vector<T> out(outs * ins * to_h * to_w);
+  std::size_t at = 0;
+  for (std::size_t o = 0; o < outs; ++o) {
+    const std::size_t first = op.depthwise ? 0 : o / (outs / groups) * per_group;
+    for (std::size_t i = 0; i < per_group; ++i) {
+      for (std::size_t ky = 0; ky < kh; ++ky) {
+        for (std::size_t kx = 0; kx < kw; ++kx) {
+          out[((o * ins + first + i) * to_h + ky * dy) * to_w + kx * dx] = values[at++];
+        }
+      }
+    }
+  }
+  return out;
+}
+
+void importer::conv() {
+  const value x = activation(0, true, true);
+  const auto w = weights(1);
+  fconv op;
+  const std::vector<int> dims = conv_shape(x, *w, op);
+  op.weights = kernels(op, *w, finite(w->values, "the weights"));
+  const auto outs = static_cast<std::size_t>(op.out_channels);
+  op.bias = has(2) ? finite(weights(2)->values, "the bias") : std::vector<float>(outs);
+  if (op.bias.size() != outs) damaged(format("{} biases for {} channels", op.bias.size(), outs));
+  if (w->q && (w->q->scale.size() == 1 || (w->q->axis == 0 && w->q->scale.size() == outs))) {
+    integer_weights q;
+    q.values = kernels(op, *w, w->q->integers);
+    q.scale = spread(w->q->scale, outs);
+    op.integers = std::move(q);
+  }
+  result(emit({x.tensor}, std::move(op), dims));
+}
+
+void importer::qlinear_conv() {
+  const value x = qlinear_input(0, false, true);
+  const auto w = weights(3);
+  fconv op;
+  const std::vector<int> dims = conv_shape(x, *w, op);
+  const auto outs = static_cast<std::size_t>(op.out_channels);
+  op.integers = qlinear_weights(3, 4, outs, 0);
+  op.integers->values = kernels(op, *w, op.integers->values);
+  if (has(8)) op.integers->bias = integer_bias(8, outs);
+  finish_qlinear(x, std::move(op), dims, 6);
+}
+
+/// ConvInteger: sums of (x - zero point) * (w - zero point), which a later Mul scales.
+void importer::conv_integer() {
+  const value x = integer_input(true);
+  const auto w = weights(1);
+  fconv op;
+  const std::vector<int> dims = conv_shape(x, *w, op);
+  op.integers = integer_kernels(3, static_cast<std::size_t>(op.out_channels), 0);
+  op.integers->values = kernels(op, *w, op.integers->values);
+  finish_integer(x, std::move(op), dims);
+}
+
+void importer::qlinear_avgpool() {
+  if (integer("channels_last", 0) != 0) {
+    fail("channels_last is set", "use channels first, N x C x H x W");
+  }
+  const value x = qlinear_input(0, true, true);
+  const bool global = node_->op_type() == "QLinearGlobalAveragePool";
+  std::vector<int> dims{tensor(x).c, 1, 1};
+  const favgpool op = global ? whole_plane<favgpool>(x) : average_window(x, dims);
+  if (global && x.padded()) fail("follows a Pad", "leave out the Pad");
+  finish_quantised(emit({x.tensor}, op, dims), 3, true);
+}
+
+}  // namespace latchkey::model

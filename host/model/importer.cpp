@@ -1,0 +1,483 @@
+// The walk over an ONNX graph: versions, inputs, constants, names, and what every operator asks of
+// a node. The operators are in the import_*.cpp files.
+#include <algorithm>
+#include <cmath>
+#include <unordered_set>
+#include <utility>
+
+#include "latchkey/error.hpp"
+#include "model/format.hpp"
+#include "model/importer.hpp"
+
+namespace latchkey::model {
+
+std::string hint_for(const std::string& op) {
+  static const std::unordered_map<std::string, const char*> hints = {
+      {"Softmax", "leave it out: the class is the argmax of the logits all the same"},
+      {"LogSoftmax", "leave it out: the class is the argmax of the logits all the same"},
+      {"Shape", "export with Flatten (torch.flatten(x, 1)) or a Reshape with a constant shape"},
+      {"Concat", "add tensors (Add) instead of joining them"},
+      {"ConvTranspose", "use Conv"},
+      {"DynamicQuantizeLinear", "quantise statically, or import the float model and calibrate"},
+      {"LayerNormalization", "use BatchNormalization, which folds into the layer before it"},
+      {"ArgMax", "leave it out: the host takes the argmax of the output"},
+      {"BiasGelu", "add the bias in the layer before it and use Gelu"},
+      {"QLinearConcat", "add tensors (QLinearAdd) instead of joining them"},
+      {"QLinearSoftmax", "leave it out: the class is the argmax of the logits all the same"},
+      {"QLinearReduceMean", "use QLinearGlobalAveragePool"},
+      {"QAttention", "attention has no counterpart; use convolutions"},
+      {"Attention", "attention has no counterpart; use convolutions"},
+      {"Resize", "sizes may shrink only; leave it out"},
+      {"Upsample", "sizes may shrink only; leave it out"},
+      {"Split", "use Conv with the weights of each part"},
+      {"Slice", "use Conv with weights of 0 and 1"},
+      {"ReduceSum", "use ReduceMean over rows and columns and scale it"},
+      {"InstanceNormalization", "use BatchNormalization, which folds into the layer before it"},
+      {"GroupNormalization", "use BatchNormalization, which folds into the layer before it"},
+      {"LSTM", "recurrent layers have no counterpart; use convolutions"},
+      {"GRU", "recurrent layers have no counterpart; use convolutions"},
+      {"If", "control flow has no counterpart; export one branch"},
+      {"Loop", "control flow has no counterpart; unroll it before exporting"},
+      {"Scan", "control flow has no counterpart; unroll it before exporting"},
+  };
+  const auto found = hints.find(op);
+  return found != hints.end()
+             ? found->second
+             : "supported are Conv, Gemm, MatMul, BatchNormalization, pools, Add, Sub, Mul, "
+               "functions of one tensor, Flatten, Reshape, QLinear operators and "
+               "Quantize/DequantizeLinear";
+}
+
+fgraph importer::run() {
+  check_versions();
+  const pb::GraphProto& graph = model_.graph();
+  out_.name = graph.name().empty() ? file_ : graph.name();
+  if (graph.node_size() > kMaxNodes) {
+    throw error(errc::unsupported_model, format("{}: {} nodes, at most {} can be read", file_,
+                                                graph.node_size(), kMaxNodes));
+  }
+  if (graph.sparse_initializer_size() > 0) {
+    throw error(errc::unsupported_model,
+                format("{}: sparse initializers are not supported; save dense ones", file_));
+  }
+  read_constants();
+  read_inputs();
+  const std::vector<bool> needed = live();
+  for (int i = 0; i < graph.node_size(); ++i) {
+    if (needed[static_cast<std::size_t>(i)]) {
+      node_ = &graph.node(i);
+      node_index_ = i;
+      import_node();
+      node_ = nullptr;
+    }
+  }
+  const value result = lookup(graph.output(0).name(), "graph output");
+  if (result.data) {
+    throw error(errc::unsupported_model,
+                format("{}: output '{}' is constant: nothing is computed from the input; name "
+                       "the right output",
+                       file_, graph.output(0).name()));
+  }
+  if (result.sum || result.padded()) {
+    throw error(errc::unsupported_model,
+                format("{}: output '{}' is {}; {}", file_, graph.output(0).name(),
+                       result.sum ? "an int32 sum" : "padded",
+                       result.sum ? "multiply it by its scale (Cast, Mul) to get real values"
+                                  : "leave out the last Pad"));
+  }
+  out_.output = {graph.output(0).name(), result.tensor, result.type, result.dims};
+  if (out_.inputs.empty()) {
+    throw error(errc::unsupported_model, format("{}: no input is left to compute from", file_));
+  }
+  std::size_t elements = 0;
+  for (const ftensor& t : out_.tensors) elements += t.size();
+  if (elements > static_cast<std::size_t>(kMaxElements)) {
+    throw error(errc::unsupported_model,
+                format("{}: the activations of one image take {} bytes, at most {} are supported; "
+                       "use smaller images",
+                       file_, elements, kMaxElements));
+  }
+  simplify(out_);
+  return std::move(out_);
+}
+
+void importer::fail(const std::string& reason, const std::string& hint, errc code) const {
+  std::string on;
+  for (const std::string& name : node_->input()) {
+    const auto found = values_.find(name);
+    if (found != values_.end() && !found->second.data) {
+      on = format(" on {}", dims_text(found->second.dims));
+      break;
+    }
+  }
+  throw error(code, format("{}: {}{}: {}; {}", file_, where(), on, reason, hint));
+}
+
+void importer::damaged(const std::string& reason) const {
+  fail(reason, "the file is damaged or was written by a faulty exporter", errc::bad_file);
+}
+
+std::string importer::where() const {
+  return format("node '{}' ({})",
+                node_->name().empty() ? format("#{}", node_index_) : node_->name(),
+                node_->op_type());
+}
+
+void importer::check_versions() {
+  if (!model_.has_graph()) {
+    throw error(errc::bad_file, format("{}: holds no graph; it is not an ONNX model", file_));
+  }
+  for (const auto& set : model_.opset_import()) {
+    if (set.domain().empty() || set.domain() == "ai.onnx")
+      opset_ = static_cast<int>(std::clamp<std::int64_t>(set.version(), -1, 1000000));
+  }
+  if (opset_ == 0) {
+    throw error(errc::bad_file,
+                format("{}: names no operator set; it is not a complete ONNX model", file_));
+  }
+  if (opset_ < kMinOpset || opset_ > kMaxOpset) {
+    throw error(errc::unsupported_model,
+                format("{}: operator set {} is not supported, {} to {} are; export the model "
+                       "again with opset_version={}",
+                       file_, opset_, kMinOpset, kMaxOpset, opset_ < kMinOpset ? 13 : kMaxOpset));
+  }
+  if (model_.ir_version() > 8) {
+    out_.remarks.push_back(
+        format("the file has IR version {}, newer than 8; its operator set {} is known, so it is "
+               "read as version 8",
+               model_.ir_version(), opset_));
+  }
+  if (model_.functions_size() > 0) {
+    throw error(errc::unsupported_model,
+                format("{}: model-local functions are not supported; inline them "
+                       "(onnx.inliner) before importing",
+                       file_));
+  }
+  const pb::GraphProto& graph = model_.graph();
+  if (graph.output_size() != 1) {
+    throw error(errc::unsupported_model,
+                format("{}: the graph has {} outputs, exactly one is supported; cut the model at "
+                       "the one you need",
+                       file_, graph.output_size()));
+  }
+}
+
+void importer::define(const std::string& name, value v) {
+  if (name.empty() || !values_.emplace(name, std::move(v)).second) {
+    throw error(
+        errc::bad_file,
+        format("{}: the name '{}' is empty or defined twice; the file is damaged", file_, name));
+  }
+}
+
+void importer::read_constants() {
+  for (const pb::TensorProto& t : model_.graph().initializer()) {
+    value v;
+    v.data = std::make_shared<constant>(
+        read_constant(t, format("{}: initializer '{}'", file_, t.name())));
+    define(t.name(), std::move(v));
+  }
+  for (const auto& [name, path] : options_.constants) {
+    pb::TensorProto t;
+    if (!parse(read_file(path), t)) {
+      throw error(errc::bad_file, format("{}: is not a serialised tensor", path.string()));
+    }
+    value v;
+    v.data = std::make_shared<constant>(read_constant(t, path.string()));
+    define(name, std::move(v));
+  }
+}
+
+void importer::read_inputs() {
+  for (const pb::ValueInfoProto& info : model_.graph().input()) {
+    if (values_.count(info.name()) > 0) continue;  // A weight with an initializer.
+    const auto refuse = [&](const std::string& why) {
+      throw error(errc::unsupported_model, format("{}: input '{}': {}", file_, info.name(), why));
+    };
+    if (!info.type().has_tensor_type()) refuse("is no tensor; only tensors are supported");
+    const auto& type = info.type().tensor_type();
+    value v;
+    switch (type.elem_type()) {
+      case pb::TensorProto::FLOAT:
+        v.type = io_type::f32;
+        break;
+      case pb::TensorProto::UINT8:
+        v.type = io_type::u8;
+        break;
+      case pb::TensorProto::INT8:
+        v.type = io_type::i8;
+        break;
+      default:
+        refuse(format("has type {}, supported are FLOAT, UINT8 and INT8",
+                      type_name(type.elem_type())));
+    }
+    const auto& shape = type.shape();
+    if (!type.has_shape() || shape.dim_size() < 1 || shape.dim_size() > 4) {
+      refuse(
+          format("has {} dimensions, supported are 1 to 4 with the batch first", shape.dim_size()));
+    }
+    std::int64_t elements = 1;
+    for (int i = 0; i < shape.dim_size(); ++i) {
+      const bool known = shape.dim(i).has_dim_value();
+      const std::int64_t d = shape.dim(i).dim_value();
+      if (i == 0) {
+        if (known && d < 0) refuse(format("has a batch of {}", d));
+        if (known && d > 0) out_.batch = d;
+        continue;
+      }
+      if (!known || d < 1 || d > kMaxDim) {
+        refuse(
+            format("dimension {} is {}, only the batch may be open and the others lie in 1..{}; "
+                   "export the model with a fixed size",
+                   i, known ? std::to_string(d) : "open", kMaxDim));
+      }
+      elements *= d;
+      if (elements > kMaxElements) refuse(format("has more than {} elements", kMaxElements));
+      v.dims.push_back(static_cast<int>(d));
+    }
+    v.tensor = add_tensor(info.name(), v.dims);
+    out_.inputs.push_back({info.name(), v.tensor, v.type, v.dims});
+    define(info.name(), std::move(v));
+  }
+}
+
+std::vector<bool> importer::live() const {
+  const pb::GraphProto& graph = model_.graph();
+  std::unordered_set<std::string> wanted{graph.output(0).name()};
+  std::vector<bool> needed(static_cast<std::size_t>(graph.node_size()));
+  for (int i = graph.node_size(); i-- > 0;) {
+    const pb::NodeProto& n = graph.node(i);
+    const bool used = std::any_of(n.output().begin(), n.output().end(),
+                                  [&](const auto& o) { return wanted.count(o) > 0; });
+    if (!used) continue;
+    needed[static_cast<std::size_t>(i)] = true;
+    wanted.insert(n.input().begin(), n.input().end());
+  }
+  return needed;
+}
+
+int importer::add_tensor(const std::string& name, const std::vector<int>& dims) {
+  ftensor t;
+  t.name = name;
+  if (!dims.empty()) t.c = dims[0];
+  if (dims.size() > 1) t.h = dims[1];
+  if (dims.size() > 2) t.w = dims[2];
+  out_.tensors.push_back(t);
+  return static_cast<int>(out_.tensors.size()) - 1;
+}
+
+value importer::lookup(const std::string& name, const char* what) const {
+  const auto found = values_.find(name);
+  if (found != values_.end()) return found->second;
+  for (const pb::NodeProto& n : model_.graph().node()) {
+    if (std::find(n.output().begin(), n.output().end(), name) == n.output().end()) continue;
+    throw error(errc::bad_file,
+                format("{}: {} '{}' is read before node '{}' ({}) writes it, or is a result of it "
+                       "that is not supported; nodes must be sorted and free of cycles",
+                       file_, what, name, n.name(), n.op_type()));
+  }
+  throw error(errc::bad_file,
+              format("{}: {} '{}' is given by no input, initializer or node; the file is damaged",
+                     file_, what, name));
+}
+
+value importer::input(int i, bool padded) const {
+  if (!has(i)) damaged(format("input {} is missing", i));
+  value v = lookup(node_->input(i), "tensor");
+  if (v.padded() && !padded) {
+    fail("follows a Pad", "pad right before a Conv or AveragePool only");
+  }
+  return v;
+}
+
+value importer::activation(int i, bool floating, bool padded) const {
+  value v = input(i, padded);
+  if (v.data) {
+    fail(format("input {} ('{}') is constant", i, node_->input(i)),
+         "fold the constant part of the model before exporting");
+  }
+  if (v.sum) fail("works on an int32 sum", "multiply it by its scale (Mul) first");
+  if (floating && v.type != io_type::f32) {
+    fail(format("input {} holds integers", i),
+         "use the QLinear form of the operator or put DequantizeLinear before it");
+  }
+  return v;
+}
+
+std::shared_ptr<const constant> importer::weights(int i) const {
+  value v = input(i);
+  if (!v.data) {
+    fail(format("input {} ('{}') is computed, but must be constant", i, node_->input(i)),
+         "store it as an initializer");
+  }
+  return v.data;
+}
+
+const pb::AttributeProto* importer::attribute(const char* name) const {
+  for (const auto& a : node_->attribute()) {
+    if (a.name() == name) return &a;
+  }
+  return nullptr;
+}
+
+std::int64_t importer::integer(const char* name, std::int64_t otherwise) const {
+  const auto* a = attribute(name);
+  return a ? a->i() : otherwise;
+}
+
+float importer::real(const char* name, float otherwise) const {
+  const auto* a = attribute(name);
+  return a ? a->f() : otherwise;
+}
+
+std::vector<std::int64_t> importer::integers(const char* name) const {
+  const auto* a = attribute(name);
+  return a ? std::vector<std::int64_t>(a->ints().begin(), a->ints().end())
+           : std::vector<std::int64_t>{};
+}
+
+float importer::finite(double v, const char* what) const {
+  const auto f = static_cast<float>(v);
+  if (!std::isfinite(f)) fail(format("{} holds {}", what, v), "train or export the model again");
+  return f;
+}
+
+std::vector<float> importer::finite(const std::vector<double>& values, const char* what) const {
+  std::vector<float> out(values.size());
+  std::transform(values.begin(), values.end(), out.begin(),
+                 [&](double v) { return finite(v, what); });
+  return out;
+}
+
+double importer::scalar(int i, const char* what) const {
+  const auto c = weights(i);
+  if (c->values.size() != 1) {
+    fail(format("{} has {} values", what, c->values.size()), "use one value for the whole tensor");
+  }
+  return c->values[0];
+}
+
+void importer::copy_shape(const value& from, const value& to) {
+  const ftensor source = tensor(from);
+  ftensor& t = tensor(to);
+  t.c = source.c;
+  t.h = source.h;
+  t.w = source.w;
+}
+
+const std::unordered_map<std::string, importer::handler>& importer::handlers(bool microsoft) {
+  static const std::unordered_map<std::string, handler> standard = {
+      {"Add", &importer::arithmetic},
+      {"AveragePool", &importer::avgpool},
+      {"BatchNormalization", &importer::batch_norm},
+      {"Cast", &importer::cast},
+      {"Celu", &importer::parametric},
+      {"Clip", &importer::clip},
+      {"Constant", &importer::constant_node},
+      {"Conv", &importer::conv},
+      {"ConvInteger", &importer::conv_integer},
+      {"DequantizeLinear", &importer::dequantize},
+      {"Div", &importer::arithmetic},
+      {"Dropout", &importer::dropout},
+      {"Elu", &importer::parametric},
+      {"Flatten", &importer::flatten},
+      {"Gelu", &importer::gelu},
+      {"Gemm", &importer::gemm},
+      {"GlobalAveragePool", &importer::global_avgpool},
+      {"GlobalMaxPool", &importer::global_maxpool},
+      {"HardSigmoid", &importer::parametric},
+      {"Identity", &importer::identity},
+      {"LeakyRelu", &importer::parametric},
+      {"LogSoftmax", &importer::softmax},
+      {"MatMul", &importer::matmul},
+      {"MatMulInteger", &importer::matmul_integer},
+      {"Max", &importer::arithmetic},
+      {"MaxPool", &importer::maxpool},
+      {"Min", &importer::arithmetic},
+      {"Mul", &importer::arithmetic},
+      {"PRelu", &importer::prelu},
+      {"Pad", &importer::pad},
+      {"Pow", &importer::power},
+      {"QLinearConv", &importer::qlinear_conv},
+      {"QLinearMatMul", &importer::qlinear_matmul},
+      {"QuantizeLinear", &importer::quantize},
+      {"ReduceMean", &importer::reduce_mean},
+      {"Relu", &importer::relu},
+      {"Reshape", &importer::reshape},
+      {"Selu", &importer::parametric},
+      {"Shrink", &importer::parametric},
+      {"Softmax", &importer::softmax},
+      {"Squeeze", &importer::squeeze},
+      {"Sub", &importer::arithmetic},
+      {"Sum", &importer::arithmetic},
+      {"ThresholdedRelu", &importer::parametric},
+      {"Transpose", &importer::transpose},
+      {"Unsqueeze", &importer::unsqueeze},
+      {"Abs", &importer::unary},
+      {"Acos", &importer::unary},
+      {"Asin", &importer::unary},
+      {"Asinh", &importer::unary},
+      {"Atan", &importer::unary},
+      {"Ceil", &importer::unary},
+      {"Cos", &importer::unary},
+      {"Cosh", &importer::unary},
+      {"Erf", &importer::unary},
+      {"Exp", &importer::unary},
+      {"Floor", &importer::unary},
+      {"HardSwish", &importer::unary},
+      {"Log", &importer::unary},
+      {"Mish", &importer::unary},
+      {"Neg", &importer::unary},
+      {"Reciprocal", &importer::unary},
+      {"Round", &importer::unary},
+      {"Sigmoid", &importer::unary},
+      {"Sign", &importer::unary},
+      {"Sin", &importer::unary},
+      {"Sinh", &importer::unary},
+      {"Softplus", &importer::unary},
+      {"Softsign", &importer::unary},
+      {"Sqrt", &importer::unary},
+      {"Tan", &importer::unary},
+      {"Tanh", &importer::unary},
+  };
+  // What ONNX Runtime's quantiser and optimiser write; the rest of that domain is unknown here.
+  static const std::unordered_map<std::string, handler> runtime = {
+      {"DequantizeLinear", &importer::dequantize},
+      {"FastGelu", &importer::gelu},
+      {"Gelu", &importer::gelu},
+      {"QGemm", &importer::qgemm},
+      {"QLinearAdd", &importer::qlinear_arithmetic},
+      {"QLinearAveragePool", &importer::qlinear_avgpool},
+      {"QLinearGlobalAveragePool", &importer::qlinear_avgpool},
+      {"QLinearLeakyRelu", &importer::qlinear_unary},
+      {"QLinearMul", &importer::qlinear_arithmetic},
+      {"QLinearSigmoid", &importer::qlinear_unary},
+      {"QuantizeLinear", &importer::quantize},
+      {"QuickGelu", &importer::parametric},
+  };
+  return microsoft ? runtime : standard;
+}
+
+void importer::import_node() {
+  const std::string& op = node_->op_type();
+  const std::string& domain = node_->domain();
+  const bool microsoft = domain == "com.microsoft";
+  if (!microsoft && !domain.empty() && domain != "ai.onnx") {
+    fail(format("domain '{}' is not supported", domain),
+         "export with standard ONNX operators only");
+  }
+  if (node_->output_size() < 1 || node_->output(0).empty()) damaged("has no output");
+  const auto& known = handlers(microsoft);
+  const auto found = known.find(op);
+  if (found == known.end()) {
+    if (!microsoft && handlers(true).count(op) > 0) {
+      damaged("is no standard operator; its domain is com.microsoft");
+    }
+    fail(microsoft ? "the operator of domain 'com.microsoft' is not supported"
+                   : "the operator is not supported",
+         hint_for(op));
+  }
+  (this->*found->second)();
+}
+
+}  // namespace latchkey::model

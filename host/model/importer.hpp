@@ -1,0 +1,299 @@
+// Inside of the importer: the walk over an ONNX graph and what its operators share. Only
+// import*.cpp include it; import.hpp is the interface.
+#ifndef LATCHKEY_MODEL_IMPORTER_HPP
+#define LATCHKEY_MODEL_IMPORTER_HPP
+
+#include <onnx/onnx_pb.h>
+
+#include <array>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "model/format.hpp"
+#include "model/import.hpp"
+
+namespace latchkey::model {
+
+namespace pb = ONNX_NAMESPACE;
+
+constexpr std::int64_t kMaxFile = std::int64_t{1} << 30;
+constexpr std::int64_t kMaxElements = std::int64_t{1} << 28;
+constexpr std::int64_t kMaxDim = 65535;
+constexpr int kMaxNodes = 10000;
+/// Taps of a depthwise kernel that fit the accelerator's page; larger kernels become dense ones.
+constexpr std::int64_t kMaxDepthwiseTaps = 64;
+/// Window side that the accelerator's descriptor holds; a dilated kernel must stay within it.
+constexpr std::int64_t kMaxWindow = 255;
+
+/// A tensor whose values the file gives.
+struct constant {
+  std::vector<std::int64_t> dims;
+  int type = pb::TensorProto::UNDEFINED;
+  std::vector<double> values;  // Exact for every type that is accepted.
+  /// Set by DequantizeLinear when the integers fit the array: values = integers * scale.
+  struct quantised {
+    std::vector<std::int8_t> integers;
+    std::vector<float> scale;
+    int axis = 0;
+  };
+  std::optional<quantised> q;
+
+  [[nodiscard]] bool integral() const {
+    return type == pb::TensorProto::UINT8 || type == pb::TensorProto::INT8 ||
+           type == pb::TensorProto::INT32 || type == pb::TensorProto::INT64;
+  }
+};
+
+/// What a name of the ONNX graph stands for.
+struct value {
+  std::shared_ptr<const constant> data;  // Constant, or null:
+  int tensor = -1;                       // an activation, of
+  io_type type = io_type::f32;           // this type,
+  std::vector<int> dims;                 // with this shape behind the batch,
+  std::array<int, 4> pads{};  // zeros that a Pad puts around it (top, left, bottom, right),
+  bool sum = false;           // and an int32 sum that waits for its scale.
+
+  [[nodiscard]] bool padded() const { return pads != std::array<int, 4>{}; }
+};
+
+std::string type_name(int type);
+std::string dims_text(const std::vector<int>& dims);
+
+template <typename T>
+std::string list_text(const T& values) {
+  std::string text = "[";
+  for (const auto v : values) text += format("{}{}", text.size() > 1 ? ", " : "", v);
+  return text + "]";
+}
+
+/// Bytes of a file of up to 1 GiB. Throws latchkey::error (bad_file, io).
+std::string read_file(const std::filesystem::path& file);
+
+bool parse(const std::string& bytes, pb::ModelProto& message);
+bool parse(const std::string& bytes, pb::TensorProto& message);
+
+/// Reads the values of a TensorProto. what names it in messages.
+constant read_constant(const pb::TensorProto& t, const std::string& what);
+
+/// The nearest form that works, by operator.
+std::string hint_for(const std::string& op);
+
+class importer {
+ public:
+  importer(const pb::ModelProto& model, const std::string& file, const import_options& options)
+      : model_(model), file_(file), options_(options) {}
+
+  fgraph run();
+
+ private:
+  using handler = void (importer::*)();
+  /// The operators of a domain: "" or "com.microsoft".
+  static const std::unordered_map<std::string, handler>& handlers(bool microsoft);
+
+  // ---- The file, the names, the node ----
+
+  [[noreturn]] void fail(const std::string& reason, const std::string& hint,
+                         errc code = errc::unsupported_model) const;
+  [[noreturn]] void damaged(const std::string& reason) const;
+  std::string where() const;
+  void check_versions();
+  void define(const std::string& name, value v);
+  void read_constants();
+  void read_inputs();
+  /// Nodes that the output depends on; the others may be of any kind.
+  std::vector<bool> live() const;
+  int add_tensor(const std::string& name, const std::vector<int>& dims);
+  value lookup(const std::string& name, const char* what) const;
+  /// Input i. padded: the operator can take zeros around it.
+  value input(int i, bool padded = false) const;
+  /// Input i, which must be computed from the graph's input.
+  value activation(int i, bool floating = true, bool padded = false) const;
+  std::shared_ptr<const constant> weights(int i) const;
+  const pb::AttributeProto* attribute(const char* name) const;
+  std::int64_t integer(const char* name, std::int64_t otherwise) const;
+  float real(const char* name, float otherwise) const;
+  std::vector<std::int64_t> integers(const char* name) const;
+  float finite(double v, const char* what) const;
+  std::vector<float> finite(const std::vector<double>& values, const char* what) const;
+  /// A constant with one element.
+  double scalar(int i, const char* what) const;
+  void copy_shape(const value& from, const value& to);
+  void import_node();
+
+  bool has(int i) const { return i < node_->input_size() && !node_->input(i).empty(); }
+
+  const ftensor& tensor(const value& v) const {
+    return out_.tensors[static_cast<std::size_t>(v.tensor)];
+  }
+
+  ftensor& tensor(const value& v) { return out_.tensors[static_cast<std::size_t>(v.tensor)]; }
+
+  void result(value v) { define(node_->output(0), std::move(v)); }
+
+  template <typename Op>
+  value emit(std::vector<int> inputs, Op op, const std::vector<int>& dims) {
+    value v;
+    v.dims = dims;
+    v.tensor = add_tensor(node_->output(0), dims);
+    fnode n;
+    n.name = format("{} ({})", node_->name().empty() ? node_->output(0) : node_->name(),
+                    node_->op_type());
+    n.inputs = std::move(inputs);
+    n.output = v.tensor;
+    n.op = std::move(op);
+    out_.nodes.push_back(std::move(n));
+    return v;
+  }
+
+  static std::vector<float> spread(const std::vector<float>& v, std::size_t n) {
+    return v.size() == 1 ? std::vector<float>(n, v[0]) : v;
+  }
+
+  template <typename T, typename U>
+  static std::vector<T> rows_of(const std::vector<U>& w, std::size_t k, std::size_t outs,
+                                bool transposed) {
+    std::vector<T> out(w.size());
+    for (std::size_t o = 0; o < outs; ++o) {
+      for (std::size_t i = 0; i < k; ++i) {
+        out[o * k + i] = static_cast<T>(transposed ? w[o * k + i] : w[i * outs + o]);
+      }
+    }
+    return out;
+  }
+
+  // ---- Shapes (import_shapes.cpp) ----
+
+  void constant_node();
+  void identity();
+  void cast();
+  void dropout();
+  void flatten();
+  void pad();
+  void reshape();
+  void softmax();
+  void squeeze();
+  void transpose();
+  void unsqueeze();
+  std::vector<std::int64_t> axes(std::int64_t rank) const;
+
+  // ---- Elementwise (import_elementwise.cpp) ----
+
+  /// Two tensors of an elementwise operator; with broadcast the second is c x 1 x 1.
+  struct pair {
+    value a, b;
+    bool broadcast = false;
+  };
+  pair paired(const value& a, const value& b) const;
+  /// An affine node: the result has the shape of its input, flattened or not.
+  value emit_affine(const value& x, std::vector<float> scale, std::vector<float> shift,
+                    bounds clip);
+  void emit_clip(const value& x, const bounds& b);
+  void emit_table(const value& x, scalar_function f);
+  void relu();
+  void clip();
+  void batch_norm();
+  void gelu();
+  void parametric();
+  void power();
+  void prelu();
+  void unary();
+  /// Add, Sub, Mul, Div, Sum, Max and Min; all but Div, Max and Min also of two tensors.
+  void arithmetic();
+  /// Broadcasts a constant over x; it may differ between channels only.
+  std::vector<float> per_channel(const value& x, const constant& c) const;
+
+  // ---- Windows (import_windows.cpp) ----
+
+  /// Kernel, strides and pads of Conv, MaxPool and QLinearConv, checked and resolved.
+  template <typename Op>
+  std::vector<int> window(const value& x, Op& op, std::vector<std::int64_t> kernel, bool pooling);
+  void check_size(const std::vector<int>& dims) const;
+  void maxpool();
+  void global_maxpool();
+  void emit_pool(const value& x, const fmaxpool& op, const std::vector<int>& dims);
+  void avgpool();
+  void global_avgpool();
+  void qlinear_avgpool();
+  void reduce_mean();
+  template <typename Op>
+  Op whole_plane(const value& x) const;
+  /// The window of an average pool and the shape that it makes.
+  favgpool average_window(const value& x, std::vector<int>& dims);
+  /// Geometry of a convolution from the shape of its weights; fills all but the values.
+  std::vector<int> conv_shape(const value& x, const constant& w, fconv& op);
+  /// Weights in the order of fconv: groups that are not depthwise become dense, dilated kernels get
+  /// zeros between their taps.
+  template <typename T>
+  std::vector<T> kernels(const fconv& op, const constant& w, const std::vector<T>& values) const;
+  void conv();
+  void conv_integer();
+
+  // ---- Matrices (import_dense.cpp) ----
+
+  /// The layer that multiplies flattened images by w: K x O, or O x K when transposed.
+  fconv dense(const value& x, const constant& w, bool transposed);
+  void gemm();
+  static void integers_of(const constant& w, fconv& op, std::size_t k, bool transposed);
+  void matmul();
+
+  // ---- Integers (import_quantised.cpp) ----
+
+  /// Scale and zero point at inputs i and i + 1, of one activation.
+  std::pair<quantisation, io_type> activation_quantisation(int i, bool zero_optional);
+  void pin(const value& x, const quantisation& q);
+  void check_type(const value& x, io_type type) const;
+  void quantize();
+  void quantize_constant(const constant& in);
+  /// How scales and zero points apply to a constant: one for all, or one per index of an axis.
+  struct slices {
+    std::int64_t axis = 0;
+    std::size_t count = 1, inner = 1;
+    [[nodiscard]] std::size_t at(std::size_t i, std::size_t scales) const {
+      return scales == 1 ? 0 : i / inner % count;
+    }
+  };
+  slices sliced(const constant& in, std::size_t scales, std::size_t zeros) const;
+  void dequantize();
+  /// Integer weights of QLinearConv and QLinearMatMul: value - zero point, with scales per channel.
+  /// axis is the dimension of the output channels.
+  integer_weights qlinear_weights(int i, int scale_at, std::size_t outs, std::size_t axis);
+  void finish_qlinear(const value& x, fconv op, const std::vector<int>& dims, int output_at);
+  std::vector<std::int32_t> integer_bias(int i, std::size_t outs) const;
+  /// An activation at input i, its scale and zero point behind it.
+  value qlinear_input(int i, bool zero_optional, bool padded);
+  void finish_quantised(value v, int output_at, bool zero_optional);
+  /// Integer weights without a scale, at input 1.
+  integer_weights integer_kernels(int zero_at, std::size_t outs, std::size_t axis);
+  integer_weights centred(int i, const std::vector<double>& zero, std::size_t outs,
+                          std::size_t axis);
+  value integer_input(bool padded);
+  void finish_integer(const value& x, fconv op, const std::vector<int>& dims);
+  void matmul_integer();
+  void qlinear_arithmetic();
+  void qlinear_unary();
+  void qlinear_conv();
+  void qlinear_matmul();
+  /// com.microsoft QGemm: A, its scale and zero point, B with the same, C, scale and zero point of
+  /// Y.
+  void qgemm();
+
+  const pb::ModelProto& model_;
+  std::string file_;
+  const import_options& options_;
+  int opset_ = 0;
+  fgraph out_;
+  std::unordered_map<std::string, value> values_;
+  const pb::NodeProto* node_ = nullptr;
+  int node_index_ = 0;
+};
+
+}  // namespace latchkey::model
+
+#endif  // LATCHKEY_MODEL_IMPORTER_HPP

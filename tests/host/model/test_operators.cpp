@@ -1,0 +1,747 @@
+// The operators behind Conv, Gemm and MaxPool: what the importer makes of each, against arithmetic
+// written out here; how a network of all of them quantises; and what is refused.
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <functional>
+#include <limits>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <string>
+
+#include "latchkey/error.hpp"
+#include "model/import.hpp"
+#include "model/quantise.hpp"
+#include "model/reference.hpp"
+#include "onnx_builder.hpp"
+
+namespace latchkey::model {
+namespace {
+
+constexpr errc kNo = errc::unsupported_model;
+
+floats run(const fgraph& g, const floats& x) {
+  float_executor e(g);
+  const auto y = e.infer(x);
+  return {y.begin(), y.end()};
+}
+
+void expect_near(const floats& got, const floats& want, float tolerance = 1e-5F) {
+  ASSERT_EQ(got.size(), want.size());
+  for (std::size_t i = 0; i < got.size(); ++i) ASSERT_NEAR(got[i], want[i], tolerance) << i;
+}
+
+/// x -> op -> y on N x dims.
+builder one(const std::string& op, const longs& dims, const longs& kernel = {}) {
+  builder b(17);
+  b.input("x", dims).output("y");
+  auto& n = b.node(op, {"x"}, {"y"});
+  if (!kernel.empty()) builder::ints(n, "kernel_shape", kernel);
+  return b;
+}
+
+// ---- Convolutions ----
+
+struct geometry {
+  int ins, outs, group, size, kernel, dilation, pad, stride;
+};
+
+/// A convolution as ONNX defines it, straight from its weights O x I/group x K x K.
+floats convolution(const geometry& g, const floats& w, const floats& x) {
+  const int reach = (g.kernel - 1) * g.dilation + 1;
+  const int out = (g.size + 2 * g.pad - reach) / g.stride + 1;
+  const int per_group = g.ins / g.group;
+  floats y;
+  for (int o = 0; o < g.outs; ++o) {
+    for (int oy = 0; oy < out; ++oy) {
+      for (int ox = 0; ox < out; ++ox) {
+        double sum = 0;
+        for (int i = 0; i < per_group; ++i) {
+          const int c = o / (g.outs / g.group) * per_group + i;
+          for (int ky = 0; ky < g.kernel; ++ky) {
+            for (int kx = 0; kx < g.kernel; ++kx) {
+              const int iy = oy * g.stride + ky * g.dilation - g.pad;
+              const int ix = ox * g.stride + kx * g.dilation - g.pad;
+              if (iy < 0 || ix < 0 || iy >= g.size || ix >= g.size) continue;
+              sum += static_cast<double>(w[static_cast<std::size_t>(
+                         ((o * per_group + i) * g.kernel + ky) * g.kernel + kx)]) *
+                     x[static_cast<std::size_t>((c * g.size + iy) * g.size + ix)];
+            }
+          }
+        }
+        y.push_back(static_cast<float>(sum));
+      }
+    }
+  }
+  return y;
+}
+
+builder conv_of(const geometry& g, const floats& w) {
+  builder b;
+  b.input("x", {-1, g.ins, g.size, g.size}).output("y");
+  b.weight("w", {g.outs, g.ins / g.group, g.kernel, g.kernel}, w);
+  auto& n = b.node("Conv", {"x", "w"}, {"y"});
+  builder::integer(n, "group", g.group);
+  builder::ints(n, "dilations", {g.dilation, g.dilation});
+  builder::ints(n, "pads", {g.pad, g.pad, g.pad, g.pad});
+  builder::ints(n, "strides", {g.stride, g.stride});
+  return b;
+}
+
+TEST(Convolutions, OfGroupsAndDilationsEqualTheirDefinition) {
+  const struct {
+    geometry g;
+    bool depthwise;
+  } cases[] = {
+      {{4, 6, 2, 7, 3, 1, 1, 1}, false},   // groups
+      {{4, 4, 4, 7, 3, 1, 1, 2}, true},    // depthwise
+      {{3, 6, 3, 7, 3, 1, 0, 1}, false},   // depthwise with multiplier 2
+      {{2, 3, 1, 9, 3, 2, 2, 1}, false},   // dilated
+      {{4, 4, 4, 9, 3, 2, 2, 1}, true},    // depthwise, dilated to 5 x 5
+      {{2, 2, 2, 11, 3, 4, 4, 1}, false},  // depthwise, dilated to 81 taps
+      {{4, 6, 2, 9, 2, 3, 1, 2}, false},   // groups, dilated
+      {{1, 1, 1, 5, 1, 3, 0, 1}, false},   // a dilated kernel of one tap
+  };
+  for (const auto& [g, depthwise] : cases) {
+    SCOPED_TRACE(::testing::Message() << g.ins << " " << g.outs << " " << g.group << " " << g.kernel
+                                      << " " << g.dilation);
+    const floats w =
+        random_floats(static_cast<std::size_t>(g.outs * g.ins / g.group * g.kernel * g.kernel), 4);
+    const floats x = random_floats(static_cast<std::size_t>(g.ins * g.size * g.size), 5);
+    const fgraph f = conv_of(g, w).import();
+    ASSERT_EQ(f.nodes.size(), 1U);
+    EXPECT_EQ(std::get<fconv>(f.nodes[0].op).depthwise, depthwise);
+    expect_near(run(f, x), convolution(g, w, x));
+    const qgraph q = quantise(f, {x});
+    EXPECT_EQ(std::holds_alternative<qdepthwise>(q.nodes[0].op), depthwise);
+    reference golden(q);
+    expect_near(dequantise_output(q, golden.infer(quantise_input(q, x))), convolution(g, w, x),
+                4 * q.output_tensor().scale);
+  }
+}
+
+TEST(Convolutions, QuantisedDepthwiseKeepsItsIntegers) {
+  builder b;
+  b.input("x", {-1, 2, 2, 2}, pb::TensorProto::UINT8).output("y");
+  b.weight("xs", {}, {0.5F});
+  b.weight("xz", {}, {10}, pb::TensorProto::UINT8);
+  b.weight("w", {2, 1, 2, 2}, {1, 2, 3, 4, -5, -6, -7, -8}, pb::TensorProto::INT8);
+  b.weight("ws", {2}, {0.25F, 0.125F});
+  b.weight("wz", {}, {0}, pb::TensorProto::INT8);
+  b.weight("ys", {}, {2.0F});
+  b.weight("yz", {}, {100}, pb::TensorProto::UINT8);
+  builder::integer(b.node("QLinearConv", {"x", "xs", "xz", "w", "ws", "wz", "ys", "yz"}, {"y"}),
+                   "group", 2);
+  reference golden(quantise(b.import(), {}));
+  const auto& n = std::get<qdepthwise>(golden.graph().nodes.at(0).op);
+  EXPECT_EQ(n.weights, (std::vector<std::int8_t>{1, 2, 3, 4, -5, -6, -7, -8}));
+  const auto y = golden.infer(std::vector<std::uint8_t>{20, 30, 40, 50, 11, 12, 13, 14});
+  EXPECT_EQ(y[0], 119);  // (10 + 40 + 90 + 160) * .5 * .25 / 2 = 18.75
+  EXPECT_EQ(y[1], 98);   // -(5 + 12 + 21 + 32) * .5 * .125 / 2 = -2.19
+}
+
+TEST(Convolutions, RefuseGroupsThatDoNotDivide) {
+  for (const int group : {0, -1, 3, 5}) {
+    builder b = conv_of({4, 4, 1, 5, 3, 1, 0, 1}, random_floats(144, 1));
+    b.graph().mutable_node(0)->mutable_attribute(0)->set_i(group);
+    expect_refusal([&] { b.import(); }, errc::bad_file, {"group", "my_Conv"});
+  }
+  builder b = conv_of({4, 4, 1, 5, 3, 1, 0, 1}, random_floats(144, 1));
+  b.graph().mutable_node(0)->mutable_attribute(0)->set_i(2);  // Weights for one group.
+  expect_refusal([&] { b.import(); }, errc::bad_file, {"2 groups"});
+  floats nan = random_floats(36, 1);
+  nan[7] = std::nanf("");
+  expect_refusal([&] { conv_of({4, 4, 4, 5, 3, 1, 0, 1}, nan).import(); }, kNo,
+                 {"the weights holds nan"});
+  expect_refusal([] { conv_of({1, 1, 1, 3, 3, 2, 0, 1}, floats(9)).import(); }, errc::bad_file,
+                 {"larger than its padded input"});
+}
+
+// ---- Pad ----
+
+builder padded(const std::string& op, float with = 0.0F, const std::string& mode = "constant") {
+  builder b;
+  b.input("x", {-1, 2, 4, 4}).output("y");
+  b.weight("pads", {8}, {0, 0, 1, 2, 0, 0, 2, 1}, pb::TensorProto::INT64);
+  b.weight("with", {}, {with});
+  b.weight("w", {3, 2, 3, 3}, random_floats(54, 1));
+  auto& pad = b.node("Pad", {"x", "pads", "with"}, {"p"});
+  auto* a = pad.add_attribute();
+  a->set_name("mode");
+  a->set_s(mode);
+  auto& n = b.node(op, {"p"}, {"y"});
+  if (op == "Conv") n.add_input("w");
+  if (op.find("Pool") != std::string::npos) builder::ints(n, "kernel_shape", {3, 3});
+  return b;
+}
+
+TEST(Pad, JoinsTheConvolutionsAndAveragesBehindIt) {
+  builder direct;
+  direct.input("x", {-1, 2, 4, 4}).output("y");
+  direct.weight("w", {3, 2, 3, 3}, random_floats(54, 1));
+  builder::ints(direct.node("Conv", {"x", "w"}, {"y"}), "pads", {1, 2, 2, 1});
+  const floats x = random_floats(32, 2);
+  EXPECT_EQ(run(padded("Conv").import(), x), run(direct.import(), x));
+
+  builder mean = one("AveragePool", {-1, 2, 4, 4}, {3, 3});
+  builder::ints(*mean.graph().mutable_node(0), "pads", {1, 2, 2, 1});
+  builder::integer(*mean.graph().mutable_node(0), "count_include_pad", 1);
+  EXPECT_EQ(run(padded("AveragePool").import(), x), run(mean.import(), x));
+
+  // Two readers, each with the pads; one adds its own.
+  builder two = padded("Conv");
+  two.graph().mutable_output(0)->set_name("z");
+  two.node("Conv", {"p", "w"}, {"y2"});
+  two.node("Add", {"y", "y2"}, {"z"});
+  floats twice = run(direct.import(), x);
+  for (float& v : twice) v *= 2;
+  expect_near(run(two.import(), x), twice);
+}
+
+TEST(Pad, IsRefusedWhereNothingCanTakeIt) {
+  expect_refusal([] { padded("Relu").import(); }, kNo, {"my_Relu", "follows a Pad"});
+  expect_refusal([] { padded("MaxPool").import(); }, kNo, {"my_MaxPool", "follows a Pad"});
+  expect_refusal([] { padded("Conv", 1.0F).import(); }, kNo, {"pads with 1", "0.0"});
+  expect_refusal([] { padded("Conv", 0.0F, "reflect").import(); }, kNo, {"reflect", "constant"});
+  builder last = padded("Conv");
+  last.graph().mutable_output(0)->set_name("p");
+  expect_refusal([&] { last.import(); }, kNo, {"padded", "last Pad"});
+  const auto pads = [](const longs& values) {
+    builder b = padded("Conv");
+    b.graph().mutable_initializer(0)->set_dims(0, static_cast<std::int64_t>(values.size()));
+    b.graph().mutable_initializer(0)->clear_int64_data();
+    for (const auto v : values) b.graph().mutable_initializer(0)->add_int64_data(v);
+    return b;
+  };
+  expect_refusal([&] { pads({0, 1, 0, 0, 0, 0, 0, 0}).import(); }, kNo, {"rows and columns"});
+  expect_refusal([&] { pads({0, 0, -1, 0, 0, 0, 0, 0}).import(); }, kNo, {"0 or more"});
+  expect_refusal([&] { pads({0, 0, 1 << 30, 0, 0, 0, 0, 0}).import(); }, kNo, {"0 or more"});
+  expect_refusal([&] { pads({0, 0, 1}).import(); }, errc::bad_file, {"3 pads"});
+}
+
+// ---- Pools ----
+
+TEST(Pools, MeansOfPlanes) {
+  const floats x = random_floats(2 * 3 * 4, 6);
+  floats want;
+  for (std::size_t c = 0; c < 2; ++c) {
+    double sum = 0;
+    for (std::size_t i = 0; i < 12; ++i) sum += x[c * 12 + i];
+    want.push_back(static_cast<float>(sum / 12));
+  }
+  expect_near(run(one("GlobalAveragePool", {-1, 2, 3, 4}).import(), x), want);
+  for (const longs& axes : {longs{2, 3}, longs{-1, -2}}) {
+    for (const int keep : {0, 1}) {
+      builder b = one("ReduceMean", {-1, 2, 3, 4});
+      builder::ints(*b.graph().mutable_node(0), "axes", axes);
+      builder::integer(*b.graph().mutable_node(0), "keepdims", keep);
+      const fgraph g = b.import();
+      EXPECT_EQ(g.output.dims, keep ? (std::vector<int>{2, 1, 1}) : std::vector<int>{2});
+      expect_near(run(g, x), want);
+    }
+  }
+  builder channels = one("ReduceMean", {-1, 2, 3, 4});
+  builder::ints(*channels.graph().mutable_node(0), "axes", {1});
+  expect_refusal([&] { channels.import(); }, kNo, {"axes [1]", "axes 2 and 3"});
+}
+
+TEST(Pools, RefuseWindowsOfDifferentSizes) {
+  builder border = one("AveragePool", {-1, 1, 5, 5}, {3, 3});
+  builder::ints(*border.graph().mutable_node(0), "pads", {1, 1, 1, 1});
+  expect_refusal([&] { border.import(); }, kNo, {"fewer pixels", "count_include_pad = 1"});
+  builder ceil = one("AveragePool", {-1, 1, 5, 5}, {2, 2});
+  builder::integer(*ceil.graph().mutable_node(0), "count_include_pad", 1);
+  builder::integer(*ceil.graph().mutable_node(0), "ceil_mode", 1);
+  builder::ints(*ceil.graph().mutable_node(0), "strides", {2, 2});
+  expect_refusal([&] { ceil.import(); }, kNo, {"ceil_mode"});
+  expect_refusal([] { one("AveragePool", {-1, 1, 5, 5}, {6, 6}).import(); }, errc::bad_file,
+                 {"larger than its padded input"});
+  expect_refusal([] { one("AveragePool", {-1, 1, 5, 5}).import(); }, errc::bad_file,
+                 {"kernel_shape is missing"});
+  expect_refusal([] { one("GlobalAveragePool", {-1, 5}).import(); }, kNo, {"needs planes"});
+}
+
+// ---- Functions of elements ----
+
+TEST(Functions, SpeltInPiecesBecomeOneTable) {
+  struct spelling {
+    const char* name;
+    std::function<void(builder&)> write;
+    double (*value)(double);
+  };
+  const auto constant = [](builder& b, const std::string& name, float v) {
+    b.weight(name, {}, {v});
+  };
+  const spelling spellings[] = {
+      {"GELU",
+       [&](builder& b) {
+         constant(b, "r", std::sqrt(2.0F));
+         constant(b, "one", 1.0F);
+         constant(b, "half", 0.5F);
+         b.node("Div", {"c", "r"}, {"d"});
+         b.node("Erf", {"d"}, {"e"});
+         b.node("Add", {"e", "one"}, {"f"});
+         b.node("Mul", {"c", "f"}, {"g"});
+         b.node("Mul", {"g", "half"}, {"y"});
+       },
+       [](double v) { return 0.5 * v * (1 + std::erf(v / std::sqrt(2.0))); }},
+      {"SiLU",
+       [](builder& b) {
+         b.node("Sigmoid", {"c"}, {"s"});
+         b.node("Mul", {"c", "s"}, {"y"});
+       },
+       [](double v) { return v / (1 + std::exp(-v)); }},
+      {"hard swish",
+       [&](builder& b) {
+         constant(b, "three", 3.0F);
+         constant(b, "zero", 0.0F);
+         constant(b, "six", 6.0F);
+         b.node("Add", {"c", "three"}, {"a"});
+         b.node("Clip", {"a", "zero", "six"}, {"k"});
+         b.node("Mul", {"c", "k"}, {"m"});
+         b.node("Div", {"m", "six"}, {"y"});
+       },
+       [](double v) { return v * std::clamp(v + 3, 0.0, 6.0) / 6; }},
+      {"mish",
+       [](builder& b) {
+         b.node("Softplus", {"c"}, {"s"});
+         b.node("Tanh", {"s"}, {"t"});
+         b.node("Mul", {"c", "t"}, {"y"});
+       },
+       [](double v) { return v * std::tanh(std::log1p(std::exp(v))); }},
+      {"one minus square",
+       [&](builder& b) {
+         constant(b, "one", 1.0F);
+         b.node("Mul", {"c", "c"}, {"q"});
+         b.node("Sub", {"one", "q"}, {"y"});
+       },
+       [](double v) { return 1 - v * v; }},
+  };
+  for (const spelling& s : spellings) {
+    SCOPED_TRACE(s.name);
+    builder b;
+    b.input("x", {-1, 2, 3, 3}).output("y");
+    b.weight("w", {2, 2, 1, 1}, {3.0F, 0.5F, -2.0F, 1.0F});
+    b.node("Conv", {"x", "w"}, {"c"});
+    s.write(b);
+    const fgraph g = b.import();
+    ASSERT_EQ(g.nodes.size(), 2U);
+    ASSERT_TRUE(std::holds_alternative<ftable>(g.nodes[1].op));
+    EXPECT_EQ(g.tensors[static_cast<std::size_t>(g.output.tensor)].name, "y");
+    const floats x = random_floats(18, 8);
+    floats want;
+    for (std::size_t o = 0; o < 2; ++o) {
+      for (std::size_t i = 0; i < 9; ++i) {
+        const double c = o == 0 ? 3.0 * x[i] + 0.5 * x[9 + i] : -2.0 * x[i] + 1.0 * x[9 + i];
+        want.push_back(static_cast<float>(s.value(c)));
+      }
+    }
+    expect_near(run(g, x), want);
+  }
+}
+
+TEST(Functions, RoundWhereAQuantisedFileRounds) {
+  builder b;
+  b.input("x", {-1, 4}).output("y");
+  b.weight("s", {}, {0.1F});
+  b.weight("coarse", {}, {0.25F});
+  b.weight("z", {}, {100}, pb::TensorProto::UINT8);
+  b.weight("zero", {}, {0}, pb::TensorProto::UINT8);
+  const auto requantise = [&](const std::string& from, const std::string& to,
+                              const std::string& scale, const std::string& zero) {
+    b.node("QuantizeLinear", {from, scale, zero}, {to + "_q"});
+    b.node("DequantizeLinear", {to + "_q", scale, zero}, {to});
+  };
+  requantise("x", "xd", "s", "z");
+  b.node("Sigmoid", {"xd"}, {"g"});
+  requantise("g", "gd", "coarse", "zero");  // Only 0, .25, .5, .75 and 1 remain.
+  b.node("Mul", {"xd", "gd"}, {"m"});
+  requantise("m", "y", "s", "z");
+  const fgraph f = b.import();
+  ASSERT_EQ(f.nodes.size(), 1U);
+  reference golden(quantise(f, {}));
+  for (int i = 0; i < 256; ++i) {
+    const float x = 0.1F * static_cast<float>(i - 100);
+    const double gate = std::nearbyint(1 / (1 + std::exp(-x)) / 0.25) * 0.25;
+    const double want = std::clamp(std::nearbyint(x * gate / 0.1F) + 100, 0.0, 255.0);
+    const auto y = golden.infer(std::vector<std::uint8_t>(4, static_cast<std::uint8_t>(i)));
+    ASSERT_NEAR(y[2], want, x * gate * 10 == std::floor(x * gate * 10) ? 0 : 1) << i;
+  }
+}
+
+TEST(Functions, NestedWithoutEndAreCut) {
+  builder squares;  // As one function it would take 2^200 products.
+  squares.input("t0", {-1, 3}).output("t200");
+  for (int i = 0; i < 200; ++i) {
+    const std::string from = "t" + std::to_string(i);
+    squares.node("Mul", {from, from}, {"t" + std::to_string(i + 1)});
+  }
+  const fgraph g = squares.import();
+  EXPECT_GT(g.nodes.size(), 10U);
+  expect_near(run(g, {0.0F, 1.0F, -1.0F}), {0.0F, 1.0F, 1.0F});
+  builder chain;
+  chain.input("t0", {-1, 3}).output("t9000");
+  for (int i = 0; i < 9000; ++i) {
+    chain.node("Neg", {"t" + std::to_string(i)}, {"t" + std::to_string(i + 1)});
+  }
+  expect_near(run(chain.import(), {0.5F, 1.0F, -1.0F}), {0.5F, 1.0F, -1.0F});
+}
+
+TEST(Functions, WithParameters) {
+  const auto with = [](const std::string& op, const std::string& attribute, float v) {
+    builder b = one(op, {-1, 3});
+    builder::real(*b.graph().mutable_node(0), attribute, v);
+    return run(b.import(), {-2.0F, 0.25F, 3.0F});
+  };
+  expect_near(with("LeakyRelu", "alpha", 0.3F), {-0.6F, 0.25F, 3.0F});
+  expect_near(with("HardSigmoid", "alpha", 0.4F), {0.0F, 0.6F, 1.0F});
+  expect_near(with("Elu", "alpha", 2.0F), {2.0F * std::expm1(-2.0F), 0.25F, 3.0F});
+  expect_refusal([&] { with("Elu", "alpha", std::nanf("")); }, kNo, {"alpha holds nan"});
+  expect_refusal([&] { with("Celu", "alpha", 0.0F); }, errc::bad_file, {"alpha is 0"});
+
+  builder p = one("PRelu", {-1, 2, 1, 2});
+  p.graph().mutable_node(0)->add_input("slope");
+  p.weight("slope", {2, 1, 1}, {0.5F, 0.5F});
+  expect_near(run(p.import(), {-1, 1, -2, 2}), {-0.5F, 1, -1, 2});
+  p.graph().mutable_initializer(0)->set_float_data(1, 0.25F);
+  expect_refusal([&] { p.import(); }, kNo, {"slopes differ", "LeakyRelu"});
+
+  builder gelu = one("Gelu", {-1, 1});
+  gelu.graph().mutable_node(0)->set_domain("com.microsoft");
+  expect_near(run(gelu.import(), {1.0F}), {0.8413447F});
+  gelu.graph().mutable_node(0)->set_op_type("QLinearConcat");
+  expect_refusal([&] { gelu.import(); }, kNo, {"QLinearConcat", "com.microsoft", "QLinearAdd"});
+  gelu.graph().mutable_node(0)->set_op_type("BiasGelu");
+  expect_refusal([&] { gelu.import(); }, kNo, {"com.microsoft", "add the bias"});
+}
+
+// ---- Two tensors ----
+
+/// y = op of Conv(x) and of another one, on planes or on their mean.
+builder two(const std::string& op, bool mean_first, bool mean_second) {
+  builder b;
+  b.input("x", {-1, 2, 3, 3}).output("y");
+  b.weight("w1", {2, 2, 1, 1}, {1.0F, 0.5F, -2.0F, 1.0F});
+  b.weight("w2", {2, 2, 1, 1}, {-1.0F, 0.25F, 2.0F, 3.0F});
+  b.node("Conv", {"x", "w1"}, {"a"});
+  b.node("Conv", {"x", "w2"}, {"b"});
+  b.node("GlobalAveragePool", {"a"}, {"ma"});
+  b.node("GlobalAveragePool", {"b"}, {"mb"});
+  b.node(op, {mean_first ? "ma" : "a", mean_second ? "mb" : "b"}, {"y"});
+  return b;
+}
+
+TEST(TwoTensors, AreAddedSubtractedAndMultipliedAlsoByChannel) {
+  const floats x = random_floats(18, 9);
+  const auto plane = [&](const float(&w)[4]) {
+    floats y;
+    for (std::size_t o = 0; o < 2; ++o) {
+      for (std::size_t i = 0; i < 9; ++i) y.push_back(w[2 * o] * x[i] + w[2 * o + 1] * x[9 + i]);
+    }
+    return y;
+  };
+  const floats a = plane({1.0F, 0.5F, -2.0F, 1.0F});
+  const floats b = plane({-1.0F, 0.25F, 2.0F, 3.0F});
+  const auto mean = [](const floats& v) {
+    floats m(v.size());
+    for (std::size_t i = 0; i < v.size(); ++i) {
+      float sum = 0;
+      for (std::size_t k = 0; k < 9; ++k) sum += v[i / 9 * 9 + k];
+      m[i] = sum / 9;
+    }
+    return m;
+  };
+  for (const std::string op : {"Add", "Sub", "Mul"}) {
+    for (const int means : {0, 1, 2}) {
+      const bool first = means == 2;
+      const bool second = means == 1;
+      SCOPED_TRACE(op + (first ? " mean first" : second ? " mean second" : ""));
+      if (op == "Sub" && first) {
+        expect_refusal([&] { two(op, first, second).import(); }, kNo, {"subtracts", "-1"});
+        continue;
+      }
+      const floats p = first ? mean(a) : a;
+      const floats q = second ? mean(b) : b;
+      floats want;
+      for (std::size_t i = 0; i < 18; ++i) {
+        want.push_back(op == "Add" ? p[i] + q[i] : op == "Sub" ? p[i] - q[i] : p[i] * q[i]);
+      }
+      const fgraph f = two(op, first, second).import();
+      expect_near(run(f, x), want);
+      const qgraph g = quantise(f, {x});
+      reference golden(g);
+      expect_near(dequantise_output(g, golden.infer(quantise_input(g, x))), want,
+                  6 * g.output_tensor().scale);
+    }
+  }
+  expect_refusal([] { two("Div", false, false).import(); }, kNo, {"Div", "only Add, Sub and Mul"});
+  builder rows = two("Mul", false, false);
+  rows.graph().mutable_node(1)->set_input(0, "x2");
+  rows.input("x2", {-1, 2, 3, 1});
+  expect_refusal([&] { rows.import(); }, kNo, {"N x 2 x 3 x 3", "N x 2 x 3 x 1", "N x C x 1 x 1"});
+}
+
+// ---- Shapes ----
+
+TEST(Shapes, RelabelWhatKeepsItsOrder) {
+  builder b(12);  // Axes are attributes.
+  b.input("x", {-1, 3, 4, 4}).output("y");
+  b.weight("w", {3, 2}, random_floats(6, 3));
+  b.node("GlobalAveragePool", {"x"}, {"p"});
+  builder::ints(b.node("Transpose", {"p"}, {"t"}), "perm", {0, 2, 3, 1});
+  builder::ints(b.node("Squeeze", {"t"}, {"s"}), "axes", {1, 2});
+  builder::ints(b.node("Unsqueeze", {"s"}, {"u"}), "axes", {2, 3});
+  b.node("Flatten", {"u"}, {"f"});
+  b.node("MatMul", {"f", "w"}, {"m"});
+  b.node("Softmax", {"m"}, {"y"});
+  const fgraph g = b.import();
+  ASSERT_EQ(g.nodes.size(), 2U);
+  ASSERT_EQ(g.remarks.size(), 1U);
+  EXPECT_THAT(g.remarks[0], HasSubstr("Softmax"));
+  EXPECT_THAT(g.remarks[0], HasSubstr("argmax"));
+
+  const auto perm = [](const longs& p) {
+    builder t = one("Transpose", {-1, 3, 4, 4});
+    builder::ints(*t.graph().mutable_node(0), "perm", p);
+    return [t] { t.import(); };
+  };
+  expect_refusal(perm({0, 2, 3, 1}), kNo, {"changes the order", "NCHW"});
+  expect_refusal(perm({1, 0, 2, 3}), kNo, {"changes the order"});
+  expect_refusal(perm({0, 1, 2}), errc::bad_file, {"no permutation"});
+  expect_refusal(perm({0, 1, 1, 3}), errc::bad_file, {"no permutation"});
+  expect_refusal(perm({0, 1, 2, 1000000}), errc::bad_file, {"no permutation"});
+  const auto axes = [](const std::string& op, const longs& a) {
+    builder s(12);
+    s.input("x", {-1, 3, 1, 4}).output("y");
+    builder::ints(s.node(op, {"x"}, {"y"}), "axes", a);
+    return [s] { s.import(); };
+  };
+  EXPECT_NO_THROW(axes("Squeeze", {-2})());
+  expect_refusal(axes("Squeeze", {1}), errc::bad_file, {"3 elements"});
+  expect_refusal(axes("Squeeze", {0}), kNo, {"batch"});
+  expect_refusal(axes("Squeeze", {9}), errc::bad_file, {"axis 9"});
+  expect_refusal(axes("Squeeze", {2, -2}), errc::bad_file, {"twice"});
+  expect_refusal(axes("Unsqueeze", {1}), kNo, {"5 dimensions"});
+  builder early = one("Softmax", {-1, 3});
+  early.graph().mutable_output(0)->set_name("z");
+  early.node("Relu", {"y"}, {"z"});
+  expect_refusal([&] { early.import(); }, kNo, {"not the last node", "argmax"});
+}
+
+// ---- Integers ----
+
+/// u8 x -> MatMulInteger -> Cast -> Mul -> Add -> y.
+builder matmul_integer() {
+  builder b;
+  b.input("x", {-1, 2}, pb::TensorProto::UINT8).output("y");
+  b.weight("w", {2, 2}, {1, -127, 100, 127}, pb::TensorProto::INT8);
+  b.weight("xz", {}, {3}, pb::TensorProto::UINT8);
+  b.weight("s", {}, {0.01F});
+  b.weight("t", {2}, {5.0F, -7.0F});
+  b.node("MatMulInteger", {"x", "w", "xz"}, {"i"});
+  builder::integer(b.node("Cast", {"i"}, {"f"}), "to", pb::TensorProto::FLOAT);
+  b.node("Mul", {"f", "s"}, {"m"});
+  b.node("Add", {"m", "t"}, {"y"});
+  return b;
+}
+
+TEST(Integers, SumsMapWhenTheirScaleFollows) {
+  const fgraph f = matmul_integer().import();
+  ASSERT_EQ(f.nodes.size(), 1U);
+  const qgraph q = quantise(f, {{200.0F - 3, 90.0F - 3}, {3.0F, 250.0F - 3}});
+  EXPECT_EQ(std::get<qconv>(q.nodes[0].op).weights, (std::vector<std::int8_t>{1, 100, -127, 127}));
+  EXPECT_EQ(q.input_tensor().zero_point, 3);
+  reference golden(q);
+  const auto y = dequantise_output(q, golden.infer(std::vector<std::uint8_t>{200, 90}));
+  EXPECT_NEAR(y[0], 0.01 * (197 * 1 + 87 * 100) + 5, q.output_tensor().scale);
+  EXPECT_NEAR(y[1], 0.01 * (197 * -127 + 87 * 127) - 7, q.output_tensor().scale);
+
+  builder sum = matmul_integer();
+  sum.graph().mutable_output(0)->set_name("f");
+  expect_refusal([&] { sum.import(); }, kNo, {"int32 sum", "Mul"});
+  builder relu = matmul_integer();
+  relu.graph().mutable_node(2)->set_op_type("Relu");
+  expect_refusal([&] { relu.import(); }, kNo, {"int32 sum"});
+  builder to = matmul_integer();
+  to.graph().mutable_node(1)->mutable_attribute(0)->set_i(pb::TensorProto::INT8);
+  expect_refusal([&] { to.import(); }, kNo, {"casts to INT8"});
+  builder real = matmul_integer();
+  real.graph().mutable_input(0)->mutable_type()->mutable_tensor_type()->set_elem_type(
+      pb::TensorProto::FLOAT);
+  expect_refusal([&] { real.import(); }, errc::bad_file, {"not quantised"});
+  builder minimum = matmul_integer();
+  minimum.graph().mutable_initializer(0)->set_int32_data(0, -128);
+  expect_refusal([&] { minimum.import(); }, kNo, {"1 of 4 weights"});
+}
+
+TEST(Integers, ConstantsBehindQuantizeLinearAreFolded) {
+  builder b;
+  b.input("x", {-1, 2}).output("y");
+  b.weight("w", {2, 2}, {0.5F, -0.25F, 0.126F, 1.0F});
+  b.weight("s", {2}, {0.01F, 0.01F});
+  b.weight("z", {2}, {0, 0}, pb::TensorProto::INT8);
+  builder::integer(b.node("QuantizeLinear", {"w", "s", "z"}, {"wq"}), "axis", 1);
+  builder::integer(b.node("DequantizeLinear", {"wq", "s", "z"}, {"wd"}), "axis", 1);
+  b.node("MatMul", {"x", "wd"}, {"y"});
+  const qgraph q = quantise(b.import(), {floats{1, 1}, floats{-1, 1}});
+  EXPECT_EQ(std::get<qconv>(q.nodes.at(0).op).weights,
+            (std::vector<std::int8_t>{50, 13, -25, 100}));
+}
+
+// ---- ONNX Runtime ----
+
+std::string from_base64(const std::string& text) {
+  std::string out;
+  unsigned bits = 0;
+  int count = 0;
+  for (const char c : text) {
+    static const std::string alphabet =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    const std::size_t v = alphabet.find(c);
+    if (v == std::string::npos) break;  // Padding.
+    bits = bits << 6 | static_cast<unsigned>(v);
+    if ((count += 6) >= 8) out += static_cast<char>(bits >> (count -= 8) & 0xFF);
+  }
+  return out;
+}
+
+/// Bytes of the unsigned form: signed ones have 128 added.
+std::vector<std::uint8_t> from_hex(const std::string& hex, bool is_signed) {
+  std::vector<std::uint8_t> out;
+  for (std::size_t i = 0; i < hex.size(); i += 2) {
+    const int v = std::stoi(hex.substr(i, 2), nullptr, 16);
+    out.push_back(static_cast<std::uint8_t>(is_signed ? v ^ 0x80 : v));
+  }
+  return out;
+}
+
+// tests/vectors/make_operators.py wrote these. Operators that ONNX Runtime computes with integer
+// sums and one float32 product have to agree in every byte. The others it computes in float32 from
+// dequantised values, where we have integers or a table: a tie may round the other way, one step.
+TEST(OnnxRuntime, ComputesTheSame) {
+  std::ifstream file(LATCHKEY_SOURCE_DIR "/tests/vectors/operators.json");
+  ASSERT_TRUE(file);
+  const auto doc = nlohmann::json::parse(file);
+  const std::set<std::string> exact = {
+      "QLinearGlobalAveragePool", "QLinearMul",
+      "QLinearMul, by channel",   "QLinearConv, depthwise",
+      "QLinearConv, groups",      "QLinearConv, multiplier",
+      "QLinearConv, dilated",     "QLinearConv, depthwise dilated"};
+  struct tally {
+    int bytes = 0, differing = 0, steps = 0;
+  };
+  std::map<std::string, tally> tallies;
+  for (const auto& c : doc.at("cases")) {
+    const std::string name = c.at("operator");
+    const bool is_signed = c.at("signed");
+    SCOPED_TRACE(name);
+    reference golden(quantise(import_onnx(from_base64(c.at("model")), name), {}));
+    tally& t = tallies[name];
+    for (std::size_t i = 0; i < c.at("input").size(); ++i) {
+      const auto got = golden.infer(from_hex(c["input"][i], is_signed));
+      const auto want = from_hex(c.at("output").at(i), is_signed);
+      ASSERT_EQ(got.size(), want.size());
+      for (std::size_t k = 0; k < want.size(); ++k) {
+        const int off = std::abs(got[k] - want[k]);
+        ++t.bytes;
+        t.differing += off != 0 ? 1 : 0;
+        t.steps = std::max(t.steps, off);
+      }
+    }
+  }
+  EXPECT_EQ(tallies.size(), 33U);
+  for (const auto& [name, t] : tallies) {
+    std::printf("  %-32s %5d of %5d bytes differ, by %d\n", name.c_str(), t.differing, t.bytes,
+                t.steps);
+    if (exact.count(name) > 0) {
+      EXPECT_EQ(t.differing, 0) << name;
+    } else {
+      EXPECT_LE(t.steps, 1) << name;
+      EXPECT_LE(t.differing, t.bytes / 50) << name;
+    }
+  }
+}
+
+// ---- A network of all of them ----
+
+builder mobile_block() {
+  builder b;
+  b.input("x", {-1, 3, 16, 16}).output("y");
+  b.weight("w1", {8, 3, 3, 3}, random_floats(216, 31, 0.4F));
+  b.weight("b1", {8}, random_floats(8, 32, 0.2F));
+  b.weight("w2", {8, 1, 3, 3}, random_floats(72, 33, 0.5F));
+  b.weight("w3", {4, 8, 1, 1}, random_floats(32, 34, 0.5F));
+  b.weight("w4", {8, 4, 1, 1}, random_floats(32, 35, 0.9F));
+  b.weight("w5", {8, 8, 1, 1}, random_floats(64, 36, 0.5F));
+  b.weight("w6", {8, 5}, random_floats(40, 37, 0.7F));
+  builder::ints(b.node("Conv", {"x", "w1", "b1"}, {"c1"}), "strides", {2, 2});
+  b.node("HardSwish", {"c1"}, {"h1"});
+  auto& dw = b.node("Conv", {"h1", "w2"}, {"d"});
+  builder::integer(dw, "group", 8);
+  builder::ints(dw, "pads", {1, 1, 1, 1});
+  b.node("Relu", {"d"}, {"r"});
+  b.node("GlobalAveragePool", {"r"}, {"p"});
+  b.node("Conv", {"p", "w3"}, {"s1"});
+  b.node("Relu", {"s1"}, {"s2"});
+  b.node("Conv", {"s2", "w4"}, {"s3"});
+  b.node("HardSigmoid", {"s3"}, {"s4"});
+  b.node("Mul", {"r", "s4"}, {"m"});
+  b.node("Conv", {"m", "w5"}, {"c2"});
+  b.node("Add", {"c2", "h1"}, {"a"});
+  builder::ints(b.node("AveragePool", {"a"}, {"q"}), "kernel_shape", {7, 7});
+  b.node("Flatten", {"q"}, {"f"});
+  b.node("MatMul", {"f", "w6"}, {"y"});
+  b.model.mutable_opset_import(0)->set_version(14);
+  return b;
+}
+
+TEST(Networks, OfAllOperatorsQuantiseClosely) {
+  const fgraph f = mobile_block().import();
+  std::vector<floats> images;
+  for (std::uint32_t i = 0; i < 24; ++i) images.push_back(random_floats(768, 200 + i));
+  const qgraph q = quantise(f, images);
+  reference golden(q);
+  float_executor exact(f);
+  double signal = 0;
+  double noise = 0;
+  for (std::uint32_t i = 0; i < 24; ++i) {
+    const floats image = random_floats(768, 500 + i);
+    const auto got = dequantise_output(q, golden.infer(quantise_input(q, image)));
+    const auto want = exact.infer(image);
+    for (std::size_t k = 0; k < got.size(); ++k) {
+      signal += static_cast<double>(want[k]) * want[k];
+      noise += std::pow(static_cast<double>(got[k]) - want[k], 2);
+    }
+  }
+  const double sqnr = 10 * std::log10(signal / noise);
+  std::printf("%zu layers, signal to quantisation noise %.1f dB\n", q.nodes.size(), sqnr);
+  EXPECT_GT(sqnr, 30.0);
+}
+
+TEST(Networks, DamagedFilesOfAllOperatorsNeverCrash) {
+  const std::string whole = mobile_block().bytes();
+  std::mt19937_64 rng(7);
+  int refused = 0;
+  for (int i = 0; i < 3000; ++i) {
+    std::string bytes = i % 4 == 0 ? whole.substr(0, rng() % whole.size()) : whole;
+    for (std::uint64_t k = 0; k <= rng() % 3; ++k) {
+      if (!bytes.empty()) bytes[rng() % bytes.size()] = static_cast<char>(rng());
+    }
+    try {
+      const fgraph g = import_onnx(bytes, "damaged");
+      if (g.inputs.size() == 1) {
+        const auto& in = g.tensors[static_cast<std::size_t>(g.inputs[0].tensor)];
+        quantise(g, {floats(in.size(), 0.5F)});
+      }
+    } catch (const error&) {
+      ++refused;
+    }
+  }
+  EXPECT_GT(refused, 500);
+}
+
+}  // namespace
+}  // namespace latchkey::model
