@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Train the three demonstration models and write them as ONNX opset 13.
+"""Train the four demonstration models and write them as ONNX opset 13.
 
-    /usr/bin/python3 models/train.py [digits_mlp] [fashion_mlp] [fashion_lenet] [--out DIR]
+    /usr/bin/python3 models/train.py [digits_mlp] [fashion_mlp] [fashion_lenet]
+                                     [fashion_resnet8] [--out DIR]
 
 Needs Debian 12's python3-torch (1.13), libopenblas0-pthread, python3-onnx and python3-sklearn (the
 digits only). One thread and fixed seeds: the same versions on the same kind of CPU give the same
@@ -100,6 +101,39 @@ class LeNet(nn.Module):
         return self.fc2(F.dropout(F.relu(self.fc1(x)), 0.25, self.training))
 
 
+class Residual(nn.Module):
+    """relu(norm(conv(relu(norm(conv(x))))) + x); x passes a 1x1 convolution where the shape changes."""
+
+    def __init__(self, ins, outs, stride):
+        super().__init__()
+        self.conv1 = nn.Conv2d(ins, outs, 3, stride, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(outs)
+        self.conv2 = nn.Conv2d(outs, outs, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(outs)
+        self.project = nn.Conv2d(ins, outs, 1, stride) if ins != outs else None
+
+    def forward(self, x):
+        y = self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x)))))
+        return F.relu(y + (self.project(x) if self.project else x))
+
+
+class ResNet8(nn.Module):
+    """The residual network of MLPerf Tiny, for one channel of 28x28."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 16, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(16)
+        self.stages = nn.ModuleList(Residual(*s) for s in ((16, 16, 1), (16, 32, 2), (32, 64, 2)))
+        self.fc = nn.Linear(64, 10)
+
+    def forward(self, x):
+        x = F.relu(self.norm(self.conv(x)))
+        for stage in self.stages:
+            x = stage(x)
+        return self.fc(x.mean((2, 3)))
+
+
 def accuracy(net, images, labels):
     net.eval()
     right = 0
@@ -164,8 +198,10 @@ class Writer:
 
     def conv(self, name, layer):
         p = layer.padding
-        self.add("Conv", name, [self.tensor(f"{name}.weight", layer.weight),
-                                self.tensor(f"{name}.bias", layer.bias)],
+        weights = [self.tensor(f"{name}.weight", layer.weight)]
+        if layer.bias is not None:
+            weights.append(self.tensor(f"{name}.bias", layer.bias))
+        self.add("Conv", name, weights,
                  kernel_shape=list(layer.kernel_size), strides=list(layer.stride),
                  pads=[p[0], p[1], p[0], p[1]])
 
@@ -215,8 +251,33 @@ def write_lenet(net, name, path):
     w.save(path, 10)
 
 
+def write_resnet8(net, name, path):
+    w = Writer(name, (1, 28, 28))
+    w.conv("conv", net.conv)
+    w.norm("bn", net.norm)
+    w.add("Relu", "relu")
+    for i, stage in enumerate(net.stages, 1):
+        entry = w.last
+        for j, (conv, norm) in enumerate(((stage.conv1, stage.norm1), (stage.conv2, stage.norm2)),
+                                         1):
+            w.conv(f"stage{i}_conv{j}", conv)
+            w.norm(f"stage{i}_bn{j}", norm)
+            if j == 1:
+                w.add("Relu", f"stage{i}_relu{j}")
+        body, w.last = w.last, entry
+        if stage.project:
+            w.conv(f"stage{i}_project", stage.project)
+        shortcut, w.last = w.last, body
+        w.add("Add", f"stage{i}_add", [shortcut])
+        w.add("Relu", f"stage{i}_relu2")
+    w.add("GlobalAveragePool", "pool")
+    w.add("Flatten", "flatten", axis=1)
+    w.linear("fc", net.fc)
+    w.save(path, 10)
+
+
 def main():
-    names = ["digits_mlp", "fashion_mlp", "fashion_lenet"]
+    names = ["digits_mlp", "fashion_mlp", "fashion_lenet", "fashion_resnet8"]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", nargs="*", metavar="model", help=", ".join(names))
     parser.add_argument("--out", default=os.path.dirname(os.path.abspath(__file__)))
@@ -239,11 +300,16 @@ def main():
             net = Mlp((784, 256, 128, 10), 0.15)
             result = train(net, fashion(), epochs=30, batch=128, lr=2e-3, flip=True, decay=1e-2)
             write_mlp(net, name, (1, 28, 28), path)
-        else:
+        elif name == "fashion_lenet":
             net = LeNet()
             result = train(net, fashion(), epochs=20, batch=128, lr=3e-3, flip=True,
                            decay=1e-2, smoothing=0.0)
             write_lenet(net, name, path)
+        else:
+            net = ResNet8()
+            result = train(net, fashion(), epochs=8, batch=128, lr=5e-3, flip=True,
+                           decay=1e-2, smoothing=0.0)
+            write_resnet8(net, name, path)
         with open(path, "rb") as f:
             digest = hashlib.sha256(f.read()).hexdigest()
         print(f"  {name}: test accuracy {100 * result:.2f} %, {os.path.getsize(path)} bytes, "
