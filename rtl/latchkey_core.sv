@@ -283,6 +283,14 @@ module latchkey_core #(
     .raddr_i(reg_raddr[7:2]), .rdata_o(counter_word)
   );
 
+  localparam int unsigned LayerAw = $clog2(MaxDescs);
+  logic [31:0] layer_word;
+  lk_layer_times u_layer_times (
+    .clk_i(ap_clk), .rst_ni(ap_rst_n), .clear_i(count_clear), .running_i(running),
+    .loaded_i(walker_run), .ended_i(eng_done && !eng_abort), .raddr_i(reg_raddr[2 +: LayerAw]),
+    .rdata_o(layer_word)
+  );
+
 `ifdef LATCHKEY_TARGET_XILINX
   localparam logic VendorPrims = 1'b1;
 `else
@@ -321,7 +329,11 @@ module latchkey_core #(
       RegSpadWords:    reg_rdata = SpadWords;
       RegBuildVersion: reg_rdata = BuildVersion;
       RegBuildHash:    reg_rdata = build_hash;
-      default:         reg_rdata = (reg_raddr[15:8] == RegCounters[15:8]) ? counter_word : '0;
+      default: begin
+        reg_rdata = '0;
+        if (reg_raddr[15:8] == RegCounters[15:8]) reg_rdata = counter_word;
+        else if (reg_raddr[15:2+LayerAw] == RegLayerCycles[15:2+LayerAw]) reg_rdata = layer_word;
+      end
     endcase
   end
 

@@ -141,6 +141,7 @@ package lk_pkg;
   localparam logic [15:0] RegCounters = 16'h0100;
   localparam logic [15:0] RegHelperOut = 16'h0800;
   localparam logic [15:0] RegKekOut = 16'h1000;
+  localparam logic [15:0] RegLayerCycles = 16'h2000;
 
   // Index of each counter; COUNTERS + 8 * index is its low word.
   localparam int unsigned NumCounters = 14;

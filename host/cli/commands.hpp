@@ -11,6 +11,7 @@ void add_compile(CLI::App& app);
 void add_lock(CLI::App& app);
 void add_run(CLI::App& app);
 void add_inspect(CLI::App& app);
+void add_explain(CLI::App& app);
 void add_bench(CLI::App& app);
 void add_wipe(CLI::App& app);
 

@@ -53,6 +53,7 @@ int main(int argc, char** argv) {
   cli::add_lock(app);
   cli::add_run(app);
   cli::add_inspect(app);
+  cli::add_explain(app);
   cli::add_bench(app);
   cli::add_wipe(app);
   try {

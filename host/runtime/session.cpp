@@ -52,7 +52,7 @@ Counters& Counters::operator+=(const Counters& o) {
 struct Session::Impl {
   Device::Impl& card;
   compiler::io_tensor input, output;
-  std::uint32_t max_batch = 1, batch = 1;
+  std::uint32_t max_batch = 1, batch = 1, num_descs = 0;
   xrt::bo pages, tags;
   BuildInfo build{};
   KeySetup setup;
@@ -193,6 +193,7 @@ void Session::Impl::load_locked(const Package& package, const PublicRecord& reco
   if (const auto why = card.command(spec::cmd::unwrap); why != spec::key_err::none)
     throw refuse("the package", why);
   setup.cycles = card.read(spec::reg::setup_cycles);
+  num_descs = p.manifest.num_descs;
   load_memory(p.pages, p.tags);
 }
 
@@ -209,6 +210,7 @@ void Session::Impl::load_open(const Program& program) {
   m.max_batch = p.max_batch;
   m.input_words = p.input.layout.words;
   m.output_words = p.output.layout.words;
+  num_descs = m.num_descs;
   card.write(spec::reg::fill_clear, 1);
   write_window(spec::reg::manifest_in, lock::to_bytes(m));
   if (const auto why = card.command(spec::cmd::unwrap); why != spec::key_err::none)
@@ -456,6 +458,18 @@ void Session::limit_batch(std::uint32_t images) {
 
 void Session::on_progress(std::function<void(std::size_t, std::size_t)> callback) {
   impl_->progress = std::move(callback);
+}
+
+LayerCycles Session::layer_cycles() const {
+  LayerCycles r;
+  std::uint32_t before = impl_->card.read(spec::reg::layer_cycles);
+  r.boot = before;
+  for (std::uint32_t i = 1; i < impl_->num_descs; ++i) {
+    const std::uint32_t now = impl_->card.read(spec::reg::layer_cycles + 4 * i);
+    r.cycles.push_back(now - before);  // modulo 2^32, as the register counts
+    before = now;
+  }
+  return r;
 }
 
 const BuildInfo& Session::build() const { return impl_->build; }

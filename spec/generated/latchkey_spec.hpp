@@ -201,6 +201,7 @@ inline constexpr std::uint32_t build_hash = 0x98;  // First 32 bits of the commi
 inline constexpr std::uint32_t counters = 0x100;  // 64-bit counters of the last run, low word first, in the order of the table below
 inline constexpr std::uint32_t helper_out = 0x800;  // Enrol build: 272 words of helper data
 inline constexpr std::uint32_t kek_out = 0x1000;  // Enrol build: 8 words of the owner key, until KekTaken
+inline constexpr std::uint32_t layer_cycles = 0x2000;  // 32-bit times of the last run, one a word: word 0 the cycle in which the descriptors stood, word i + 1 the cycle in which descriptor i's operation ended; low 32 bits of the counter Cycles, 0 for what has not ended
 }  // namespace reg
 
 /// Register offsets of the arguments of latchkey_enrol.

@@ -54,6 +54,13 @@ struct RunResult {
   Counters counters;
 };
 
+/// Where the cycles of one start went, by operation; the card's register LAYER_CYCLES.
+struct LayerCycles {
+  std::uint64_t boot = 0;  ///< Start until the descriptors stand
+  std::vector<std::uint64_t>
+      cycles;  ///< Of each descriptor's operation, fetch included; End has none
+};
+
 struct SessionOptions {
   /// Hands the package to the chip even when the host's own checks find fault with it: the chip
   /// decides. For tests and demonstrations; the chip refuses whatever is wrong.
@@ -98,6 +105,10 @@ class Session {
   void limit_batch(std::uint32_t images);
   /// Called after each start with the images done so far.
   void on_progress(std::function<void(std::size_t done, std::size_t total)> callback);
+
+  /// Cycles of each operation of the last start that ended well. One register is read per
+  /// operation.
+  LayerCycles layer_cycles() const;
 
   const BuildInfo& build() const;
   const KeySetup& key_setup() const;
