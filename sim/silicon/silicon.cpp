@@ -229,8 +229,7 @@ Silicon::Shift Silicon::shift_of(const Environment& e) {
           "age must be 0..50 years, got " + std::to_string(e.age_years));
   require(non_negative(e.noise_scale), "noise_scale must be finite and not negative");
   return {(e.temperature_c - kReferenceTemperature) / kCornerTemperature,
-          (e.voltage_v - kReferenceVoltage) / kCornerVoltage,
-          std::sqrt(e.age_years / kCornerAge)};
+          (e.voltage_v - kReferenceVoltage) / kCornerVoltage, std::sqrt(e.age_years / kCornerAge)};
 }
 
 void Silicon::set_environment(const Environment& e) {

@@ -4,8 +4,9 @@
 // `FleetDie` is the die of silicon.h: same seeds, same weights, same draws of noise, same answers,
 // bit for bit. It is fast because it asks for whole readings: the differences of arrival come from
 // a Walsh-Hadamard transform instead of 6,144 dot products, and a race is decided by comparing the
-// random number with the threshold Phi(-delta / sn) instead of shaping it to a normal one. Where the
-// two are so close that rounding could decide, the race is run again by silicon.h's arithmetic.
+// random number with the threshold Phi(-delta / sn) instead of shaping it to a normal one. Where
+// the two are so close that rounding could decide, the race is run again by silicon.h's arithmetic.
+// Votes that the noise overturns with less than 1e-25 are not drawn at all.
 //
 // `enrol` and `start` follow lk_puf_select, lk_enrol_block and lk_key_block: margins, trimming,
 // order of bits, draws from the TRNG, BCH(255, 131, 18). What comes after the corrected response
@@ -48,8 +49,8 @@ inline bool bit_of(const Response& r, unsigned i) { return (r[i / 64] >> (i % 64
 // The challenge whose parity transform is row k of the 64 x 64 Hadamard matrix.
 std::uint64_t fleet_challenge(unsigned k);
 
-// One die in bulk. Not thread safe. Only noise makes the answers differ from call to call; a reading
-// consumes the draws of one run of lk_puf.
+// One die in bulk. Not thread safe. Only noise makes the answers differ from call to call; a
+// reading consumes the draws of one run of lk_puf.
 class FleetDie {
  public:
   // Throws std::invalid_argument as Silicon does, and for another number of chains than 96.
@@ -79,14 +80,10 @@ class FleetDie {
   std::uint64_t slow_races() const { return slow_; }
 
  private:
-  struct Threshold {
-    bool certain;  // every race has this outcome:
-    bool answer;
-    std::uint32_t high;  // else: the answer is 1 when the upper random word is above
-  };
   void check_run(int pdl_offset) const;
-  Threshold threshold(unsigned i, int pdl_offset) const;
-  bool majority(unsigned i, int pdl_offset) const;
+  // A race answers 1 when its upper random word is above.
+  std::uint32_t threshold(double delta, double sn) const;
+  bool majority(unsigned i, int pdl_offset, double delta, double sn) const;
   bool slow_race(unsigned i, int pdl_offset, std::uint64_t draw) const;
 
   Silicon silicon_;
@@ -130,8 +127,8 @@ struct Enrolled {
 Enrolled enrol(FleetDie& die);
 
 struct Started {
-  bool ok = false;             // the tag would hold: every bit is the enrolled one
-  bool decoder_failed = false; // some block was flagged
+  bool ok = false;              // the tag would hold: every bit is the enrolled one
+  bool decoder_failed = false;  // some block was flagged
   std::array<std::uint16_t, key_blocks> errors{};  // bits of the reading that differ from enrolment
 };
 // Decodes one masked reading.
