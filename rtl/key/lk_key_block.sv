@@ -2,7 +2,8 @@
 //
 // START    checks the fuses and the public form of the helper data, samples the PUF, gathers the
 //          2,040 masked response bits, corrects them through lk_bch_decoder, extracts the PRK and
-//          verifies the helper data's tag under a key made from it. Only the PRK is kept.
+//          verifies the helper data's tag under a key made from it. Only the PRK is kept. A word is
+//          decoded while the PUF reads the next ones; the words come in ascending order.
 // UNWRAP   checks the manifest's public fields, derives the owner KEK of its slot and epoch, opens
 //          the wrapped key and compares SHA-256(manifest) with the hash inside it; then, when
 //          the former users have been wiped, presents the model key.
@@ -164,12 +165,17 @@ module lk_key_block #(
     else if (cw_we) cw_mem[out_q[10:5]] <= cw_new;
   end
 
+  logic decoding, hung;
+
   // ---- PUF -------------------------------------------------------------------------------------
   logic        puf_running_q;   // survives a ZEROISE: the sampler cannot be interrupted
+  logic        sampling_q;      // the reading is this START's and still under way
+  logic        sampling;
   logic [6:0]  rows_q;
   logic [31:0] timer_q;
   assign puf_start_o = state_q == StPufStart && !puf_running_q;
-  assign resp_we     = state_q == StPufWait && puf_resp_valid_i;
+  assign sampling    = sampling_q && (state_q == StPufWait || decoding);
+  assign resp_we     = sampling && puf_resp_valid_i;
 
   // ---- masked bits into the decoder ------------------------------------------------------------
   logic [31:0] mask_sr_q, resp_sr_q, off_sr_q;
@@ -198,7 +204,6 @@ module lk_key_block #(
   );
 
   assign cw_new = (out_q[4:0] == '0 ? '0 : cw_acc_q) | (32'(dec_out_bit) << out_q[4:0]);
-  logic decoding, hung;
   assign decoding = state_q == StMaskLoad || state_q == StOffsetLoad || state_q == StScan ||
                     state_q == StDecodeWait;
   assign hung     = timer_q == 32'(PufTimeout);
@@ -427,26 +432,15 @@ module lk_key_block #(
       end
       StPufStart: if (!puf_running_q) state_d = StPufWait;
       StPufWait: begin
-        if (puf_done_i) begin
-          addr_d  = HelperMaskWord;
-          state_d = StMaskLoad;
-          if (puf_health_fail_i || rows_q + 7'(puf_resp_valid_i) != 7'(NumRows)) begin
-            err_d   = KeyErrPufHealth;
-            strike  = 1'b1;
-            state_d = StZeroFailed;
-          end
-        end else if (hung) begin
-          err_d   = KeyErrPufHealth;
-          strike  = 1'b1;
-          state_d = StZeroFailed;
-        end
+        addr_d = HelperMaskWord;
+        if (rows_q != '0) state_d = StMaskLoad;
       end
       StMaskLoad: begin
         if (mask_word_q == 8'd192) begin
           state_d = StDecodeWait;
         end else begin
           addr_d = HelperMaskWord + 9'(mask_word_q);
-          if (fresh_q && addr_q == addr_d) state_d = StScan;
+          if (fresh_q && addr_q == addr_d && rows_q > 7'(row_q)) state_d = StScan;
         end
       end
       StOffsetLoad: begin
@@ -458,7 +452,7 @@ module lk_key_block #(
         else if (mask_sr_q[0] && off_left_q == '0) state_d = StOffsetLoad;
       end
       StDecodeWait: begin
-        if (out_q == 11'(ResponseBits)) begin
+        if (out_q == 11'(ResponseBits) && !sampling_q) begin
           addr_d  = HelperOffsetWord;
           state_d = StExtract;
         end
@@ -530,8 +524,15 @@ module lk_key_block #(
       end
     endcase
 
+    // The reading is judged where it ends, wherever decoding is by then.
+    if (sampling && (hung || (puf_done_i && (puf_health_fail_i ||
+                              rows_q + 7'(puf_resp_valid_i) != 7'(NumRows))))) begin
+      err_d   = KeyErrPufHealth;
+      strike  = 1'b1;
+      state_d = StZeroFailed;
+    end
     // The decoder answers in a fixed time; if it does not, something broke it.
-    if (hung && decoding) begin
+    if (hung && decoding && !sampling) begin
       err_d   = KeyErrLockedOut;
       state_d = StZeroLocked;
     end
@@ -592,6 +593,7 @@ module lk_key_block #(
 
   always_ff @(posedge clk_i or negedge rst_ni) begin
     if (!rst_ni) begin
+      sampling_q  <= 1'b0;
       rows_q      <= '0;
       timer_q     <= '0;
       mask_sr_q   <= '0;
@@ -608,6 +610,7 @@ module lk_key_block #(
       block_pos_q <= '0;
       dec_bad_q   <= 1'b0;
     end else if (scrub || state_q == StPufStart) begin
+      sampling_q  <= puf_start_o;
       rows_q      <= '0;
       timer_q     <= '0;
       mask_sr_q   <= '0;
@@ -624,6 +627,7 @@ module lk_key_block #(
       block_pos_q <= '0;
       if (state_q != StScrub) dec_bad_q <= 1'b0;
     end else begin
+      if (puf_done_i) sampling_q <= 1'b0;
       if ((state_q == StPufWait || decoding) && !hung) timer_q <= timer_q + 32'd1;
       if (resp_we) rows_q <= rows_q + 7'd1;
       if (state_q == StMaskLoad && state_d == StScan) begin
@@ -744,7 +748,7 @@ module lk_key_block #(
           start_cycles_q <= cycles_q + 32'd1;
         end
       end
-      if (state_q == StPufWait && puf_done_i) unstable_q <= puf_unstable_i;
+      if (sampling && puf_done_i) unstable_q <= puf_unstable_i;
     end
   end
 

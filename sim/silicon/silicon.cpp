@@ -219,7 +219,7 @@ Silicon::Silicon(std::uint64_t die_seed, std::uint64_t lot_seed)
         return config;
       }()) {}
 
-void Silicon::set_environment(const Environment& e) {
+Silicon::Shift Silicon::shift_of(const Environment& e) {
   // Written so that a NaN fails too.
   require(e.temperature_c >= -55.0 && e.temperature_c <= 150.0,
           "temperature must be -55..150 C, got " + std::to_string(e.temperature_c));
@@ -228,10 +228,13 @@ void Silicon::set_environment(const Environment& e) {
   require(e.age_years >= 0.0 && e.age_years <= 50.0,
           "age must be 0..50 years, got " + std::to_string(e.age_years));
   require(non_negative(e.noise_scale), "noise_scale must be finite and not negative");
+  return {(e.temperature_c - kReferenceTemperature) / kCornerTemperature,
+          (e.voltage_v - kReferenceVoltage) / kCornerVoltage, std::sqrt(e.age_years / kCornerAge)};
+}
+
+void Silicon::set_environment(const Environment& e) {
+  const auto [t, v, a] = shift_of(e);
   environment_ = e;
-  const double t = (e.temperature_c - kReferenceTemperature) / kCornerTemperature;
-  const double v = (e.voltage_v - kReferenceVoltage) / kCornerVoltage;
-  const double a = std::sqrt(e.age_years / kCornerAge);
   for (Chain& chain : chains_) {
     for (unsigned i = 0; i <= puf_stages; ++i) {
       chain.shifted[i] =

@@ -84,8 +84,9 @@ class KeyBlock : public ::testing::Test {
     dut_->clk_i = 0;
     dut_->eval();
     if (dut_->puf_start_o && puf_works_) {
-      for (int r = 0; r < 64 - missing_rows_; ++r) rows_.emplace_back(cycle_ + 20 + 3 * r, r);
-      rows_.emplace_back(cycle_ + 20 + 3 * 64, 64);
+      for (int r = 0; r < 64 - missing_rows_; ++r)
+        rows_.emplace_back(cycle_ + 20 + row_pitch_ * r, r);
+      rows_.emplace_back(cycle_ + 20 + row_pitch_ * 64, 64);
     }
     dut_->clk_i = 1;
     dut_->eval();
@@ -224,6 +225,7 @@ class KeyBlock : public ::testing::Test {
   std::deque<std::pair<std::uint64_t, int>> rows_;
   bool health_fail_ = false, puf_works_ = true;
   int missing_rows_ = 0;
+  int row_pitch_ = 3;  // cycles from one word of the PUF to the next
 };
 
 // ---- the good way ------------------------------------------------------------------------------
@@ -682,6 +684,33 @@ TEST_F(KeyBlock, PufFailures) {
   reset();
   start(d);
   expect(kFailed, kHealth, "no answer");
+}
+
+// At the pace of the real PUF every block but the last is decoded before the reading ends; what
+// the reading's end says comes first all the same.
+TEST_F(KeyBlock, DecodesWhileThePufReads) {
+  const device d = make_device(rng_);
+  const package p = make_package(d);
+  row_pitch_ = 496;
+  std::array<int, 8> errors{};
+  errors.fill(18);
+  const auto cycles = start(noisy(d, errors));
+  expect(kStarted, kNone);
+  EXPECT_LT(cycles, 64U * 496 + 4500);
+  EXPECT_EQ(dut_->start_cycles_o, cycles);
+  run(kZeroise);
+  health_fail_ = true;
+  start(d);
+  expect(kFailed, kHealth, "a stuck chain, known after most of the decoding");
+  expect_forgotten(d, p, "after a failed health test");
+  health_fail_ = false;
+  missing_rows_ = 1;
+  start(d);
+  expect(kFailed, kHealth, "the last word is missing");
+  expect_forgotten(d, p, "after a missing word");
+  missing_rows_ = 0;
+  start(d);
+  expect(kStarted, kNone);
 }
 
 TEST_F(KeyBlock, ZeroiseAtAnyTime) {

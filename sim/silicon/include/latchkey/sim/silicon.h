@@ -108,6 +108,12 @@ class Silicon {
   std::uint64_t races() const { return races_; }
 
  private:
+  friend class FleetDie;  // the same die, evaluated in bulk
+  // The environment in corners: 1 is 60 K, 5 % of the voltage, 10 years.
+  struct Shift {
+    double temperature, voltage, age;
+  };
+  static Shift shift_of(const Environment& environment);
   using Weights = std::array<double, puf_stages + 1>;
   struct Chain {
     Weights nominal;      // w plus the lot's skew
