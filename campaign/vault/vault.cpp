@@ -275,6 +275,7 @@ json kept_entropy(const kept_counts& k, double skew) {
     plug_in += w * -std::log2(share);
     weight += w;
   }
+  weight = std::max(weight, 1.0);  // too few dice to keep a place twice: zero, and visibly so
   const double margin =
       static_cast<double>(k.margin_sum) / static_cast<double>(k.dice) * SiliconConfig{}.pdl_step;
   const double closed = kept_min_entropy(margin, skew);
