@@ -61,8 +61,7 @@ module lk_dw_mac #(
       if (wipe_i || we) begin
         mem[wipe_i ? wipe_addr_i[Aw-1:0] : {w_half_i, index[Aw-2:0]}] <= wipe_i ? '0 : w_data_i;
       end
-      if (wipe_i) w_q[s] <= '0;
-      else if (sel_i) w_q[s] <= mem[{half_i, chunk_i[Aw-2:0]}];
+      if (wipe_i || sel_i) w_q[s] <= wipe_i ? '0 : mem[{half_i, chunk_i[Aw-2:0]}];
     end
   end
 
