@@ -338,7 +338,7 @@ module lk_gcm_engine (
 
 `ifdef VERILATOR
   always_ff @(posedge clk_i) begin
-    if (state_q != StReset && !clear) begin
+    if (rst_ni && state_q != StReset && !clear) begin
       assert (!hash_valid || exp_level_q != 2'd0) else $error("%m: hash without a header");
       assert (!(hdr_done && exp_level_q == 2'd2)) else $error("%m: header queue overflows");
       assert (cfg_beats_i != 16'd0) else $error("%m: a message has at least one beat");

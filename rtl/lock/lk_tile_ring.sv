@@ -209,7 +209,7 @@ module lk_tile_ring #(
 
 `ifdef VERILATOR
   always_ff @(posedge clk_i) begin
-    if (!drop) begin
+    if (rst_ni && !drop) begin
       assert (!slot_take_i || slot_free_o) else $error("%m: slot taken but none is free");
       assert (filled_q <= taken_q && waiting_q <= filled_q) else $error("%m: page counts disagree");
       assert (!rd_valid_o || filled_q != '0) else $error("%m: beat without a page");
