@@ -127,10 +127,14 @@ module lk_scratchpad #(
     end
 `endif
 
+    // A register of its own: synthesis takes an array of them for one more memory, and the bank then
+    // has no output register.
+    logic [511:0] q;
     always_ff @(posedge clk_i) begin
-      if (wipe_busy_o) bank_q[b] <= '0;
-      else if (bank_re) bank_q[b] <= mem[bank_raddr];
+      if (wipe_busy_o) q <= '0;
+      else if (bank_re) q <= mem[bank_raddr];
     end
+    assign bank_q[b] = q;
   end
 
   // ---- Read registers behind the choice of a bank, per port ----

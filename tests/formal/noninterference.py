@@ -61,11 +61,11 @@ DECLASSIFIED = {
 # Leaks: what leaks, file, text of the RTL, its replacement, the port that shows it.
 LEAKS = [
     ("a build register shows the model key", "rtl/latchkey_core.sv",
-     "reg_rdata = BuildHash;", "reg_rdata = BuildHash ^ key[31:0];", "s_axi_control_rdata"),
+     "reg_rdata = build_hash;", "reg_rdata = build_hash ^ key[31:0];", "s_axi_control_rdata"),
     ("a counter adds the parity of the key", "rtl/latchkey_core.sv",
      ".macs_i(macs)", ".macs_i(macs ^ {12'd0, ^key})", "s_axi_control_rdata"),
     ("the fetch address depends on the key", "rtl/latchkey_core.sv",
-     ".pages_addr_i(pages_addr_q)", ".pages_addr_i(pages_addr_q ^ {51'd0, key[0], 12'd0})", "m_axi_gmem_araddr"),
+     ".pages_addr_i(pages_addr)", ".pages_addr_i(pages_addr ^ {51'd0, key[0], 12'd0})", "m_axi_gmem_araddr"),
     ("the comparison of the tag ends at the first difference", "rtl/key/lk_key_block.sv",
      "if (addr_q == HelperLastWord) state_d = StStartVerdict;",
      "if (addr_q == HelperLastWord || differ_q) state_d = StStartVerdict;",
