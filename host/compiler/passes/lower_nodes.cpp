@@ -181,10 +181,6 @@ void lower(const draft&, step& s, const model::qmaxpool& p) {
   s.desc.pad_value = 0x80;
 }
 
-[[noreturn]] void not_yet(const step& s, const std::string& what) {
-  unsupported(s.report.name, what + " layers are not on the accelerator yet");
-}
-
 void lower(const draft& d, step& s, const model::qadd& a) {
   set_op(s, spec::op::add, a.negate_b ? "sub" : "add");
   set_second_input(d, s, s.nodes[0]->inputs.at(1));
