@@ -47,7 +47,9 @@ void latchkey_input(const word_t* gmem, std::uint32_t batch, std::uint32_t chann
 #pragma HLS INTERFACE s_axilite port = status
 #pragma HLS INTERFACE ap_ctrl_chain port = return
   static input_ram ram;
+#pragma HLS ARRAY_PARTITION variable = ram.image type = cyclic factor = 2
 #pragma HLS BIND_STORAGE variable = ram.image type = ram_2p impl = uram
+#pragma HLS ARRAY_PARTITION variable = ram.tile type = complete dim = 0
   axis_writer writer{out};
   const input_args args{batch,
                         channels,

@@ -297,11 +297,8 @@ cycle play_vector(const spec::descriptor& d, std::uint32_t batch, page_stream& p
 cycle play_input(const program& p, std::uint32_t batch, const memory_timing& memory,
                  const page_stream& pages, cycle now, layer_cost& cost) {
   const tensor_layout& l = p.input.layout;
-  // A word a cycle when its bytes lie in the image as in the scratchpad, else a byte a cycle.
-  const bool straight = l.c == 1 || l.c == l.cb << l.cp_log2;
-  const cycle image = std::uint64_t{l.words} * (straight ? 1 : spec::beat_bytes);
-  const std::uint64_t ahead =
-      straight ? std::min<std::uint64_t>(batch, stream_words / l.words + 1) : 1;
+  const cycle image = l.words;  // a word a cycle
+  const std::uint64_t ahead = std::min<std::uint64_t>(batch, stream_words / l.words + 1);
   cost.stream = batch * image;
   cycle end = now + ahead * image;
   if (batch > ahead) {

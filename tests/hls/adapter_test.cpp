@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <memory>
 #include <numeric>
 #include <random>
 #include <vector>
@@ -116,12 +117,73 @@ TEST_P(InputAdapter, MatchesReference) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Shapes, InputAdapter,
-                         ::testing::Combine(::testing::Values(Shape{1, 28, 28}, Shape{784, 1, 1},
-                                                              Shape{3, 9, 7}, Shape{16, 5, 5},
-                                                              Shape{64, 3, 4}, Shape{130, 3, 2},
-                                                              Shape{33, 2, 5}),
-                                            ::testing::Values(0, 1), ::testing::Values(0, 1)));
+INSTANTIATE_TEST_SUITE_P(
+    Shapes, InputAdapter,
+    ::testing::Combine(::testing::Values(Shape{1, 28, 28}, Shape{784, 1, 1}, Shape{3, 9, 7},
+                                         Shape{3, 31, 23}, Shape{16, 5, 5}, Shape{20, 7, 9},
+                                         Shape{64, 3, 4}, Shape{130, 3, 2}, Shape{33, 2, 5}),
+                       ::testing::Values(0, 1), ::testing::Values(0, 1)));
+
+/// Card memory that counts the cycles that a schedule spends beside its port transfers.
+struct counting_memory {
+  const word_t* words;
+  unsigned* cycles;
+};
+void read_words(counting_memory memory, std::uint64_t first, unsigned count, word_t* to) {
+  std::copy_n(memory.words + first, count, to);
+}
+void spend(counting_memory& memory, unsigned cycles) { *memory.cycles += cycles; }
+
+struct beat_sink {
+  unsigned beats = 0;
+  void write(const beat_t&) { ++beats; }
+};
+
+struct RateCase {
+  Shape shape;
+  dtype type;
+  layout order;
+  unsigned beyond;  // cycles beside one per beat
+};
+
+class InputRate : public ::testing::TestWithParam<RateCase> {};
+
+TEST_P(InputRate, BeatsFollowEachOther) {
+  const RateCase& c = GetParam();
+  const unsigned size = element_bytes(c.type);
+  const unsigned elements = c.shape.channels * c.shape.height * c.shape.width;
+  const unsigned image_words = (elements * size + 63) / 64;
+  const std::vector<word_t> memory(2 * image_words);
+  unsigned cycles = 0;
+  beat_sink sink;
+  const auto ram = std::make_unique<input_ram>();
+  const input_args args{2,
+                        c.shape.channels,
+                        c.shape.height,
+                        c.shape.width,
+                        c.type,
+                        c.order,
+                        c.shape.cp_log2(),
+                        c.shape.words(),
+                        image_words,
+                        1.0f,
+                        0,
+                        1.0f,
+                        0.0f};
+  ASSERT_EQ(input_adapter(counting_memory{memory.data(), &cycles}, sink, args, *ram),
+            adapter_status::ok);
+  EXPECT_EQ(sink.beats, 2 * c.shape.words());
+  EXPECT_EQ(cycles, 2 * c.beyond);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Shapes, InputRate,
+    ::testing::Values(RateCase{{3, 224, 224}, dtype::u8, layout::nchw, 3},
+                      RateCase{{3, 224, 224}, dtype::u8, layout::nhwc, 0},
+                      RateCase{{1, 28, 28}, dtype::f32, layout::nchw, 3 * 13},
+                      RateCase{{4, 32, 32}, dtype::f32, layout::nchw, 16 + 15 * 12},
+                      RateCase{{768, 2, 2}, dtype::u8, layout::nhwc, 0},
+                      RateCase{{64, 4, 4}, dtype::u8, layout::nchw, 64 + 15 * 63}));
 
 TEST(InputAdapter, ImageLargerThanItsBufferIsRefusedWithANullBeat) {
   hls::stream<axis> stream;
