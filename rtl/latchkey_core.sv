@@ -9,7 +9,7 @@
 module latchkey_core #(
   parameter bit          Locked    = 1'b1,
   parameter int unsigned ArrayN    = 16,
-  parameter int unsigned SpadWords = lk_pkg::SpadWords,
+  parameter int unsigned SpadWords = ArrayN == 64 ? lk_pkg::SpadWordsN64 : lk_pkg::SpadWords,
   parameter logic [31:0] BuildHash = 32'd0
 ) (
   input  logic         ap_clk,

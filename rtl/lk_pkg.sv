@@ -26,6 +26,8 @@ package lk_pkg;
   localparam int unsigned AccRows = 512;
   // 64-byte words of the activation scratchpad (default: 4 MiB).
   localparam int unsigned SpadWords = 65536;
+  // The same of the 64 x 64 card images (8 MiB).
+  localparam int unsigned SpadWordsN64 = 131072;
   // Pages that the verify-before-use ring holds.
   localparam int unsigned RingSlots = 8;
   // 64-byte words of an image or result that the input and output adapters buffer (1 MiB).

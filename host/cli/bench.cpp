@@ -73,7 +73,7 @@ void bench(const options& o) {
   std::uint32_t images = o.images;
   if (o.workload == "fc" || o.workload == "gemm") {
     compiler::compile_options options;
-    options.target.array_n = o.array_n;
+    options.target = compiler::target::of(o.array_n);
     // fc: every page is used once, the weight port sets the pace. gemm: 512 rows per page.
     program = Program(compiler::compile(
         o.workload == "fc" ? gemm(1, 4096, 4096) : gemm(512, 2048, 1024), options));

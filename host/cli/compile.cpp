@@ -23,7 +23,8 @@ struct options {
   std::string model, output, calibrate, images, labels, reference_output, dump;
   std::string calibration, weight_scale = "max";
   bool bias_correction = false, sensitivity = false;
-  std::uint32_t array_n = 16, spad_words = spec::spad_words, batch = 0;
+  std::uint32_t array_n = 16, spad_words = 0, batch = 0;
+  std::vector<int> input_shape;
   std::size_t calibrate_count = 512, count = 0;
   double percentile = 0;
 };
@@ -40,10 +41,14 @@ const std::map<std::string, model::calibration>& methods() {
   return names;
 }
 
+/// Values of one image.
+std::size_t input_size(const model::fgraph& graph) {
+  return graph.tensors.at(static_cast<std::size_t>(graph.inputs.at(0).tensor)).size();
+}
+
 std::vector<std::vector<float>> calibration_images(const options& o, const model::fgraph& graph) {
   if (o.calibrate.empty()) return {};
-  const auto input = static_cast<std::size_t>(graph.inputs.at(0).tensor);
-  return model::read_images(o.calibrate, graph.tensors.at(input).size(), o.calibrate_count);
+  return model::read_images(o.calibrate, input_size(graph), o.calibrate_count);
 }
 
 model::quantise_options quantisation(const options& o) {
@@ -92,27 +97,23 @@ struct evaluation {
 
 /// Top-1 of the float model and of the int8 reference, and the reference's outputs in pixel order.
 evaluation evaluate(const options& o, const model::fgraph& fp32, const model::qgraph& int8) {
-  const model::idx_array images = model::read_idx(o.images);
+  const auto images = model::read_images(o.images, input_size(fp32), 0);
   const model::idx_array labels = model::read_idx(o.labels);
-  const std::size_t total = images.dims.at(0);
+  const std::size_t total = images.size();
   if (labels.values.size() != total) {
     throw error(errc::mismatch, fmt::format("{} holds {} images, {} holds {} labels", o.images,
                                             total, o.labels, labels.values.size()));
   }
   evaluation e;
   e.images = o.count ? std::min(o.count, total) : total;
-  const std::size_t size = images.values.size() / total;
   model::float_executor float_model(fp32);
   model::reference reference(int8);
   const model::qtensor& out = int8.output_tensor();
   io::bytes outputs;
   progress bar("evaluating");
-  std::vector<float> real(size);
   for (std::size_t i = 0; i < e.images; ++i) {
-    for (std::size_t j = 0; j < size; ++j)
-      real[j] = static_cast<float>(images.values[i * size + j]) / 255.0F;
-    const int by_float = model::argmax(float_model.infer(real));
-    const auto q = reference.infer(model::quantise_input(int8, real));
+    const int by_float = model::argmax(float_model.infer(images[i]));
+    const auto q = reference.infer(model::quantise_input(int8, images[i]));
     const int by_int8 = model::argmax(q);
     e.correct_fp32 += by_float == labels.values[i];
     e.correct_int8 += by_int8 == labels.values[i];
@@ -128,13 +129,16 @@ evaluation evaluate(const options& o, const model::fgraph& fp32, const model::qg
 }
 
 void run(const options& o) {
-  const model::fgraph fp32 = model::import_onnx(o.model);
+  model::import_options how;
+  how.input_shape = o.input_shape;
+  const model::fgraph fp32 = model::import_onnx(o.model, how);
   for (const std::string& remark : fp32.remarks) say("  note: " + remark);
   const auto images = calibration_images(o, fp32);
   const model::qgraph int8 = model::quantise(fp32, images, quantisation(o));
 
   compiler::compile_options options;
-  options.target = {o.array_n, o.spad_words};
+  options.target = compiler::target::of(o.array_n);
+  if (o.spad_words) options.target.spad_words = o.spad_words;
   options.max_batch = o.batch;
   options.on_pass = [](std::string_view name, int number, int count) {
     check_interrupt();
@@ -209,12 +213,20 @@ void add_compile(CLI::App& app) {
       ->required();
   command->add_option("--array", o->array_n, "Array size of the build: 16, 32 or 64")
       ->check(CLI::IsMember({16, 32, 64}));
-  command->add_option("--scratchpad", o->spad_words, "64-byte words of the build's scratchpad")
+  command
+      ->add_option("--scratchpad", o->spad_words,
+                   "64-byte words of the build's scratchpad (default: that of the card image)")
       ->check(whole_number);
   command
       ->add_option("--batch", o->batch,
                    "Most images per start (default: as many as fit, up to 256)")
       ->check(CLI::Range(1, 256));
+  command
+      ->add_option(
+          "--input-shape", o->input_shape,
+          "Sizes of the input behind the batch, as 3,48,192, when the file leaves them open")
+      ->delimiter(',')
+      ->check(CLI::PositiveNumber);
   auto* calibrate = command->add_option(
       "--calibrate", o->calibrate,
       "Images that set the activation ranges: an IDX file (also .gz), a .npy file or a folder of "
@@ -244,7 +256,8 @@ void add_compile(CLI::App& app) {
                    "Clip activation ranges to this percentile instead of the full range")
       ->check(CLI::Range(50.0, 100.0));
   auto* images = command->add_option(
-      "--evaluate", o->images, "Images (IDX) to compare the float model and the int8 model on");
+      "--evaluate", o->images,
+      "Images to compare the float model and the int8 model on; files as for --calibrate");
   auto* labels = command->add_option("--labels", o->labels, "Their labels (IDX)")->needs(images);
   images->needs(labels);
   command->add_option("--count", o->count, "Evaluate only the first images")

@@ -28,6 +28,10 @@ struct target {
   std::uint32_t array_n = 64;                   ///< Rows and columns of the array: 16, 32 or 64
   std::uint32_t spad_words = spec::spad_words;  ///< 64-byte words of the scratchpad
 
+  /// The target of the card images for an array of n x n.
+  static target of(std::uint32_t n) {
+    return {n, n == 64 ? spec::spad_words_n64 : spec::spad_words};
+  }
   std::uint32_t config_id() const { return spec::config_id(array_n, spad_words); }
   friend bool operator==(const target&, const target&) = default;
 };

@@ -18,7 +18,7 @@
 // No command is taken while it is high. wipe_i (level or pulse) aborts too and zeroes scratchpad,
 // rows and words on their way, accumulators, weights and parameters; wipe_busy_o until finished.
 //
-// Limits: ArrayN 16, 32 or 64; SpadWords a power of two up to 65,536; see lk_setup for descriptors.
+// Limits: ArrayN 16, 32 or 64; SpadWords a power of two up to 131,072; see lk_setup for descriptors.
 // A MatMul, a pool or a Depthwise must not overlap its input with its output, nor Add or Mul a
 // broadcast operand with theirs (not checked: results would only be wrong); what goes word by word
 // may write over an input of the same stride.
@@ -74,9 +74,9 @@ module lk_engine #(
   if (ArrayN != 16 && ArrayN != 32 && ArrayN != 64) begin : gen_bad_array
     $fatal(1, "%m: ArrayN must be 16, 32 or 64, got %0d", ArrayN);
   end
-  if (SpadWords < 64 || SpadWords > 65536 ||
+  if (SpadWords < 64 || SpadWords > 131072 ||
       (SpadWords & (SpadWords - 1)) != 0) begin : gen_bad_spad
-    $fatal(1, "%m: SpadWords must be a power of two from 64 to 65536, got %0d", SpadWords);
+    $fatal(1, "%m: SpadWords must be a power of two from 64 to 131072, got %0d", SpadWords);
   end
 
   // ---- Commands ----

@@ -10,9 +10,9 @@
 // whatever their strides are.
 //
 // A read and a write of the same word in one cycle: the read returns the old content.
-// wipe_i (level or pulse) starts a walk that writes zero to every word, one per cycle, and clears
-// the read registers; wipe_busy_o stays high until it has finished. Reads and writes are ignored
-// meanwhile. A wipe_i that stays high does not start a second walk.
+// wipe_i (level or pulse) starts a walk that writes zero to every word, one of each bank per cycle,
+// and clears the read registers; wipe_busy_o stays high until it has finished, Words / 8 cycles.
+// Reads and writes are ignored meanwhile. A wipe_i that stays high does not start a second walk.
 module lk_scratchpad #(
   parameter int unsigned Words       = 65536,
   parameter int unsigned ReadLatency = 2,
@@ -52,50 +52,42 @@ module lk_scratchpad #(
   endfunction
 
   // SEC_CM: SPAD.MEM.SEC_WIPE
-  logic          wipe_q, walk_q;
-  logic [Aw-1:0] walk_addr_q;
+  logic             wipe_q, walk_q;
+  logic [Aw-Bw-1:0] walk_row_q;
   assign wipe_busy_o = walk_q || (wipe_i && !wipe_q);
 
   always_ff @(posedge clk_i or negedge rst_ni) begin
     if (!rst_ni) begin
       wipe_q      <= 1'b0;
       walk_q      <= 1'b0;
-      walk_addr_q <= '0;
+      walk_row_q <= '0;
     end else begin
       wipe_q <= wipe_i;
       if (walk_q) begin
-        walk_addr_q <= walk_addr_q + 1'b1;
-        if (walk_addr_q == Aw'(Words - 1)) walk_q <= 1'b0;
+        walk_row_q <= walk_row_q + 1'b1;
+        if (walk_row_q == '1) walk_q <= 1'b0;
       end else if (wipe_i && !wipe_q) begin
         walk_q      <= 1'b1;
-        walk_addr_q <= '0;
+        walk_row_q <= '0;
       end
     end
   end
 
-  logic          we;
-  logic [Aw-1:0] waddr;
-  logic [63:0]   wbe;
-  logic [511:0]  wdata;
-  always_comb begin
-    we    = wr_en_i && !wipe_busy_o;
-    waddr = wr_addr_i;
-    wbe   = wr_be_i;
-    wdata = wr_data_i;
-    if (walk_q) begin
-      we    = 1'b1;
-      waddr = walk_addr_q;
-      wbe   = '1;
-      wdata = '0;
-    end
-  end
+  logic             we;
+  logic [Aw-Bw-1:0] wrow;
+  logic [63:0]      wbe;
+  logic [511:0]     wdata;
+  assign we    = wr_en_i && !wipe_busy_o;
+  assign wrow  = walk_q ? walk_row_q : wr_addr_i[Aw-1:Bw];
+  assign wbe   = walk_q ? '1 : wr_be_i;
+  assign wdata = walk_q ? '0 : wr_data_i;
 
   // ---- Banks ----
   logic [Bw-1:0] rbank, rbank2, wbank;
   logic [511:0]  bank_q [Banks];  // first read register of each bank
   assign rbank     = bank_of(rd_addr_i);
   assign rbank2    = bank_of(rd2_addr_i);
-  assign wbank     = bank_of(waddr);
+  assign wbank     = bank_of(wr_addr_i);
   assign rd2_gnt_o = rd2_en_i && !(rd_en_i && rbank == rbank2);
 
   for (genvar b = 0; b < Banks; b++) begin : gen_bank
@@ -103,7 +95,7 @@ module lk_scratchpad #(
 
     logic             bank_re, bank_we;
     logic [Aw-Bw-1:0] bank_raddr;
-    assign bank_we    = we && wbank == Bw'(b);
+    assign bank_we    = walk_q || (we && wbank == Bw'(b));
     assign bank_re    = (rd_en_i && rbank == Bw'(b)) || (rd2_gnt_o && rbank2 == Bw'(b));
     assign bank_raddr = (rd_en_i && rbank == Bw'(b)) ? rd_addr_i[Aw-1:Bw] : rd2_addr_i[Aw-1:Bw];
 
@@ -114,14 +106,14 @@ module lk_scratchpad #(
       if (bank_we) begin
         automatic logic [511:0] mask;
         for (int unsigned i = 0; i < 64; i++) mask[8*i +: 8] = {8{wbe[i]}};
-        mem[waddr[Aw-1:Bw]] <= (mem[waddr[Aw-1:Bw]] & ~mask) | (wdata & mask);
+        mem[wrow] <= (mem[wrow] & ~mask) | (wdata & mask);
       end
     end
 `else
     always_ff @(posedge clk_i) begin
       if (bank_we) begin
         for (int unsigned i = 0; i < 64; i++) begin
-          if (wbe[i]) mem[waddr[Aw-1:Bw]][8*i +: 8] <= wdata[8*i +: 8];
+          if (wbe[i]) mem[wrow][8*i +: 8] <= wdata[8*i +: 8];
         end
       end
     end

@@ -19,6 +19,7 @@ inline constexpr std::uint32_t params_per_page = 256;  // Output channels of a p
 inline constexpr std::uint32_t max_channels = 4096;  // Output channels of a layer that the parameter RAM holds
 inline constexpr std::uint32_t acc_rows = 512;  // Rows of one of the two accumulator banks: the longest sweep over one weight tile
 inline constexpr std::uint32_t spad_words = 65536;  // 64-byte words of the activation scratchpad (default: 4 MiB)
+inline constexpr std::uint32_t spad_words_n64 = 131072;  // The same of the 64 x 64 card images (8 MiB)
 inline constexpr std::uint32_t ring_slots = 8;  // Pages that the verify-before-use ring holds
 inline constexpr std::uint32_t adapter_words = 16384;  // 64-byte words of an image or result that the input and output adapters buffer (1 MiB)
 inline constexpr std::uint32_t helper_words = 272;  // 32-bit words of the helper data
