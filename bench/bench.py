@@ -9,6 +9,7 @@ elaboration and locked. Counts are the kernel's own counters; memory timing is m
 library only. --json FILE writes the figures (schema: docs/figures.md).
 """
 import argparse
+import itertools
 import json
 import os
 import pathlib
@@ -25,9 +26,9 @@ BOUNDS = [("fc", "ideal", "beats_per_cycle", 0.95, ">="), ("gemm", "ideal", "arr
           ("fashion_mlp", None, "ratio", 1.02, "<="), ("fashion_lenet", None, "ratio", 1.02, "<=")]
 
 
-# The networks: file in models/ or name for bench/networks/build.py, and images of a start.
-COMMITTED = {"digits_mlp": 64, "fashion_mlp": 64, "fashion_lenet": 64}
-BUILT = {"resnet50": 1, "mobilenet_v1": 1, "mobilenet_v2": 1}
+# The networks: file in models/ or name for bench/networks/build.py, and images of the starts.
+COMMITTED = {"digits_mlp": [64], "fashion_mlp": [64], "fashion_lenet": [64], "fashion_resnet8": [64]}
+BUILT = {"resnet50": [1, 4], "mobilenet_v1": [1, 4], "mobilenet_v2": [1, 4], "bert_gemms": [1]}
 CLOCK_HZ = 300e6  # The simulated card's setting; no vendor tool has timed the RTL.
 
 UNSUPPORTED = 4  # Exit code of the tool for a model that uses what the accelerator has not got.
@@ -165,8 +166,9 @@ def networks(bench, args):
                 refused.append({"network": name, "array_n": array, "reason": str(e)})
                 print(f"{name:<14} {array:>3} not compiled: {e}", flush=True)
                 continue
-            count = min(args.images or images_of[name], compiled["max_batch"])
-            for memory in args.memory:
+            batches = [args.images] if args.images else images_of[name]
+            counts = sorted({min(count, compiled["max_batch"]) for count in batches})
+            for count, memory in itertools.product(counts, args.memory):
                 row = bench.run(program, name, array, memory, count)
                 row["frames_per_second"] = CLOCK_HZ * count / row["cycles_locked"]
                 row["macs_per_frame"] = compiled["macs"]
@@ -203,8 +205,8 @@ def main():
                         help="memory presets (default: all)")
     parser.add_argument("--network", nargs="+", choices=[*COMMITTED, *BUILT],
                         help="networks: only these")
-    parser.add_argument("--images", type=int, help="networks: images of a start (default: 64, or 1 for "
-                        "those of bench/networks)")
+    parser.add_argument("--images", type=int, help="networks: images of a start (default: 64, or 1 and 4 "
+                        "for those of bench/networks)")
     parser.add_argument("--json", metavar="FILE", help="also write the figures")
     args = parser.parse_args()
     if args.what == "rates" and (args.network or args.images):

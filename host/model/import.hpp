@@ -11,6 +11,8 @@
 //                 Tanh, Gelu, Elu, Selu, Celu, Softplus, Softsign, Mish, Erf, Exp, Log, Sqrt, Abs,
 //                 Neg, Reciprocal, Floor, Ceil, Round, Sign, Shrink, ThresholdedRelu,
 //                 trigonometric and hyperbolic functions
+//   sizes         Shape, and what Cast, Concat, Gather, Slice, Squeeze, Unsqueeze, Add, Sub, Mul and
+//                 Div make of it and of other vectors of constants, for Reshape
 //   relabelling   Flatten, Reshape, Squeeze, Unsqueeze, Transpose that keeps the order of the
 //                 elements, Identity, Dropout, Constant, Pad with zeros before Conv or AveragePool;
 //                 Softmax as the last node is left out with a remark
@@ -48,6 +50,8 @@ constexpr int kMaxOpset = 17;
 struct import_options {
   /// Graph inputs that are weights, and the files (serialised TensorProto) that hold their values.
   std::map<std::string, std::filesystem::path> constants;
+  /// Sizes of the input behind the batch, for dimensions that the file leaves open; empty: none.
+  std::vector<int> input_shape;
 };
 
 /// Reads an ONNX file and simplifies the graph. Throws latchkey::error: bad_file when the file

@@ -67,10 +67,16 @@ void importer::reshape() {
   std::vector<std::int64_t> to;
   int open = -1;
   for (std::size_t i = 0; i < shape->values.size(); ++i) {
-    if (std::abs(shape->values[i]) > static_cast<double>(kMaxElements)) {
-      damaged(format("size {} makes no sense", shape->values[i]));
+    const double size_given = shape->values[i];
+    if (std::abs(size_given) > static_cast<double>(kMaxElements)) {
+      damaged(format("size {} makes no sense", size_given));
     }
-    auto d = static_cast<std::int64_t>(shape->values[i]);
+    const bool batch = std::isnan(size_given);  // the open batch, see import_folding.cpp
+    if (batch && i > 0) {
+      fail("the shape moves the batch, or computes with it",
+           "keep the batch first: [0, -1] flattens, [0, C, H, W] restores a plane");
+    }
+    auto d = batch ? 0 : static_cast<std::int64_t>(size_given);
     if (d == 0 && i > 0) {
       if (i - 1 >= x.dims.size()) damaged("copies a dimension that the input has not got");
       d = x.dims[i - 1];

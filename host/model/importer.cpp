@@ -15,7 +15,6 @@ std::string hint_for(const std::string& op) {
   static const std::unordered_map<std::string, const char*> hints = {
       {"Softmax", "leave it out: the class is the argmax of the logits all the same"},
       {"LogSoftmax", "leave it out: the class is the argmax of the logits all the same"},
-      {"Shape", "export with Flatten (torch.flatten(x, 1)) or a Reshape with a constant shape"},
       {"Concat", "add tensors (Add) instead of joining them"},
       {"ConvTranspose", "use Conv"},
       {"DynamicQuantizeLinear", "quantise statically, or import the float model and calibrate"},
@@ -62,9 +61,9 @@ fgraph importer::run() {
   }
   read_constants();
   read_inputs();
-  const std::vector<bool> needed = live();
+  needed_ = live();
   for (int i = 0; i < graph.node_size(); ++i) {
-    if (needed[static_cast<std::size_t>(i)]) {
+    if (needed_[static_cast<std::size_t>(i)]) {
       node_ = &graph.node(i);
       node_index_ = i;
       import_node();
@@ -216,19 +215,30 @@ void importer::read_inputs() {
       refuse(
           format("has {} dimensions, supported are 1 to 4 with the batch first", shape.dim_size()));
     }
+    const std::vector<int>& given = options_.input_shape;
+    if (!given.empty() && given.size() + 1 != static_cast<std::size_t>(shape.dim_size())) {
+      refuse(format("has {} dimensions behind the batch, the given shape has {}",
+                    shape.dim_size() - 1, given.size()));
+    }
     std::int64_t elements = 1;
     for (int i = 0; i < shape.dim_size(); ++i) {
-      const bool known = shape.dim(i).has_dim_value();
-      const std::int64_t d = shape.dim(i).dim_value();
+      bool known = shape.dim(i).has_dim_value() && shape.dim(i).dim_value() > 0;
+      std::int64_t d = shape.dim(i).dim_value();
       if (i == 0) {
         if (known && d < 0) refuse(format("has a batch of {}", d));
         if (known && d > 0) out_.batch = d;
         continue;
       }
+      if (!given.empty()) {
+        const std::int64_t wanted = given[static_cast<std::size_t>(i) - 1];
+        if (known && wanted != d) refuse(format("dimension {} is {}, not {}", i, d, wanted));
+        known = true;
+        d = wanted;
+      }
       if (!known || d < 1 || d > kMaxDim) {
         refuse(
             format("dimension {} is {}, only the batch may be open and the others lie in 1..{}; "
-                   "export the model with a fixed size",
+                   "give the size (--input-shape), or export the model with a fixed one",
                    i, known ? std::to_string(d) : "open", kMaxDim));
       }
       elements *= d;
@@ -467,6 +477,7 @@ void importer::import_node() {
          "export with standard ONNX operators only");
   }
   if (node_->output_size() < 1 || node_->output(0).empty()) damaged("has no output");
+  if (fold()) return;
   const auto& known = handlers(microsoft);
   const auto found = known.find(op);
   if (found == known.end()) {
@@ -475,9 +486,32 @@ void importer::import_node() {
     }
     fail(microsoft ? "the operator of domain 'com.microsoft' is not supported"
                    : "the operator is not supported",
-         hint_for(op));
+         hint_for(op) + more_unknown());
   }
   (this->*found->second)();
+}
+
+std::string importer::more_unknown() const {
+  constexpr int shown = 8;
+  std::string text;
+  int count = 0;
+  const pb::GraphProto& graph = model_.graph();
+  for (int i = node_index_ + 1; i < graph.node_size(); ++i) {
+    const pb::NodeProto& n = graph.node(i);
+    const bool microsoft = n.domain() == "com.microsoft";
+    const bool standard = n.domain().empty() || n.domain() == "ai.onnx";
+    // A node that computes sizes may yet fold.
+    const bool known = standard ? handlers(false).count(n.op_type()) > 0 || folds(n.op_type())
+                                : microsoft && handlers(true).count(n.op_type()) > 0;
+    if (known || !needed_[static_cast<std::size_t>(i)]) continue;
+    if (++count <= shown) {
+      text += format("{}'{}' ({})", count > 1 ? ", " : "",
+                     n.name().empty() ? format("#{}", i) : n.name(), n.op_type());
+    }
+  }
+  if (count == 0) return {};
+  if (count > shown) text += format(" and {} more", count - shown);
+  return format(". Not supported either: {}", text);
 }
 
 }  // namespace latchkey::model

@@ -126,6 +126,18 @@ class importer {
   double scalar(int i, const char* what) const;
   void copy_shape(const value& from, const value& to);
   void import_node();
+  /// The other nodes whose operator is unknown, for the refusal of the first.
+  std::string more_unknown() const;
+
+  // ---- Folding of constants (import_folding.cpp) ----
+
+  /// Evaluates the node when it computes sizes of constants alone. False: it is for its operator.
+  bool fold();
+  static bool folds(const std::string& op);
+  constant shape_of(const value& x) const;
+  constant sliced_vector(const constant& in) const;
+  constant gathered(const constant& in, const constant& at) const;
+  constant computed(const constant& a, const constant& b) const;
 
   bool has(int i) const { return i < node_->input_size() && !node_->input(i).empty(); }
 
@@ -292,6 +304,7 @@ class importer {
   std::unordered_map<std::string, value> values_;
   const pb::NodeProto* node_ = nullptr;
   int node_index_ = 0;
+  std::vector<bool> needed_;  // by node: the output depends on it
 };
 
 }  // namespace latchkey::model

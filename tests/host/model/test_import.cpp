@@ -71,6 +71,71 @@ TEST(Import, FoldsBatchNormalisationReluAndConstants) {
   }
 }
 
+/// x -> Conv -> Reshape to what `head` and `tail` join, as exporters that trace shapes write it.
+builder traced(const strings& nodes_of_head) {
+  builder b;
+  b.input("x", {-1, 2, -1, -1}).output("y");
+  b.weight("w", {3, 2, 1, 1}, random_floats(6, 1));
+  for (const char* name : {"zero", "one", "two", "four"}) {
+    const float v = std::string(name) == "zero"  ? 0
+                    : std::string(name) == "one" ? 1
+                    : std::string(name) == "two" ? 2
+                                                 : 4;
+    b.weight(name, {1}, {v}, pb::TensorProto::INT64);
+  }
+  b.weight("third", {}, {2}, pb::TensorProto::INT64);
+  b.weight("minus", {1}, {-1}, pb::TensorProto::INT64);
+  b.node("Conv", {"x", "w"}, {"c"});
+  b.node("Shape", {"c"}, {"s64"});
+  builder::integer(b.node("Cast", {"s64"}, {"s32"}), "to", pb::TensorProto::INT32);
+  b.node("Slice", {"s32", "zero", "one"}, {"batch"});
+  b.node("Gather", {"s32", "third"}, {"rows"});
+  builder::ints(b.node("Unsqueeze", {"rows", "zero"}, {"h"}), "unused", {});
+  b.node("Slice", {"s32", "minus", "four"}, {"w32"});
+  b.node("Mul", {"h", "w32"}, {"area"});
+  b.node("Div", {"area", "two"}, {"half"});
+  b.node("Add", {"half", "half"}, {"whole"});
+  builder::integer(b.node("Concat", nodes_of_head, {"s"}), "axis", 0);
+  builder::integer(b.node("Cast", {"s"}, {"shape"}), "to", pb::TensorProto::INT64);
+  b.node("Reshape", {"c", "shape"}, {"y"});
+  return b;
+}
+
+TEST(Import, ComputesShapesThatTheFileTraces) {
+  const builder b = traced({"batch", "minus"});
+  import_options how;
+  how.input_shape = {2, 4, 6};
+  const fgraph g = import_onnx(b.bytes(), "test.onnx", how);
+  EXPECT_EQ(g.output.dims, (std::vector<int>{72}));
+  const ftensor& x = g.tensors[static_cast<std::size_t>(g.inputs.at(0).tensor)];
+  EXPECT_EQ((std::array{x.c, x.h, x.w}), (std::array{2, 4, 6}));
+  // 4 * 6 / 2 * 2 = 24 pixels, behind the batch.
+  builder three = traced({"batch", "whole", "minus"});
+  EXPECT_THAT([&] { import_onnx(three.bytes(), "test.onnx", how); },
+              ::testing::ThrowsMessage<error>(HasSubstr("[0, 24, -1]")));
+}
+
+TEST(Import, RefusesShapesThatMoveTheBatch) {
+  import_options how;
+  how.input_shape = {2, 4, 6};
+  for (const strings& sizes : {strings{"minus", "batch"}, strings{"two", "batch"}}) {
+    EXPECT_THAT([&] { import_onnx(traced(sizes).bytes(), "test.onnx", how); },
+                ::testing::ThrowsMessage<error>(HasSubstr("moves the batch")));
+  }
+}
+
+TEST(Import, BindsOpenSizesOfTheInputAndNoOthers) {
+  import_options how;
+  EXPECT_THAT([&] { import_onnx(traced({"batch", "minus"}).bytes(), "test.onnx", how); },
+              ::testing::ThrowsMessage<error>(HasSubstr("--input-shape")));
+  how.input_shape = {3, 4, 6};
+  EXPECT_THAT([&] { import_onnx(traced({"batch", "minus"}).bytes(), "test.onnx", how); },
+              ::testing::ThrowsMessage<error>(HasSubstr("dimension 1 is 2, not 3")));
+  how.input_shape = {2, 4};
+  EXPECT_THAT([&] { import_onnx(traced({"batch", "minus"}).bytes(), "test.onnx", how); },
+              ::testing::ThrowsMessage<error>(HasSubstr("3 dimensions behind the batch")));
+}
+
 TEST(Import, TakesConstantNodesAndClipAttributesOfOldFiles) {
   builder b(9);
   b.input("x", {-1, 4}).output("y");
@@ -390,6 +455,21 @@ TEST(Quantise, RefusesWhatItCannotCalibrate) {
 }
 
 // ---- What is refused ----
+
+TEST(Refusals, NameEveryNodeWhoseOperatorIsUnknown) {
+  builder b;
+  b.input("x", {-1, 4}).output("y");
+  b.node("LSTM", {"x"}, {"a"});
+  b.node("Relu", {"a"}, {"b"});
+  b.node("NonZero", {"b"}, {"c"});
+  b.node("Einsum", {"c"}, {"y"});
+  b.node("Loop", {"x"}, {"unused"});  // the output does not depend on it
+  EXPECT_THAT([&] { b.import(); },
+              ::testing::ThrowsMessage<error>(::testing::AllOf(
+                  HasSubstr("'my_LSTM' (LSTM) on N x 4: the operator is not supported"),
+                  ::testing::EndsWith(
+                      "Not supported either: 'my_NonZero' (NonZero), 'my_Einsum' (Einsum)"))));
+}
 
 TEST(Refusals, NameTheNodeItsOperatorItsShapeTheReasonAndAWayOut) {
   builder b = conv_model();

@@ -1,0 +1,181 @@
+// Folding of constants: what exporters compute of shapes and sizes. Works on numbers and vectors;
+// larger constants go to the operators as they are.
+//
+// The open batch is a NaN in such a vector: it may be moved about, what is computed of it is NaN
+// too, and Reshape takes it as the batch.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <utility>
+
+#include "latchkey/error.hpp"
+#include "model/format.hpp"
+#include "model/importer.hpp"
+
+namespace latchkey::model {
+
+namespace {
+
+/// Elements that are not worth more than a vector of sizes.
+constexpr std::size_t kMaxFolded = 65536;
+
+constant vector_of(std::vector<double> values, int type, bool scalar = false) {
+  constant c;
+  c.type = type;
+  if (!scalar) c.dims = {static_cast<std::int64_t>(values.size())};
+  c.values = std::move(values);
+  return c;
+}
+
+double integer_result(double v, int type) {
+  // Integer division and casts truncate towards zero.
+  return type == pb::TensorProto::FLOAT || type == pb::TensorProto::DOUBLE ? v : std::trunc(v);
+}
+
+}  // namespace
+
+constant importer::shape_of(const value& x) const {
+  std::vector<double> sizes;
+  if (x.data) {
+    sizes.assign(x.data->dims.begin(), x.data->dims.end());
+  } else {
+    sizes.push_back(out_.batch > 0 ? static_cast<double>(out_.batch)
+                                   : std::numeric_limits<double>::quiet_NaN());
+    sizes.insert(sizes.end(), x.dims.begin(), x.dims.end());
+  }
+  const auto rank = static_cast<std::int64_t>(sizes.size());
+  const auto bound = [&](std::int64_t at) {
+    return std::clamp<std::int64_t>(at < 0 ? at + rank : at, 0, rank);
+  };
+  const std::int64_t from = bound(integer("start", 0)), to = bound(integer("end", rank));
+  return vector_of(from < to ? std::vector<double>(sizes.begin() + from, sizes.begin() + to)
+                             : std::vector<double>{},
+                   pb::TensorProto::INT64);
+}
+
+constant importer::sliced_vector(const constant& in) const {
+  const auto list = [&](int i, const char* name) {
+    if (!has(i)) return integers(name);
+    std::vector<std::int64_t> out;
+    for (const double v : weights(i)->values) out.push_back(static_cast<std::int64_t>(v));
+    return out;
+  };
+  const auto starts = list(1, "starts"), ends = list(2, "ends"), steps = list(4, "steps");
+  if (starts.size() != 1 || ends.size() != 1 || steps.size() > 1) {
+    damaged("a vector is cut along one axis, not along others");
+  }
+  const auto n = static_cast<std::int64_t>(in.values.size());
+  const std::int64_t step = steps.empty() ? 1 : steps[0];
+  if (step == 0) damaged("the step is 0");
+  const auto bound = [&](std::int64_t at) {
+    if (at < 0) at = at < -n ? -1 : at + n;
+    return std::clamp<std::int64_t>(at, step > 0 ? 0 : -1, step > 0 ? n : n - 1);
+  };
+  // A negative step ends at -1 when the end lies before the first element.
+  const std::int64_t end = step < 0 && ends[0] < -n ? -1 : bound(ends[0]);
+  std::vector<double> out;
+  for (std::int64_t i = bound(starts[0]); step > 0 ? i < end : i > end; i += step) {
+    out.push_back(in.values[static_cast<std::size_t>(i)]);
+  }
+  return vector_of(std::move(out), in.type);
+}
+
+constant importer::gathered(const constant& in, const constant& at) const {
+  std::vector<double> out;
+  const auto n = static_cast<double>(in.values.size());
+  for (const double i : at.values) {
+    const double index = i < 0 ? i + n : i;
+    if (!(index >= 0 && index < n)) damaged(format("index {} is outside {} elements", i, n));
+    out.push_back(in.values[static_cast<std::size_t>(index)]);
+  }
+  return vector_of(std::move(out), in.type, at.dims.empty());
+}
+
+constant importer::computed(const constant& a, const constant& b) const {
+  const std::string& op = node_->op_type();
+  const bool scalar = a.dims.empty() && b.dims.empty();
+  const std::size_t n = std::max(a.values.size(), b.values.size());
+  std::vector<double> out;
+  for (std::size_t i = 0; i < n; ++i) {
+    const double x = a.values[a.values.size() == 1 ? 0 : i];
+    const double y = b.values[b.values.size() == 1 ? 0 : i];
+    if (op == "Div" && y == 0 && a.integral()) damaged("divides by 0");
+    out.push_back(integer_result(op == "Add"   ? x + y
+                                 : op == "Sub" ? x - y
+                                 : op == "Mul" ? x * y
+                                               : x / y,
+                                 a.type));
+  }
+  return vector_of(std::move(out), a.type, scalar);
+}
+
+bool importer::folds(const std::string& op) {
+  static const std::array names = {"Add",   "Cast",    "Concat",    "Div", "Gather", "Mul",
+                                   "Shape", "Squeeze", "Unsqueeze", "Sub", "Slice"};
+  return std::find(names.begin(), names.end(), op) != names.end();
+}
+
+bool importer::fold() {
+  const std::string& op = node_->op_type();
+  if (!node_->domain().empty() && node_->domain() != "ai.onnx") return false;
+  if (op == "Shape") {
+    value v;
+    v.data = std::make_shared<constant>(shape_of(input(0)));
+    result(std::move(v));
+    return true;
+  }
+  if (!folds(op)) return false;
+  std::vector<std::shared_ptr<const constant>> in;
+  for (int i = 0; i < node_->input_size(); ++i) {
+    if (!has(i)) {
+      in.push_back(nullptr);
+      continue;
+    }
+    const value v = lookup(node_->input(i), "tensor");
+    if (!v.data || v.data->dims.size() > 1 || v.data->values.size() > kMaxFolded) return false;
+    in.push_back(v.data);
+  }
+  if (in.empty() || !in[0]) damaged("input 0 is missing");
+  const constant& x = *in[0];
+  constant out;
+  if (op == "Cast") {
+    out = x;
+    const std::int64_t to = integer("to", 0);
+    if (to != pb::TensorProto::FLOAT && to != pb::TensorProto::INT32 &&
+        to != pb::TensorProto::INT64) {
+      return false;
+    }
+    out.type = static_cast<int>(to);
+    for (double& v : out.values) v = integer_result(v, out.type);
+  } else if (op == "Concat") {
+    out.type = x.type;
+    for (const auto& part : in) {
+      if (!part || part->dims.empty()) damaged("joins what is no vector");
+      out.values.insert(out.values.end(), part->values.begin(), part->values.end());
+    }
+    out.dims = {static_cast<std::int64_t>(out.values.size())};
+  } else if (op == "Squeeze" || op == "Unsqueeze") {
+    const bool adds = op == "Unsqueeze";
+    if (adds != x.dims.empty() || x.values.size() != 1) return false;
+    out = vector_of(x.values, x.type, !adds);
+  } else if (op == "Slice") {
+    out = sliced_vector(x);
+  } else {
+    if (in.size() < 2 || !in[1]) damaged("input 1 is missing");
+    if (op == "Gather") {
+      if (x.dims.empty()) damaged("picks from what is no vector");
+      out = gathered(x, *in[1]);
+    } else {
+      const std::size_t a = x.values.size(), b = in[1]->values.size();
+      if (a != b && a != 1 && b != 1) damaged(format("joins vectors of {} and {}", a, b));
+      if (a == 0 || b == 0) return false;
+      out = computed(x, *in[1]);
+    }
+  }
+  value v;
+  v.data = std::make_shared<constant>(std::move(out));
+  result(std::move(v));
+  return true;
+}
+
+}  // namespace latchkey::model
