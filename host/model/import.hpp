@@ -48,6 +48,8 @@ constexpr int kMaxOpset = 17;
 struct import_options {
   /// Graph inputs that are weights, and the files (serialised TensorProto) that hold their values.
   std::map<std::string, std::filesystem::path> constants;
+  /// Refuse a last Softmax instead of leaving it out: the host runs it (partition.hpp).
+  bool exact_output = false;
 };
 
 /// Reads an ONNX file and simplifies the graph. Throws latchkey::error: bad_file when the file

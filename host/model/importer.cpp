@@ -48,6 +48,28 @@ std::string hint_for(const std::string& op) {
                "Quantize/DequantizeLinear";
 }
 
+namespace {
+
+/// Nodes that one refusal names; the rest is counted.
+constexpr std::size_t kMaxListed = 20;
+
+std::string listed(const std::string& file, const std::vector<unsupported_nodes::item>& items) {
+  if (items.size() == 1) return items[0].message;
+  std::string text = format("{}: {} nodes are not supported:", file, items.size());
+  for (std::size_t i = 0; i < std::min(items.size(), kMaxListed); ++i) {
+    const std::string& m = items[i].message;
+    const std::string prefix = file + ": ";
+    text += "\n  " + (m.rfind(prefix, 0) == 0 ? m.substr(prefix.size()) : m);
+  }
+  if (items.size() > kMaxListed) text += format("\n  and {} more", items.size() - kMaxListed);
+  return text;
+}
+
+}  // namespace
+
+unsupported_nodes::unsupported_nodes(const std::string& file, std::vector<item> items)
+    : error(errc::unsupported_model, listed(file, items)), items_(std::move(items)) {}
+
 fgraph importer::run() {
   check_versions();
   const pb::GraphProto& graph = model_.graph();
@@ -67,10 +89,11 @@ fgraph importer::run() {
     if (needed[static_cast<std::size_t>(i)]) {
       node_ = &graph.node(i);
       node_index_ = i;
-      import_node();
+      try_node();
       node_ = nullptr;
     }
   }
+  if (!issues_.empty()) throw unsupported_nodes(file_, std::move(issues_));
   const value result = lookup(graph.output(0).name(), "graph output");
   if (result.data) {
     throw error(errc::unsupported_model,
@@ -456,6 +479,26 @@ const std::unordered_map<std::string, importer::handler>& importer::handlers(boo
       {"QuickGelu", &importer::parametric},
   };
   return microsoft ? runtime : standard;
+}
+
+void importer::try_node() {
+  const bool blind = std::any_of(node_->input().begin(), node_->input().end(),
+                                 [&](const std::string& name) { return unknown_.count(name) > 0; });
+  // Behind an unsupported node there are no shapes; what can be told is whether there is such an
+  // operator at all.
+  const std::string& domain = node_->domain();
+  const bool known = (domain.empty() || domain == "ai.onnx" || domain == "com.microsoft") &&
+                     handlers(domain == "com.microsoft").count(node_->op_type()) > 0;
+  if (!blind || !known) {
+    try {
+      import_node();
+      return;
+    } catch (const error& e) {
+      if (e.code() != errc::unsupported_model) throw;
+      issues_.push_back({node_index_, e.what()});
+    }
+  }
+  unknown_.insert(node_->output().begin(), node_->output().end());
 }
 
 void importer::import_node() {
