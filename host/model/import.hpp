@@ -52,6 +52,8 @@ struct import_options {
   std::map<std::string, std::filesystem::path> constants;
   /// Sizes of the input behind the batch, for dimensions that the file leaves open; empty: none.
   std::vector<int> input_shape;
+  /// Refuse a last Softmax instead of leaving it out: the host runs it (partition.hpp).
+  bool exact_output = false;
 };
 
 /// Reads an ONNX file and simplifies the graph. Throws latchkey::error: bad_file when the file

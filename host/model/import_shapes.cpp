@@ -9,29 +9,40 @@
 
 namespace latchkey::model {
 
-void importer::constant_node() {
-  auto c = std::make_shared<constant>();
-  if (const auto* a = attribute("value")) {
-    *c = read_constant(a->t(), format("{}: {}", file_, where()));
-  } else if (const auto* f = attribute("value_float")) {
-    c->type = pb::TensorProto::FLOAT;
-    c->values = {f->f()};
-  } else if (const auto* i = attribute("value_int")) {
-    c->type = pb::TensorProto::INT64;
-    c->values = {static_cast<double>(i->i())};
-  } else if (const auto* fs = attribute("value_floats")) {
-    c->type = pb::TensorProto::FLOAT;
-    c->values.assign(fs->floats().begin(), fs->floats().end());
-    c->dims = {fs->floats_size()};
-  } else if (const auto* is = attribute("value_ints")) {
-    c->type = pb::TensorProto::INT64;
-    c->values.assign(is->ints().begin(), is->ints().end());
-    c->dims = {is->ints_size()};
-  } else {
-    fail("holds neither numbers nor a dense tensor", "store numbers as a tensor");
+constant importer::constant_of(const pb::NodeProto& node, const std::string& file) {
+  constant c;
+  for (const auto& a : node.attribute()) {
+    if (a.name() == "value") {
+      return read_constant(a.t(), format("{}: node '{}' (Constant)", file, node.name()));
+    }
+    if (a.name() == "value_float") {
+      c.type = pb::TensorProto::FLOAT;
+      c.values = {a.f()};
+    } else if (a.name() == "value_int") {
+      c.type = pb::TensorProto::INT64;
+      c.values = {static_cast<double>(a.i())};
+    } else if (a.name() == "value_floats") {
+      c.type = pb::TensorProto::FLOAT;
+      c.values.assign(a.floats().begin(), a.floats().end());
+      c.dims = {a.floats_size()};
+    } else if (a.name() == "value_ints") {
+      c.type = pb::TensorProto::INT64;
+      c.values.assign(a.ints().begin(), a.ints().end());
+      c.dims = {a.ints_size()};
+    } else {
+      continue;
+    }
+    return c;
   }
+  throw error(errc::unsupported_model,
+              format("{}: node '{}' (Constant): holds neither numbers nor a dense tensor; store "
+                     "numbers as a tensor",
+                     file, node.name()));
+}
+
+void importer::constant_node() {
   value v;
-  v.data = std::move(c);
+  v.data = std::make_shared<constant>(constant_of(*node_, file_));
   result(std::move(v));
 }
 
@@ -284,6 +295,7 @@ void importer::cast() {
 /// The largest logit is the largest probability, so the last Softmax has nothing to decide.
 void importer::softmax() {
   value x = activation(0);
+  if (options_.exact_output) fail("is left to the host", hint_for(node_->op_type()));
   const std::int64_t axis = integer("axis", opset_ < 13 ? 1 : -1);
   if (node_->output(0) != model_.graph().output(0).name()) {
     fail("is not the last node", hint_for(node_->op_type()));

@@ -47,6 +47,28 @@ std::string hint_for(const std::string& op) {
                "Quantize/DequantizeLinear";
 }
 
+namespace {
+
+/// Nodes that one refusal names; the rest is counted.
+constexpr std::size_t kMaxListed = 20;
+
+std::string listed(const std::string& file, const std::vector<unsupported_nodes::item>& items) {
+  if (items.size() == 1) return items[0].message;
+  std::string text = format("{}: {} nodes are not supported:", file, items.size());
+  for (std::size_t i = 0; i < std::min(items.size(), kMaxListed); ++i) {
+    const std::string& m = items[i].message;
+    const std::string prefix = file + ": ";
+    text += "\n  " + (m.rfind(prefix, 0) == 0 ? m.substr(prefix.size()) : m);
+  }
+  if (items.size() > kMaxListed) text += format("\n  and {} more", items.size() - kMaxListed);
+  return text;
+}
+
+}  // namespace
+
+unsupported_nodes::unsupported_nodes(const std::string& file, std::vector<item> items)
+    : error(errc::unsupported_model, listed(file, items)), items_(std::move(items)) {}
+
 fgraph importer::run() {
   check_versions();
   const pb::GraphProto& graph = model_.graph();
@@ -61,15 +83,16 @@ fgraph importer::run() {
   }
   read_constants();
   read_inputs();
-  needed_ = live();
+  const std::vector<bool> needed = live();
   for (int i = 0; i < graph.node_size(); ++i) {
-    if (needed_[static_cast<std::size_t>(i)]) {
+    if (needed[static_cast<std::size_t>(i)]) {
       node_ = &graph.node(i);
       node_index_ = i;
-      import_node();
+      try_node();
       node_ = nullptr;
     }
   }
+  if (!issues_.empty()) throw unsupported_nodes(file_, std::move(issues_));
   const value result = lookup(graph.output(0).name(), "graph output");
   if (result.data) {
     throw error(errc::unsupported_model,
@@ -468,6 +491,27 @@ const std::unordered_map<std::string, importer::handler>& importer::handlers(boo
   return microsoft ? runtime : standard;
 }
 
+void importer::try_node() {
+  const bool blind = std::any_of(node_->input().begin(), node_->input().end(),
+                                 [&](const std::string& name) { return unknown_.count(name) > 0; });
+  // Behind an unsupported node there are no shapes; what can be told is whether there is such an
+  // operator at all.
+  const std::string& domain = node_->domain();
+  const bool known =
+      (domain.empty() || domain == "ai.onnx" || domain == "com.microsoft") &&
+      (handlers(domain == "com.microsoft").count(node_->op_type()) > 0 || folds(node_->op_type()));
+  if (!blind || !known) {
+    try {
+      import_node();
+      return;
+    } catch (const error& e) {
+      if (e.code() != errc::unsupported_model) throw;
+      issues_.push_back({node_index_, e.what()});
+    }
+  }
+  unknown_.insert(node_->output().begin(), node_->output().end());
+}
+
 void importer::import_node() {
   const std::string& op = node_->op_type();
   const std::string& domain = node_->domain();
@@ -486,32 +530,9 @@ void importer::import_node() {
     }
     fail(microsoft ? "the operator of domain 'com.microsoft' is not supported"
                    : "the operator is not supported",
-         hint_for(op) + more_unknown());
+         hint_for(op));
   }
   (this->*found->second)();
-}
-
-std::string importer::more_unknown() const {
-  constexpr int shown = 8;
-  std::string text;
-  int count = 0;
-  const pb::GraphProto& graph = model_.graph();
-  for (int i = node_index_ + 1; i < graph.node_size(); ++i) {
-    const pb::NodeProto& n = graph.node(i);
-    const bool microsoft = n.domain() == "com.microsoft";
-    const bool standard = n.domain().empty() || n.domain() == "ai.onnx";
-    // A node that computes sizes may yet fold.
-    const bool known = standard ? handlers(false).count(n.op_type()) > 0 || folds(n.op_type())
-                                : microsoft && handlers(true).count(n.op_type()) > 0;
-    if (known || !needed_[static_cast<std::size_t>(i)]) continue;
-    if (++count <= shown) {
-      text += format("{}'{}' ({})", count > 1 ? ", " : "",
-                     n.name().empty() ? format("#{}", i) : n.name(), n.op_type());
-    }
-  }
-  if (count == 0) return {};
-  if (count > shown) text += format(" and {} more", count - shown);
-  return format(". Not supported either: {}", text);
 }
 
 }  // namespace latchkey::model

@@ -13,9 +13,11 @@
 #include <optional>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
+#include "latchkey/error.hpp"
 #include "model/format.hpp"
 #include "model/import.hpp"
 
@@ -85,12 +87,29 @@ constant read_constant(const pb::TensorProto& t, const std::string& what);
 /// The nearest form that works, by operator.
 std::string hint_for(const std::string& op);
 
+/// Nodes of a sound model that the accelerator cannot run. The message lists them.
+class unsupported_nodes : public error {
+ public:
+  struct item {
+    int node = 0;  ///< Index in the graph's list.
+    std::string message;
+  };
+  unsupported_nodes(const std::string& file, std::vector<item> items);
+  [[nodiscard]] const std::vector<item>& items() const noexcept { return items_; }
+
+ private:
+  std::vector<item> items_;
+};
+
 class importer {
  public:
   importer(const pb::ModelProto& model, const std::string& file, const import_options& options)
       : model_(model), file_(file), options_(options) {}
 
   fgraph run();
+
+  /// The value of a Constant node.
+  static constant constant_of(const pb::NodeProto& node, const std::string& file);
 
  private:
   using handler = void (importer::*)();
@@ -126,8 +145,9 @@ class importer {
   double scalar(int i, const char* what) const;
   void copy_shape(const value& from, const value& to);
   void import_node();
-  /// The other nodes whose operator is unknown, for the refusal of the first.
-  std::string more_unknown() const;
+  /// import_node(), but what the accelerator cannot do is noted and its results are unknown, so
+  /// that one refusal names every such node that can be judged.
+  void try_node();
 
   // ---- Folding of constants (import_folding.cpp) ----
 
@@ -304,7 +324,8 @@ class importer {
   std::unordered_map<std::string, value> values_;
   const pb::NodeProto* node_ = nullptr;
   int node_index_ = 0;
-  std::vector<bool> needed_;  // by node: the output depends on it
+  std::vector<unsupported_nodes::item> issues_;
+  std::unordered_set<std::string> unknown_;  ///< Results of nodes that are not supported.
 };
 
 }  // namespace latchkey::model

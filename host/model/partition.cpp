@@ -1,0 +1,491 @@
+#include "model/partition.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <random>
+#include <set>
+#include <span>
+#include <unordered_map>
+
+#include "latchkey/error.hpp"
+#include "model/importer.hpp"
+
+namespace latchkey::model {
+namespace {
+
+using nodes = std::set<int>;
+
+fallback::element element_of(int type, const std::string& what) {
+  switch (type) {
+    case pb::TensorProto::FLOAT:
+    case pb::TensorProto::DOUBLE:
+      return fallback::element::f32;
+    case pb::TensorProto::UINT8:
+      return fallback::element::u8;
+    case pb::TensorProto::INT8:
+      return fallback::element::i8;
+    case pb::TensorProto::INT32:
+      return fallback::element::i32;
+    case pb::TensorProto::INT64:
+      return fallback::element::i64;
+    case pb::TensorProto::BOOL:
+      return fallback::element::boolean;
+    default:
+      throw error(errc::unsupported_model,
+                  format("{} has type {}, which the host does not run; export in float32", what,
+                         type_name(type)));
+  }
+}
+
+fallback::element element_of(io_type type) {
+  return type == io_type::f32  ? fallback::element::f32
+         : type == io_type::u8 ? fallback::element::u8
+                               : fallback::element::i8;
+}
+
+class partitioner {
+ public:
+  partitioner(const pb::ModelProto& model, const std::string& file) : model_(model), file_(file) {
+    const pb::GraphProto& g = model_.graph();
+    for (int i = 0; i < g.node_size(); ++i) {
+      for (const std::string& o : g.node(i).output()) writer_[o] = i;
+      for (const std::string& in : g.node(i).input()) readers_[in].push_back(i);
+    }
+    for (const auto& t : g.initializer()) constants_.insert(t.name());
+    for (const auto& in : g.input()) {
+      if (constants_.count(in.name()) == 0) inputs_.push_back(&in);
+    }
+    for (const auto& set : model_.opset_import()) {
+      if (set.domain().empty() || set.domain() == "ai.onnx") {
+        opset_ = static_cast<int>(std::clamp<std::int64_t>(set.version(), 0, 1000000));
+      }
+    }
+  }
+
+  network run() {
+    if (inputs_.size() != 1 || model_.graph().output_size() < 1) {
+      throw error(errc::unsupported_model,
+                  format("{}: {} inputs and {} outputs; a model with parts on the host has one "
+                         "input and at least one output",
+                         file_, inputs_.size(), model_.graph().output_size()));
+    }
+    for (const auto& o : model_.graph().output()) {
+      if (writer_.count(o.name()) == 0) {
+        throw error(errc::bad_file, format("{}: output '{}' is given by no node; the file is "
+                                           "damaged",
+                                           file_, o.name()));
+      }
+      for (const int n : with_ancestors(writer_.at(o.name()))) live_.insert(n);
+    }
+    for (;;) {
+      network out;
+      settle_tail();
+      if (!head_.empty()) out.head = head();
+      import_options options;
+      options.exact_output = true;
+      try {
+        out.card = importer(card(out.head), file_, options).run();
+      } catch (const unsupported_nodes& e) {
+        move(e);
+        continue;
+      }
+      if (!tail_.empty()) out.tail = tail(out.card.output);
+      if (!fixed_batch()) check_batch(out);
+      return out;
+    }
+  }
+
+ private:
+  const pb::NodeProto& node(int n) const { return model_.graph().node(n); }
+
+  bool on_host(int n) const {
+    const auto& d = node(n).domain();
+    return (d.empty() || d == "ai.onnx") && fallback::supports(node(n).op_type());
+  }
+  bool constant(int n) const { return node(n).op_type() == "Constant"; }
+
+  template <typename Next>
+  nodes closure(int from, Next next) const {
+    nodes seen{from};
+    std::vector<int> todo{from};
+    while (!todo.empty()) {
+      const int n = todo.back();
+      todo.pop_back();
+      next(n, [&](int m) {
+        if (!constant(m) && seen.insert(m).second) todo.push_back(m);
+      });
+    }
+    return seen;
+  }
+  nodes with_ancestors(int n) const {
+    return closure(n, [&](int m, auto visit) {
+      for (const std::string& in : node(m).input()) {
+        if (const auto w = writer_.find(in); w != writer_.end()) visit(w->second);
+      }
+    });
+  }
+  nodes with_descendants(int n) const {
+    return closure(n, [&](int m, auto visit) {
+      for (const std::string& o : node(m).output()) {
+        if (const auto r = readers_.find(o); r != readers_.end()) {
+          for (const int reader : r->second) {
+            if (live_.count(reader) > 0) visit(reader);
+          }
+        }
+      }
+    });
+  }
+  bool all_on_host(const nodes& set) const {
+    return std::all_of(set.begin(), set.end(), [&](int n) { return on_host(n); });
+  }
+
+  /// Moves what the importer refused to the host, or refuses it for good.
+  void move(const unsupported_nodes& refused) {
+    std::vector<unsupported_nodes::item> final;
+    for (const auto& item : refused.items()) {
+      const int n = card_nodes_.at(static_cast<std::size_t>(item.node));
+      if (head_.count(n) > 0 || tail_.count(n) > 0) continue;  // Moved with one before it.
+      const nodes before = with_ancestors(n);
+      const nodes behind = with_descendants(n);
+      if (!on_host(n)) {
+        final.push_back({n, item.message + "; nor does the host run it"});
+      } else if (all_on_host(before) && !all_on_host(behind)) {
+        head_.insert(before.begin(), before.end());
+      } else if (all_on_host(behind) && !all_on_host(before)) {
+        tail_.insert(behind.begin(), behind.end());
+      } else if (all_on_host(behind)) {
+        final.push_back({n, item.message + "; and no layer is left for the card"});
+      } else {
+        final.push_back(
+            {n, item.message +
+                    "; it cannot go to the host, because layers before and behind it run on the "
+                    "card: their intermediate activations never leave the chip"});
+      }
+    }
+    if (!final.empty()) throw unsupported_nodes(file_, std::move(final));
+  }
+
+  /// Tensors that the card computes and that the tail or the model's user reads.
+  std::set<std::string> card_results() const {
+    std::set<std::string> out;
+    const auto from_card = [&](const std::string& name) {
+      const auto w = writer_.find(name);
+      return !name.empty() && constants_.count(name) == 0 &&
+             (w == writer_.end() || (!constant(w->second) && tail_.count(w->second) == 0));
+    };
+    for (const int n : tail_) {
+      for (const std::string& in : node(n).input()) {
+        if (from_card(in)) out.insert(in);
+      }
+    }
+    for (const auto& o : model_.graph().output()) {
+      if (from_card(o.name())) out.insert(o.name());
+    }
+    return out;
+  }
+
+  /// Grows the tail until the card has one result.
+  void settle_tail() {
+    for (;;) {
+      const auto results = card_results();
+      if (results.size() == 1) {
+        result_ = *results.begin();
+        if (writer_.count(result_) == 0 || head_.count(writer_.at(result_)) > 0) {
+          throw error(errc::unsupported_model,
+                      format("{}: no layer is left for the card: '{}' goes from the head to the "
+                             "tail; run this model on the host alone",
+                             file_, result_));
+        }
+        return;
+      }
+      int last = -1;
+      for (const std::string& name : results) {
+        if (const auto w = writer_.find(name); w != writer_.end()) last = std::max(last, w->second);
+      }
+      if (last < 0 || !on_host(last) || head_.count(last) > 0) {
+        std::string names;
+        for (const std::string& name : results) names += (names.empty() ? "'" : ", '") + name + "'";
+        throw error(errc::unsupported_model,
+                    format("{}: {} tensors would leave the card ({}), exactly one can; cut the "
+                           "model so that every output follows from one tensor, or compile one "
+                           "model for each",
+                           file_, results.size(), names));
+      }
+      tail_.insert(last);
+    }
+  }
+
+  bool fixed_batch() const {
+    const auto& shape = inputs_[0]->type().tensor_type().shape();
+    return shape.dim_size() > 0 && shape.dim(0).has_dim_value() && shape.dim(0).dim_value() == 1;
+  }
+
+  fallback::host_graph part(const nodes& which, const std::string& input) const {
+    fallback::host_graph g;
+    g.opset = opset_;
+    g.input = input;
+    const auto add_constant = [&](const std::string& name) {
+      if (name.empty() || g.constants.count(name) > 0) return;
+      const auto w = writer_.find(name);
+      if (constants_.count(name) == 0 && (w == writer_.end() || !constant(w->second))) return;
+      struct constant c;
+      if (constants_.count(name) > 0) {
+        for (const auto& t : model_.graph().initializer()) {
+          if (t.name() == name) c = read_constant(t, format("{}: initializer '{}'", file_, name));
+        }
+      } else {
+        c = importer::constant_of(node(w->second), file_);
+      }
+      for (const double v : c.values) {
+        if (!std::isfinite(v)) {
+          throw error(errc::unsupported_model,
+                      format("{}: constant '{}' of the part that runs on the host holds {}; train "
+                             "or export the model again",
+                             file_, name, v));
+        }
+      }
+      g.constants[name] = {element_of(c.type, format("{}: constant '{}'", file_, name)), c.dims,
+                           std::move(c.values)};
+    };
+    for (const int n : which) {
+      const pb::NodeProto& p = node(n);
+      fallback::node f;
+      f.name = p.name().empty() ? format("#{}", n) : p.name();
+      f.op = p.op_type();
+      f.inputs.assign(p.input().begin(), p.input().end());
+      f.outputs.assign(p.output().begin(), p.output().end());
+      for (const std::string& in : f.inputs) add_constant(in);
+      for (const auto& a : p.attribute()) {
+        switch (a.type()) {
+          case pb::AttributeProto::INT:
+            f.attributes[a.name()] = a.i();
+            break;
+          case pb::AttributeProto::FLOAT:
+            f.attributes[a.name()] = a.f();
+            break;
+          case pb::AttributeProto::STRING:
+            f.attributes[a.name()] = a.s();
+            break;
+          case pb::AttributeProto::INTS:
+            f.attributes[a.name()] = std::vector<std::int64_t>(a.ints().begin(), a.ints().end());
+            break;
+          case pb::AttributeProto::FLOATS:
+            f.attributes[a.name()] = std::vector<float>(a.floats().begin(), a.floats().end());
+            break;
+          default:
+            throw error(errc::unsupported_model,
+                        format("{}: node '{}' ({}): the host does not run it with attribute '{}'",
+                               file_, f.name, f.op, a.name()));
+        }
+      }
+      g.nodes.push_back(std::move(f));
+    }
+    return g;
+  }
+
+  /// Runs a host part on zeros, which finds everything that the executor refuses.
+  void prove(const fallback::host_graph& g) const {
+    if (g.nodes.size() > fallback::kMaxNodes) {
+      throw error(errc::unsupported_model, format("{}: {} nodes would run on the host, at most {} "
+                                                  "can",
+                                                  file_, g.nodes.size(), fallback::kMaxNodes));
+    }
+    try {
+      fallback::report(g);
+    } catch (const error& e) {
+      throw error(errc::unsupported_model, format("{}: on the host: {}", file_, e.what()));
+    }
+  }
+
+  fallback::host_graph head() const {
+    const pb::ValueInfoProto& in = *inputs_[0];
+    fallback::host_graph g = part(head_, in.name());
+    const auto& type = in.type().tensor_type();
+    g.input_type = element_of(type.elem_type(), format("{}: input '{}'", file_, in.name()));
+    g.input_dims = {1};
+    for (int i = 1; i < type.shape().dim_size(); ++i) {
+      const auto& d = type.shape().dim(i);
+      if (!d.has_dim_value() || d.dim_value() < 1 || d.dim_value() > kMaxDim) {
+        throw error(errc::unsupported_model,
+                    format("{}: input '{}': dimension {} is open, only the batch may be; export "
+                           "the model with a fixed size",
+                           file_, in.name(), i));
+      }
+      g.input_dims.push_back(d.dim_value());
+    }
+    // What the card reads: one tensor of the head, and not the input itself.
+    std::set<std::string> read;
+    for (const int n : live_) {
+      if (head_.count(n) > 0 || tail_.count(n) > 0 || constant(n)) continue;
+      for (const std::string& i : node(n).input()) {
+        const auto w = writer_.find(i);
+        if (i == in.name() || (w != writer_.end() && head_.count(w->second) > 0)) read.insert(i);
+      }
+    }
+    if (read.size() != 1) {
+      throw error(errc::unsupported_model,
+                  format("{}: the card would read {} tensors from the host, exactly one can be; "
+                         "let all layers start from one tensor",
+                         file_, read.size()));
+    }
+    for (const int n : tail_) {
+      for (const std::string& i : node(n).input()) {
+        const auto w = writer_.find(i);
+        if (i == in.name() || (w != writer_.end() && head_.count(w->second) > 0)) {
+          throw error(errc::unsupported_model,
+                      format("{}: {} reads '{}' of the head past the card; a tail reads the card's "
+                             "output only",
+                             file_, describe(n), i));
+        }
+      }
+    }
+    g.outputs = {*read.begin()};
+    prove(g);
+    return g;
+  }
+
+  std::string describe(int n) const {
+    return format("node '{}' ({})", node(n).name(), node(n).op_type());
+  }
+
+  fallback::host_graph tail(const io_spec& from) const {
+    fallback::host_graph g = part(tail_, result_);
+    g.input_type = element_of(from.type);
+    g.input_dims = {1};
+    g.input_dims.insert(g.input_dims.end(), from.dims.begin(), from.dims.end());
+    for (const auto& o : model_.graph().output()) g.outputs.push_back(o.name());
+    prove(g);
+    return g;
+  }
+
+  /// The model without head and tail, kept until the next call.
+  const pb::ModelProto& card(const std::optional<fallback::host_graph>& head) {
+    card_ = model_;
+    card_nodes_.clear();
+    pb::GraphProto& g = *card_.mutable_graph();
+    g.clear_node();
+    for (int i = 0; i < model_.graph().node_size(); ++i) {
+      if (head_.count(i) > 0 || tail_.count(i) > 0) continue;
+      *g.add_node() = node(i);
+      card_nodes_.push_back(i);
+    }
+    g.clear_output();
+    g.add_output()->set_name(result_);
+    if (!head) return card_;
+    const fallback::tensor t = fallback::run(*head, fallback::zeros(*head)).at(0);
+    if (t.type != fallback::element::f32) {
+      throw error(errc::unsupported_model,
+                  format("{}: the host would hand '{}' of type {} to the card; end the first "
+                         "operators with a Cast to float32",
+                         file_, head->outputs[0], fallback::name_of(t.type)));
+    }
+    for (auto& in : *g.mutable_input()) {
+      if (in.name() != inputs_[0]->name()) continue;
+      const auto batch = in.type().tensor_type().shape().dim(0);
+      in.set_name(head->outputs[0]);
+      auto& type = *in.mutable_type()->mutable_tensor_type();
+      type.set_elem_type(pb::TensorProto::FLOAT);
+      type.clear_shape();
+      *type.mutable_shape()->add_dim() = batch;
+      for (std::size_t i = 1; i < t.dims.size(); ++i) {
+        type.mutable_shape()->add_dim()->set_dim_value(t.dims[i]);
+      }
+    }
+    return card_;
+  }
+
+  /// Two images together must give what they give one by one, or the batch is not a batch.
+  void check_batch(const network& out) const {
+    for (const auto* g : {out.head ? &*out.head : nullptr, out.tail ? &*out.tail : nullptr}) {
+      if (!g) continue;
+      bool apart = true;
+      try {
+        std::mt19937 rng(1);
+        fallback::tensor both = fallback::zeros(*g, 2);
+        for (double& v : both.values) v = static_cast<double>(1 + rng() % 100);
+        const auto half = static_cast<std::ptrdiff_t>(both.values.size() / 2);
+        const auto together = fallback::run(*g, both);
+        std::vector<std::vector<fallback::tensor>> single;
+        for (const std::ptrdiff_t i : {std::ptrdiff_t{0}, half}) {
+          fallback::tensor one = fallback::zeros(*g);
+          one.values.assign(both.values.begin() + i, both.values.begin() + i + half);
+          single.push_back(fallback::run(*g, std::move(one)));
+        }
+        for (std::size_t o = 0; o < together.size(); ++o) {
+          std::vector<double> joined = single[0][o].values;
+          joined.insert(joined.end(), single[1][o].values.begin(), single[1][o].values.end());
+          const auto& dims = together[o].dims;
+          apart = apart && joined == together[o].values && !dims.empty() && dims[0] == 2;
+        }
+      } catch (const error&) {
+        apart = false;
+      }
+      if (!apart) {
+        throw error(errc::unsupported_model,
+                    format("{}: the part on the host from '{}' mixes the images of a batch or "
+                           "holds its size; export the model with a batch of 1",
+                           file_, g->input));
+      }
+    }
+  }
+
+  const pb::ModelProto& model_;
+  std::string file_;
+  pb::ModelProto card_;
+  std::vector<int> card_nodes_;  ///< Index in the model of each node of card_.
+  std::unordered_map<std::string, int> writer_;
+  std::unordered_map<std::string, std::vector<int>> readers_;
+  std::set<std::string> constants_;
+  std::vector<const pb::ValueInfoProto*> inputs_;
+  int opset_ = 0;
+  nodes live_, head_, tail_;
+  std::string result_;  ///< What the card writes.
+};
+
+network split(const std::string& bytes, const std::string& name) {
+  pb::ModelProto model;
+  parse(bytes, model);  // import_onnx() has read it before.
+  return partitioner(model, name).run();
+}
+
+}  // namespace
+
+network import_network(const std::string& bytes, const std::string& name, bool host_fallback) {
+  import_options options;
+  options.exact_output = host_fallback;
+  try {
+    return {import_onnx(bytes, name, options), {}, {}};
+  } catch (const error& e) {
+    if (e.code() != errc::unsupported_model) throw;
+    if (host_fallback) return split(bytes, name);
+    std::string on_host;
+    try {
+      const network n = split(bytes, name);
+      for (const auto* g : {n.head ? &*n.head : nullptr, n.tail ? &*n.tail : nullptr}) {
+        if (!g) continue;
+        for (const auto& f : g->nodes) on_host += (on_host.empty() ? "" : ", ") + f.op;
+      }
+    } catch (const error&) {
+      throw e;  // Nor would the option help.
+    }
+    throw error(e.code(),
+                format("{}; or let the host run {} in float: --host-fallback", e.what(), on_host));
+  }
+}
+
+network import_network(const std::filesystem::path& file, bool host_fallback) {
+  return import_network(read_file(file), file.string(), host_fallback);
+}
+
+std::vector<float> run_head(const fallback::host_graph& head, std::span<const float> image) {
+  fallback::tensor t{head.input_type, head.input_dims, {image.begin(), image.end()}};
+  const auto out = fallback::run(head, std::move(t));
+  return {out.at(0).values.begin(), out.at(0).values.end()};
+}
+
+std::vector<fallback::tensor> run_tail(const fallback::host_graph& tail,
+                                       std::span<const float> output) {
+  return fallback::run(tail, {tail.input_type, tail.input_dims, {output.begin(), output.end()}});
+}
+
+}  // namespace latchkey::model
