@@ -92,6 +92,7 @@ struct Design {
   unsigned clock_mhz = 300;
   std::vector<Bank> banks;
   std::vector<Kernel> kernels;
+  std::vector<std::string> streams;
 };
 
 std::string upper(std::string s) {
@@ -110,7 +111,8 @@ void check_keys(const json& object, const std::vector<std::string>& known,
 
 Design parse(const json& j) {
   Design d;
-  check_keys(j, {"name", "clock_mhz", "memory", "kernels", "comment"}, "the design");
+  check_keys(j, {"name", "clock_mhz", "memory", "kernels", "stream_connect", "comment"},
+             "the design");
   d.name = j.at("name").get<std::string>();
   d.clock_mhz = j.value("clock_mhz", 300u);
   if (j.contains("memory")) {
@@ -171,6 +173,7 @@ Design parse(const json& j) {
     d.kernels.push_back(std::move(k));
   }
   if (d.kernels.empty()) fail("the design has no kernel");
+  d.streams = j.value("stream_connect", std::vector<std::string>{});
   return d;
 }
 
@@ -333,6 +336,12 @@ Bytes metadata_section(const Design& d, const std::vector<Unit>& units) {
   return {text.begin(), text.end()};
 }
 
+// The streams between kernels, as the card reads them (sim/platform, stream_connections()).
+Bytes stream_section(const Design& d) {
+  const std::string text = json{{"stream_connect", d.streams}}.dump();
+  return {text.begin(), text.end()};
+}
+
 // FNV-1a, twice with different starts: an identifier, not a security feature.
 void content_uuid(const Bytes& file, xuid_t uuid) {
   std::array<std::uint64_t, 2> h = {0xcbf29ce484222325, 0x84222325cbf29ce4};
@@ -360,6 +369,7 @@ Bytes pack(const Design& d, const Bytes& model) {
       {EMBEDDED_METADATA, "metadata", metadata_section(d, units)},
       {ASK_GROUP_TOPOLOGY, "group_topology", mem_topology_section(d)},
       {ASK_GROUP_CONNECTIVITY, "group_conn", connectivity_section(units)},
+      {USER_METADATA, "streams", stream_section(d)},
       {EMULATION_DATA, "model", model},
   };
 

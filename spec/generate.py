@@ -158,15 +158,18 @@ def cpp():
     return "\n".join(out) + "\n"
 
 
-def card_image(name, kernels):
-    """The description that bitstreams/ packs into an xclbin: kernels and their arguments."""
+def card_image(name, kernels, units, streams=()):
+    """The description that bitstreams/ packs into an xclbin: kernels, their arguments, `units` instances of
+    each, and the streams between the instances of one number."""
     types = {"in_buffer": "buffer", "out_buffer": "buffer", "u32": "u32", "f32": "f32"}
     args = {k["kernel"]: k["args"] for k in SPEC["kernel_args"]}
     out = {"comment": NOTE, "name": name, "kernels": []}
     for kernel, instance in kernels:
-        out["kernels"].append({"name": kernel, "instances": [instance], "args": [
+        out["kernels"].append({"name": kernel, "instances": [f"{instance}_{u + 1}" for u in range(units)], "args": [
             {"name": a["name"], "type": types[a["type"]], "offset": a["offset"], "comment": a["doc"]}
             for a in args.get(kernel, []) if a["type"] in types]})
+    if streams:
+        out["stream_connect"] = [s.format(u + 1) for u in range(units) for s in streams]
     return json.dumps(out, indent=1) + "\n"
 
 
@@ -198,11 +201,13 @@ def main():
     check_spec()
     files = {"rtl/lk_pkg.sv": systemverilog(), "spec/generated/latchkey_spec.hpp": cpp(),
              "docs/registers.md": markdown(),
-             "spec/generated/compute_kernels.json": card_image("latchkey", [
-                 ("latchkey_core", "core_1"), ("latchkey_input", "input_1"),
-                 ("latchkey_output", "output_1")]),
-             "spec/generated/enrol_kernels.json": card_image("latchkey_enrol", [
-                 ("latchkey_enrol", "enrol_1")])}
+             **{f"spec/generated/{kind}_kernels{suffix}.json": card_image(*design, units, streams)
+                for suffix, units in (("", 1), ("_x2", 2))
+                for kind, design, streams in (
+                    ("compute", ("latchkey", [("latchkey_core", "core"), ("latchkey_input", "input"),
+                                              ("latchkey_output", "output")]),
+                     ("input_{0}.out:core_{0}.s_axis_in", "core_{0}.m_axis_out:output_{0}.in")),
+                    ("enrol", ("latchkey_enrol", [("latchkey_enrol", "enrol")]), ()))}}
     drifted = [name for name, text in files.items()
                if not (ROOT / name).exists() or (ROOT / name).read_text() != text]
     if "--check" in sys.argv[1:]:

@@ -17,8 +17,9 @@ namespace latchkey::cli {
 namespace {
 
 struct options {
-  std::string workload, device, record;
-  std::uint32_t array_n = 16, images = 64;
+  std::string workload, device;
+  std::vector<std::string> records;
+  std::uint32_t array_n = 16, images = 64, units = 0;
   passphrase_source passphrase;
 };
 
@@ -62,7 +63,9 @@ nlohmann::json measure(Session& session, const compiler::program& p, std::uint32
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
   say_counters(done.counters, p.macs() * images, p.target.array_n);
+  say_units(done.units, done.seconds);
   nlohmann::json json = to_json(done.counters);
+  json["units"] = to_json(done.units, done.seconds);
   json["seconds"] = seconds;
   json["macs_expected"] = p.macs() * images;
   return json;
@@ -85,26 +88,42 @@ void bench(const options& o) {
                                            program->max_batch()));
     }
   }
+  const std::uint32_t units =
+      o.units ? o.units : std::max(1U, static_cast<std::uint32_t>(o.records.size()));
+  if (!o.records.empty() && units > o.records.size()) {
+    throw error(errc::usage,
+                fmt::format("--units {}: every unit takes a record of its own, {} given", units,
+                            o.records.size()));
+  }
   Device device(o.device);
+  std::vector<ComputeUnit> places;
+  for (std::uint32_t u = 0; u < units; ++u) places.push_back({&device, u});
   nlohmann::json summary = {
       {"workload", o.workload},
       {"device", o.device},
       {"array_n", program->array_n()},
       {"images", images},
+      {"units", units},
       {"card", device.simulated() ? "simulated: memory and silicon are models" : "real"}};
-  say(fmt::format("{} on {}, {} image(s) in one start, unlocked elaboration", program->name(),
-                  o.device, images));
+  say(fmt::format("{} on {}, {} image(s) in one start{}, unlocked elaboration", program->name(),
+                  o.device, images, units > 1 ? fmt::format(" on each of {} units", units) : ""));
   {
-    Session session(device, *program);
-    summary["unlocked"] = measure(session, program->get(), images);
+    Session session(places, *program);
+    summary["unlocked"] = measure(session, program->get(), images * units);
   }
-  if (!o.record.empty()) {
+  if (!o.records.empty()) {
     const lock::secret_buffer passphrase =
-        o.passphrase.read(fmt::format("Passphrase of {}", o.record), false);
-    const lock::device_record record = lock::read_record(o.record, text(passphrase));
+        o.passphrase.read(fmt::format("Passphrase of {}", fmt::join(o.records, " and ")), false);
+    std::vector<Package> packages;
+    std::vector<PublicRecord> records;
+    for (std::uint32_t u = 0; u < units; ++u) {
+      const lock::device_record record = lock::read_record(o.records[u], text(passphrase));
+      packages.push_back(Package::seal(*program, record, 1));
+      records.emplace_back(record.pub);
+    }
     say("locked");
-    Session session(device, Package::seal(*program, record, 1), PublicRecord(record.pub));
-    summary["locked"] = measure(session, program->get(), images);
+    Session session(places, packages, records);
+    summary["locked"] = measure(session, program->get(), images * units);
     summary["key_setup_cycles"] = session.key_setup().cycles;
     const double ratio =
         summary["locked"]["cycles"].get<double>() / summary["unlocked"]["cycles"].get<double>();
@@ -128,8 +147,14 @@ void add_bench(CLI::App& app) {
   command
       ->add_option("--device", o->device, "Card: an index, a PCIe address, or sim:SEED,memory=...")
       ->required();
-  command->add_option("--record", o->record,
-                      "Device record with the owner key: also measure locked");
+  command
+      ->add_option("--record", o->records,
+                   "Device record with the owner key: also measure locked; one for every unit")
+      ->allow_extra_args(false);
+  command
+      ->add_option("--units", o->units,
+                   "Compute units, each with a start of its own (default: one for each record)")
+      ->check(CLI::Range(1, 99));
   command->add_option("--array", o->array_n, "Array size for fc and gemm: 16, 32 or 64")
       ->check(CLI::IsMember({16, 32, 64}));
   command->add_option("--images", o->images, "Images in the start, for a program")

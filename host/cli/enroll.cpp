@@ -13,7 +13,7 @@ namespace {
 
 struct options {
   std::string device, record, public_record, name;
-  std::uint32_t slot = 0, epoch = 0;
+  std::uint32_t slot = 0, epoch = 0, unit = 0;
   passphrase_source passphrase;
 };
 
@@ -39,7 +39,7 @@ void enroll(const options& o) {
       o.passphrase.read("Passphrase for the device record", true);
   Device device(o.device);
   check_interrupt();
-  Enrolment made = device.enroll(o.slot, o.epoch);
+  Enrolment made = device.enroll(o.slot, o.epoch, o.unit);
 
   lock::device_record record;
   record.pub.helper = made.helper;
@@ -53,13 +53,14 @@ void enroll(const options& o) {
   if (!o.public_record.empty()) lock::write_public_record(o.public_record, record.pub);
 
   const std::string id = io::to_hex(record.pub.id);
-  say(fmt::format("enrolled {}: device id {}", o.device, id));
+  say(fmt::format("enrolled {} unit {}: device id {}", o.device, o.unit, id));
   say(fmt::format("  {} of 6,144 PUF responses kept, margin {}{}", grouped(2040), made.margin,
                   device.simulated() ? " (silicon is modelled)" : ""));
   say(fmt::format("  {}: device record, owner key of slot {} epoch {} under the passphrase",
                   o.record, o.slot, o.epoch));
   say("  this chip cannot be enrolled again: keep the record safe");
   result({{"device", o.device},
+          {"unit", o.unit},
           {"device_id", id},
           {"record", o.record},
           {"slot", o.slot},
@@ -84,6 +85,11 @@ void add_enroll(CLI::App& app) {
       ->required();
   command->add_option("--public", o->public_record,
                       "Also write the public part alone, to go with the card");
+  command
+      ->add_option(
+          "--unit", o->unit,
+          "Compute unit of the card: each has a PUF of its own and gets a record of its own")
+      ->check(CLI::Range(0, 98));
   command->add_option("--name", o->name, "Your name for the card");
   command->add_option("--slot", o->slot, "Owner slot of the exported key")
       ->check(CLI::Range(0, 255));

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "console.hpp"
 
 namespace latchkey::cli {
@@ -53,6 +55,33 @@ void say_counters(const Counters& c, std::uint64_t macs, std::uint32_t array_n) 
   for (const cause& entry : causes(c))
     if (entry.cycles) line += fmt::format(" {} {:.1f} %", entry.name, share(entry.cycles));
   say(line);
+}
+
+nlohmann::json to_json(const std::vector<UnitShare>& units, double seconds) {
+  nlohmann::json list = nlohmann::json::array();
+  for (const UnitShare& u : units) {
+    nlohmann::json& entry = list.emplace_back(to_json(u.counters));
+    entry["device"] = u.device;
+    entry["unit"] = u.unit;
+    entry["images"] = u.images;
+    entry["busy"] = seconds > 0 ? u.busy_seconds / seconds : 0.0;
+  }
+  return list;
+}
+
+void say_units(const std::vector<UnitShare>& units, double seconds) {
+  if (units.size() < 2) return;
+  std::uint64_t longest = 0, sum = 0;
+  for (const UnitShare& u : units) {
+    longest = std::max(longest, u.counters.cycles);
+    sum += u.counters.cycles;
+    say(fmt::format("  {} unit {}: {} images, {} cycles in {} starts, busy {:.1f} % of the run",
+                    u.device, u.unit, grouped(u.images), grouped(u.counters.cycles),
+                    u.counters.starts, seconds > 0 ? 100.0 * u.busy_seconds / seconds : 0.0));
+  }
+  if (longest)
+    say(fmt::format("  longest unit {} cycles: {:.2f} units' worth of work side by side",
+                    grouped(longest), static_cast<double>(sum) / static_cast<double>(longest)));
 }
 
 nlohmann::json& error_details() {

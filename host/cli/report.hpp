@@ -11,6 +11,9 @@ namespace latchkey::cli {
 nlohmann::json to_json(const Counters& counters);
 /// Cycles, utilisation and where the cycles went; `macs` is the compiler's count for the run.
 void say_counters(const Counters& counters, std::uint64_t macs, std::uint32_t array_n);
+/// What each unit did of a run of `seconds`; the lines only when there are several.
+nlohmann::json to_json(const std::vector<UnitShare>& units, double seconds);
+void say_units(const std::vector<UnitShare>& units, double seconds);
 /// Fields that go into the JSON object of a failure.
 nlohmann::json& error_details();
 

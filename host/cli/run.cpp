@@ -18,10 +18,11 @@ namespace latchkey::cli {
 namespace {
 
 struct options {
-  std::string file, record, device, images, raw, labels, expect, output;
+  std::vector<std::string> files, records, devices;
+  std::string images, raw, labels, expect, output;
   std::string mode = "raw", trace;
   std::size_t count = 0;
-  std::uint32_t batch = 0, k = 1;
+  std::uint32_t batch = 0, k = 1, units = 0;
   bool unlocked = false, skip_host_checks = false, nhwc = false;
 };
 
@@ -102,21 +103,41 @@ void run(const options& o) {
   const OutputMode mode = mode_of(o.mode);
   if (!o.expect.empty() && mode != OutputMode::raw)
     throw error(errc::usage, "--expect compares raw outputs; leave --mode at raw");
-  if (!o.unlocked && o.record.empty())
+  if (!o.unlocked && o.records.empty())
     throw error(errc::usage,
                 "a package runs only with the device record of its chip: give --record");
 
   // Everything that can be checked without the card comes first.
+  const std::size_t cards = o.devices.size();
   std::optional<Program> program;
-  std::optional<Package> package;
-  std::optional<PublicRecord> record;
+  std::vector<Package> packages;
+  std::vector<PublicRecord> records;
+  std::size_t units = o.units ? o.units : 1;  // of each card
   if (o.unlocked) {
-    program = Program::read(o.file);
+    if (o.files.size() != 1 || !o.records.empty()) {
+      throw error(errc::usage,
+                  "--unlocked takes one program, which every unit runs, and no record");
+    }
+    program = Program::read(o.files.front());
   } else {
-    package = Package::read(o.file);
-    record = PublicRecord::read(o.record);
+    const std::size_t given = o.files.size() / cards;  // for each card
+    if (o.files.size() != o.records.size() || given * cards != o.files.size() || given == 0 ||
+        o.units > given) {
+      throw error(errc::usage,
+                  fmt::format("{} package(s), {} record(s), {} card(s) and --units {}: every unit "
+                              "takes a package and a record of its own, the units of the first "
+                              "card first, as many on every card",
+                              o.files.size(), o.records.size(), cards, o.units));
+    }
+    if (!o.units) units = given;
+    for (std::size_t card = 0; card < cards; ++card) {
+      for (std::size_t u = 0; u < units; ++u) {
+        packages.push_back(Package::read(o.files[card * given + u]));
+        records.push_back(PublicRecord::read(o.records[card * given + u]));
+      }
+    }
   }
-  const compiler::program& info = o.unlocked ? program->get() : package->get().info;
+  const compiler::program& info = o.unlocked ? program->get() : packages.front().get().info;
   const input_data data = read_images(o, info.input);
   std::vector<std::uint8_t> expected, labels;
   if (!o.labels.empty()) {
@@ -142,10 +163,15 @@ void run(const options& o) {
     std::filesystem::create_directories(o.trace);
     ::setenv("LATCHKEY_SIM_TRACE", o.trace.c_str(), 1);
   }
-  Device device(o.device);
+  if (cards > 1 && o.devices.front().rfind("sim:", 0) == 0) Device::simulate(o.devices);
+  std::vector<Device> devices;
+  for (const std::string& name : o.devices) devices.emplace_back(name);
+  std::vector<ComputeUnit> places;
+  for (Device& device : devices)
+    for (std::uint32_t u = 0; u < units; ++u) places.push_back({&device, u});
   const auto began = std::chrono::steady_clock::now();
-  Session session = o.unlocked ? Session(device, *program)
-                               : Session(device, *package, *record, {o.skip_host_checks});
+  Session session = o.unlocked ? Session(places, *program)
+                               : Session(places, packages, records, {o.skip_host_checks});
   if (o.batch) session.limit_batch(o.batch);
   if (!o.trace.empty() && !session.build().waveforms) {
     throw error(
@@ -169,13 +195,14 @@ void run(const options& o) {
   if (!o.output.empty()) io::write_file(o.output, {done.data});
 
   nlohmann::json summary = {
-      {"file", o.file},
-      {"device", o.device},
+      {"file", fmt::format("{}", fmt::join(o.files, " "))},
+      {"device", fmt::format("{}", fmt::join(o.devices, " "))},
       {"build", o.unlocked ? "unlocked" : "operate"},
-      {"card", device.simulated() ? "simulated: memory and silicon are models" : "real"},
+      {"card", devices.front().simulated() ? "simulated: memory and silicon are models" : "real"},
       {"images", data.count},
       {"seconds", seconds},
-      {"counters", to_json(done.counters)}};
+      {"counters", to_json(done.counters)},
+      {"units", to_json(done.units, done.seconds)}};
   if (!o.unlocked) {
     summary["key_setup"] = {{"cycles", session.key_setup().cycles},
                             {"start_cycles", session.key_setup().start_cycles},
@@ -206,6 +233,7 @@ void run(const options& o) {
   summary["macs_expected"] = macs;
   say(line);
   say_counters(done.counters, macs, info.target.array_n);
+  say_units(done.units, done.seconds);
   if (labels.empty() && expected.empty() && data.count <= 20) {
     for (std::size_t i = 0; i < data.count; ++i)
       say(fmt::format("  image {:>3}: class {}", i, class_of(done, i, mode)));
@@ -222,12 +250,25 @@ void run(const options& o) {
 void add_run(CLI::App& app) {
   auto o = std::make_shared<options>();
   auto* command = app.add_subcommand("run", "Run images through a locked model on its card");
-  command->add_option("file", o->file, "Package (.lkx); with --unlocked a program (.lkm)")
+  command
+      ->add_option("file", o->files,
+                   "Package (.lkx), one for every unit; with --unlocked one program (.lkm)")
       ->required();
-  command->add_option("--device", o->device, "Card: an index, a PCIe address, or sim:SEED")
-      ->required();
-  command->add_option("--record", o->record,
-                      "Device record of the card; its public part is enough");
+  command
+      ->add_option("--device", o->devices,
+                   "Card: an index, a PCIe address, or sim:SEED; may be repeated")
+      ->required()
+      ->allow_extra_args(false);
+  command
+      ->add_option("--record", o->records,
+                   "Device record of the unit, in the order of the packages; its public part is "
+                   "enough")
+      ->allow_extra_args(false);
+  command
+      ->add_option("--units", o->units,
+                   "Compute units to use on every card (default: one for each package given; with "
+                   "--unlocked 1)")
+      ->check(CLI::Range(1, 99));
   auto* images = command->add_option("--images", o->images,
                                      "Images as IDX (also .gz), u8; the model sees byte / 255");
   auto* raw = command->add_option("--raw", o->raw, "Images as raw float32, one after another");

@@ -107,15 +107,15 @@ std::vector<DeviceInfo> Device::list() {
       } catch (const std::exception& e) {
         description = e.what();
       }
-      found.push_back({std::to_string(i), description, false});
+      found.push_back({std::to_string(i), description, false, most_units(false)});
     }
   }
   std::error_code ignored;
   for (const auto& entry : fs::directory_iterator(simulation::state_dir(), ignored)) {
     const std::string folder = entry.path().filename();
     if (folder.rfind("sim-", 0) == 0)
-      found.push_back(
-          {"sim:" + folder.substr(4), "simulated card (SystemC/TLM, Verilated kernel)", true});
+      found.push_back({"sim:" + folder.substr(4), "simulated card (SystemC/TLM, Verilated kernel)",
+                       true, most_units(true)});
   }
   return found;
 }
@@ -140,121 +140,145 @@ Device::~Device() = default;
 const std::string& Device::name() const { return impl_->name; }
 bool Device::simulated() const { return impl_->simulated; }
 
-BuildInfo Device::load(Build build, std::uint32_t array_n) {
-  const std::string image = find_image(build, array_n, impl_->simulated).string();
-  if (impl_->info && impl_->image == image) return *impl_->info;
+BuildInfo Device::load(Build build, std::uint32_t array_n, std::uint32_t units) {
+  if (impl_->info && impl_->info->build == build && impl_->units.size() >= units &&
+      (build == Build::enrol || impl_->info->array_n == array_n))
+    return *impl_->info;
+  const std::string image = find_image(build, array_n, units, impl_->simulated).string();
+  if (!impl_->sessions.empty()) {
+    throw error(errc::device_busy,
+                fmt::format("device {}: a session of this program runs on {}; end it before {} is "
+                            "loaded",
+                            impl_->name, impl_->image, image));
+  }
   check_image(image);
 
   impl_->info.reset();
-  impl_->core = {};
-  impl_->input = {};
-  impl_->output = {};
+  impl_->units.clear();
   try {
     impl_->uuid = impl_->device.load_xclbin(image);
-    const bool enrol = build == Build::enrol;
-    impl_->core =
-        xrt::kernel(impl_->device, impl_->uuid, enrol ? "latchkey_enrol" : "latchkey_core",
-                    xrt::kernel::cu_access_mode::exclusive);
-    if (!enrol) {
-      impl_->input = xrt::kernel(impl_->device, impl_->uuid, "latchkey_input",
-                                 xrt::kernel::cu_access_mode::exclusive);
-      impl_->output = xrt::kernel(impl_->device, impl_->uuid, "latchkey_output",
-                                  xrt::kernel::cu_access_mode::exclusive);
+    const auto open = [&](const char* kernel, const char* instance, std::uint32_t unit) {
+      return xrt::kernel(impl_->device, impl_->uuid,
+                         fmt::format("{}:{{{}_{}}}", kernel, instance, unit + 1),
+                         xrt::kernel::cu_access_mode::exclusive);
+    };
+    for (std::uint32_t unit = 0; unit < units; ++unit) {
+      Impl::Kernels& k = impl_->units.emplace_back();
+      if (build == Build::enrol) {
+        k.core = open("latchkey_enrol", "enrol", unit);
+      } else {
+        k.core = open("latchkey_core", "core", unit);
+        k.input = open("latchkey_input", "input", unit);
+        k.output = open("latchkey_output", "output", unit);
+      }
     }
   } catch (const std::exception& e) {
+    impl_->units.clear();
     throw error(errc::bad_file, fmt::format("device {}: loading card image {} failed: {}",
                                             impl_->name, image, e.what()));
   }
 
-  if (const std::uint32_t magic = impl_->read(spec::reg::build_magic); magic != kMagic) {
-    throw error(errc::mismatch, fmt::format("device {}: {} does not hold a Latchkey kernel (magic "
-                                            "0x{:08x}, expected 0x{:08x})",
-                                            impl_->name, image, magic, kMagic));
-  }
-  const std::uint32_t flags = impl_->read(spec::reg::build_flags);
   BuildInfo info{};
-  info.build = (flags & 2) ? Build::enrol : (flags & 1) ? Build::operate : Build::unlocked;
-  info.vendor_primitives = flags & 4;
-  info.waveforms = flags & 8;
-  info.config_id = impl_->read(spec::reg::config_id);
-  info.array_n = impl_->read(spec::reg::array_n);
-  info.spad_words = impl_->read(spec::reg::spad_words);
-  info.version = impl_->read(spec::reg::build_version);
-  info.hash = impl_->read(spec::reg::build_hash);
-  if (info.build != build || (build != Build::enrol && info.array_n != array_n)) {
-    throw error(errc::mismatch,
-                fmt::format("device {}: {} holds another build than its name says (flags 0x{:x}, "
-                            "array {}); rebuild the card images",
-                            impl_->name, image, flags, info.array_n));
-  }
-  if (info.version != spec::build_version) {
-    throw error(
-        errc::mismatch,
-        fmt::format("device {}: card image version {}.{}.{}, this program is {}.{}.{}; build "
-                    "both from one source",
-                    impl_->name, info.version >> 16, info.version >> 8 & 255, info.version & 255,
-                    spec::build_version >> 16, spec::build_version >> 8 & 255,
-                    spec::build_version & 255));
+  for (std::uint32_t unit = 0; unit < units; ++unit) {
+    const std::string label = impl_->label(unit);
+    const auto read = [&](std::uint32_t offset) { return impl_->read(unit, offset); };
+    if (const std::uint32_t magic = read(spec::reg::build_magic); magic != kMagic) {
+      throw error(errc::mismatch,
+                  fmt::format("device {}: {} does not hold a Latchkey kernel (magic 0x{:08x}, "
+                              "expected 0x{:08x})",
+                              label, image, magic, kMagic));
+    }
+    const std::uint32_t flags = read(spec::reg::build_flags);
+    info.build = (flags & 2) ? Build::enrol : (flags & 1) ? Build::operate : Build::unlocked;
+    info.vendor_primitives = flags & 4;
+    info.waveforms = flags & 8;
+    info.config_id = read(spec::reg::config_id);
+    info.array_n = read(spec::reg::array_n);
+    info.spad_words = read(spec::reg::spad_words);
+    info.version = read(spec::reg::build_version);
+    info.hash = read(spec::reg::build_hash);
+    if (info.build != build || (build != Build::enrol && info.array_n != array_n)) {
+      throw error(errc::mismatch,
+                  fmt::format("device {}: {} holds another build than its name says (flags 0x{:x}, "
+                              "array {}); rebuild the card images",
+                              label, image, flags, info.array_n));
+    }
+    if (info.version != spec::build_version) {
+      throw error(
+          errc::mismatch,
+          fmt::format("device {}: card image version {}.{}.{}, this program is {}.{}.{}; build "
+                      "both from one source",
+                      label, info.version >> 16, info.version >> 8 & 255, info.version & 255,
+                      spec::build_version >> 16, spec::build_version >> 8 & 255,
+                      spec::build_version & 255));
+    }
   }
   impl_->info = info;
   impl_->image = image;
   return info;
 }
 
-spec::key_err Device::Impl::command(spec::cmd command) {
-  write(spec::reg::cmd, static_cast<std::uint32_t>(command));
+std::string Device::Impl::label(std::uint32_t unit) const {
+  return units.size() > 1 ? fmt::format("{} unit {}", name, unit) : name;
+}
+
+spec::key_err Device::Impl::command(std::uint32_t unit, spec::cmd command) {
+  write(unit, spec::reg::cmd, static_cast<std::uint32_t>(command));
   // The key block answers within milliseconds; a simulated one within a few seconds.
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::minutes(5);
-  while (static_cast<spec::key_state>(read(spec::reg::key_state)) == spec::key_state::busy) {
+  while (static_cast<spec::key_state>(read(unit, spec::reg::key_state)) == spec::key_state::busy) {
     if (std::chrono::steady_clock::now() > deadline) {
       throw error(errc::run_failed,
                   fmt::format("device {}: the key block did not finish; reset the "
                               "card",
-                              name));
+                              label(unit)));
     }
     if (!simulated) std::this_thread::sleep_for(std::chrono::microseconds(50));
   }
-  return static_cast<spec::key_err>(read(spec::reg::key_err));
+  return static_cast<spec::key_err>(read(unit, spec::reg::key_err));
 }
 
-Enrolment Device::enroll(std::uint32_t slot, std::uint32_t epoch) {
-  load(Build::enrol);
-  impl_->write(spec::reg::slot, slot);
-  impl_->write(spec::reg::epoch, epoch);
-  const spec::key_err why = impl_->command(spec::cmd::enrol);
+Enrolment Device::enroll(std::uint32_t slot, std::uint32_t epoch, std::uint32_t unit) {
+  load(Build::enrol, 0, unit + 1);
+  const std::string label = impl_->label(unit);
+  impl_->write(unit, spec::reg::slot, slot);
+  impl_->write(unit, spec::reg::epoch, epoch);
+  const spec::key_err why = impl_->command(unit, spec::cmd::enrol);
   if (why == spec::key_err::already_enrolled) {
     throw error(
         errc::already_enrolled,
         fmt::format("device {}: this chip was enrolled before and a chip is enrolled once; use "
                     "its device record, or another card",
-                    impl_->name));
+                    label));
   }
   if (why != spec::key_err::none) {
     throw error(errc::run_failed,
-                fmt::format("device {}: enrolment failed: {}", impl_->name, spec::describe(why)));
+                fmt::format("device {}: enrolment failed: {}", label, spec::describe(why)));
   }
   Enrolment result{};
   result.slot = slot;
   result.epoch = epoch;
-  result.margin = impl_->read(spec::reg::margin);
+  result.margin = impl_->read(unit, spec::reg::margin);
   for (std::uint32_t i = 0; i < spec::helper_words; ++i) {
-    const std::uint32_t word = impl_->read(spec::reg::helper_out + 4 * i);
+    const std::uint32_t word = impl_->read(unit, spec::reg::helper_out + 4 * i);
     for (int b = 0; b < 4; ++b) result.helper.push_back(static_cast<std::uint8_t>(word >> 8 * b));
   }
   for (std::uint32_t i = 0; i < 8; ++i) {
-    std::uint32_t word = impl_->read(spec::reg::kek_out + 4 * i);
+    std::uint32_t word = impl_->read(unit, spec::reg::kek_out + 4 * i);
     std::memcpy(result.key.data() + 4 * i, &word, 4);
     OPENSSL_cleanse(&word, sizeof word);
   }
-  impl_->command(spec::cmd::kek_taken);
+  impl_->command(unit, spec::cmd::kek_taken);
   return result;
 }
 
 void Device::zeroise() {
   if (!impl_->info || impl_->info->build == Build::enrol) load(Build::operate);
-  if (const auto why = impl_->command(spec::cmd::zeroise); why != spec::key_err::none) {
-    throw error(errc::run_failed,
-                fmt::format("device {}: zeroise failed: {}", impl_->name, spec::describe(why)));
+  for (std::uint32_t unit = 0; unit < impl_->units.size(); ++unit) {
+    if (const auto why = impl_->command(unit, spec::cmd::zeroise); why != spec::key_err::none) {
+      throw error(errc::run_failed, fmt::format("device {}: zeroise failed: {}", impl_->label(unit),
+                                                spec::describe(why)));
+    }
   }
 }
 

@@ -1,31 +1,154 @@
+// Sessions: a run cut into starts, and the units that work them off.
 #include "latchkey/session.hpp"
 
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <condition_variable>
-#include <cstring>
 #include <deque>
+#include <optional>
 #include <thread>
 
-#include "card.hpp"
 #include "lock/package.hpp"
 #include "lock/record.hpp"
+#include "unit.hpp"
 
 namespace latchkey {
 namespace {
 
-/// Fills result buffers before a run, so that bytes released by a failed run can be counted.
-constexpr std::uint8_t kUntouched = 0x5A;
+using clock = std::chrono::steady_clock;
 
-std::uint32_t words_of(std::size_t bytes) {
-  return static_cast<std::uint32_t>((bytes + spec::beat_bytes - 1) / spec::beat_bytes);
+double seconds_since(clock::time_point then) {
+  return std::chrono::duration<double>(clock::now() - then).count();
 }
 
-std::uint32_t bits(float f) {
-  std::uint32_t u;
-  std::memcpy(&u, &f, sizeof u);
-  return u;
+/// The starts of one run, given to the units in the order of the images.
+class Starts {
+ public:
+  /// Starts of `batch` images; over several units as many for each, of equal size.
+  Starts(std::size_t count, std::uint32_t batch, std::size_t units) : count_(count), idle_(units) {
+    std::size_t starts = (count + batch - 1) / batch;
+    starts = std::min(count, (starts + units - 1) / units * units);
+    size_ = units == 1 ? batch : static_cast<std::uint32_t>((count + starts - 1) / starts);
+  }
+
+  /// The next start, for a unit without work. The unit is done when there is none.
+  std::optional<Range> take() {
+    const std::lock_guard lock(mutex_);
+    --idle_;
+    return next();
+  }
+  /// The next start, for a unit that is running one; none when a unit without work will want it.
+  std::optional<Range> take_ahead() {
+    const std::lock_guard lock(mutex_);
+    const std::size_t left = (count_ - taken_ + size_ - 1) / size_;
+    return left > idle_ ? next() : std::nullopt;
+  }
+  /// The unit's start ended and it holds no other.
+  void give_back() {
+    const std::lock_guard lock(mutex_);
+    ++idle_;
+  }
+  void finished(Range range) {
+    {
+      const std::lock_guard lock(mutex_);
+      done_ += range.count;
+    }
+    changed_.notify_all();
+  }
+  void failed(std::exception_ptr why) {
+    {
+      const std::lock_guard lock(mutex_);
+      if (!failure_) failure_ = std::move(why);
+      stopped_ = true;
+    }
+    changed_.notify_all();
+  }
+  bool stopped() const {
+    const std::lock_guard lock(mutex_);
+    return stopped_;
+  }
+  /// Waits for news; the images done so far, nothing after a failure.
+  std::optional<std::size_t> wait_beyond(std::size_t known) {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return stopped_ || done_ > known; });
+    return stopped_ ? std::nullopt : std::optional(done_);
+  }
+  std::exception_ptr failure() const {
+    const std::lock_guard lock(mutex_);
+    return failure_;
+  }
+
+ private:
+  std::optional<Range> next() {
+    if (stopped_ || taken_ == count_) return std::nullopt;
+    const auto n = static_cast<std::uint32_t>(std::min<std::size_t>(size_, count_ - taken_));
+    const Range range{taken_, n};
+    taken_ += n;
+    return range;
+  }
+
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  std::size_t count_, taken_ = 0, done_ = 0;
+  std::size_t idle_;  // units without work
+  std::uint32_t size_;
+  bool stopped_ = false;
+  std::exception_ptr failure_;
+};
+
+/// Works starts off until there are none: while one runs, the next is written to card memory; while
+/// that runs, the results of the first are fetched. The kernel's status and counters belong to its
+/// last start, so they are read before the next one is begun.
+void work_off(Unit& unit, const Job& job, Starts& starts, UnitShare& share) {
+  Range range{0, 0};
+  unsigned slot = 0;
+  bool under_way = false;
+  try {
+    std::optional<Range> running = starts.take();
+    clock::time_point began;
+    const auto start = [&](unsigned which) {
+      unit.start(which);
+      under_way = true;
+      began = clock::now();
+    };
+    if (running) {
+      range = *running;
+      unit.prepare(slot, job, range);
+      start(slot);
+    }
+    while (running) {
+      range = *running;
+      std::optional<Range> next = starts.take_ahead();
+      if (next) unit.prepare(1 - slot, job, *next);
+      under_way = false;
+      share.counters += unit.finish(slot);
+      share.busy_seconds += seconds_since(began);
+      share.images += range.count;
+      if (!next) {
+        starts.give_back();
+        if ((next = starts.take())) unit.prepare(1 - slot, job, *next);
+      }
+      if (next && starts.stopped()) next.reset();
+      if (next) start(1 - slot);
+      const unsigned last = slot;
+      slot = 1 - slot;
+      unit.collect(last);
+      starts.finished(range);
+      running = next;
+    }
+  } catch (const std::exception& e) {
+    // The host failed between two starts: the kernels end the one that they have.
+    if (under_way) unit.drain(slot);
+    const auto* known = dynamic_cast<const error*>(&e);
+    const std::string what =
+        known ? e.what() : fmt::format("device {}: {}", unit.label(), e.what());
+    starts.failed(std::make_exception_ptr(
+        error(known ? known->code() : errc::run_failed,
+              fmt::format("{} (images {} to {} of {}; the results of this run are withheld)", what,
+                          range.first, range.first + std::max(range.count, 1U) - 1, job.count))));
+  }
 }
 
 }  // namespace
@@ -50,18 +173,14 @@ Counters& Counters::operator+=(const Counters& o) {
 }
 
 struct Session::Impl {
-  Device::Impl& card;
+  std::vector<std::unique_ptr<Unit>> units;
   compiler::io_tensor input, output;
-  std::uint32_t max_batch = 1, batch = 1, num_descs = 0;
-  xrt::bo pages, tags;
+  std::uint32_t max_batch = 1, batch = 1;
   BuildInfo build{};
-  KeySetup setup;
-  std::size_t released = 0;
-  bool loaded = false;  // the card holds this session's model
   std::function<void(std::size_t, std::size_t)> progress;
 
   // The worker: one thread, a queue of runs.
-  struct Job {
+  struct Later {
     std::vector<std::uint8_t> images;
     std::size_t count;
     ImageFormat format;
@@ -71,20 +190,11 @@ struct Session::Impl {
   };
   std::mutex mutex;
   std::condition_variable wake;
-  std::deque<Job> jobs;
+  std::deque<Later> jobs;
   bool stop = false;
   std::mutex card_mutex;  // one run at a time, whoever asks
   std::thread worker;
 
-  explicit Impl(Device::Impl& c) : card(c) {
-    if (c.in_session) {
-      throw error(errc::device_busy,
-                  fmt::format("device {}: another session of this program has the "
-                              "card; end it first",
-                              c.name));
-    }
-    c.in_session = true;
-  }
   ~Impl() {
     {
       const std::lock_guard lock(mutex);
@@ -92,249 +202,29 @@ struct Session::Impl {
     }
     wake.notify_all();
     if (worker.joinable()) worker.join();
-    // Neither key nor weights outlive the session. A card that is gone or locked has wiped itself.
-    try {
-      if (loaded) card.command(spec::cmd::zeroise);
-    } catch (const std::exception&) {
-    }
-    card.in_session = false;
   }
 
-  [[nodiscard]] error refuse(const std::string& what, spec::key_err why) const;
-  void take_layout(const compiler::program& program);
-  void write_window(std::uint32_t reg, std::span<const std::uint8_t> bytes);
-  void load_memory(std::span<const std::uint8_t> page_bytes,
-                   std::span<const std::uint8_t> tag_bytes);
-  void load_locked(const Package& package, const PublicRecord& record);
-  void load_open(const Program& program);
-  Counters read_counters() const;
+  void open(const std::vector<ComputeUnit>& places, Build which, const compiler::program& program);
   RunResult run(std::span<const std::uint8_t> images, std::size_t count, const ImageFormat& format,
                 OutputMode mode, std::uint32_t k);
-  Counters start(std::span<const std::uint8_t> images, std::uint32_t count,
-                 const ImageFormat& format, std::size_t image_bytes, OutputMode mode,
-                 std::uint32_t k, std::size_t record_bytes, std::uint8_t* to);
   void work();
 };
 
-error Session::Impl::refuse(const std::string& what, spec::key_err why) const {
-  std::string advice;
-  errc code = errc::refused;
-  switch (why) {
-    case spec::key_err::key_failure:
-      advice =
-          "check that the device record belongs to this very card, and that record and package are "
-          "unchanged";
-      break;
-    case spec::key_err::life_cycle:
-      code = errc::not_enrolled;
-      advice = "this chip is not enrolled; run `latchkey enroll`";
-      break;
-    case spec::key_err::config_mismatch:
-      code = errc::mismatch;
-      advice = "compile and lock the model for this card's build";
-      break;
-    case spec::key_err::locked_out:
-    case spec::key_err::page_tampered:
-      advice = "reset the card and start again with intact files";
-      break;
-    default:
-      advice = "docs/programmers_guide.md lists what each reason asks for";
-      break;
+/// Loads the build into every card and takes the units.
+void Session::Impl::open(const std::vector<ComputeUnit>& places, Build which,
+                         const compiler::program& program) {
+  if (places.empty()) throw error(errc::usage, "a session needs a compute unit");
+  for (const ComputeUnit& place : places) {
+    std::uint32_t wanted = 1;
+    for (const ComputeUnit& other : places)
+      if (other.device == place.device) wanted = std::max(wanted, other.index + 1);
+    build = place.device->load(which, program.target.array_n, wanted);
   }
-  return error(code,
-               fmt::format("device {}: the chip refused {}, reason {}: {}. Remedy: {}", card.name,
-                           what, static_cast<unsigned>(why), spec::describe(why), advice));
-}
-
-void Session::Impl::take_layout(const compiler::program& program) {
+  for (const ComputeUnit& place : places)
+    units.push_back(std::make_unique<Unit>(*place.device, place.index));
   input = program.input;
   output = program.output;
   max_batch = batch = program.max_batch;
-}
-
-void Session::Impl::write_window(std::uint32_t reg, std::span<const std::uint8_t> data) {
-  for (std::size_t i = 0; i + 4 <= data.size(); i += 4) {
-    std::uint32_t word;
-    std::memcpy(&word, data.data() + i, 4);
-    card.write(reg, word);
-  }
-}
-
-void Session::Impl::load_memory(std::span<const std::uint8_t> page_bytes,
-                                std::span<const std::uint8_t> tag_bytes) {
-  // Tags are fetched in lines of 16.
-  const std::size_t line = 16 * spec::tag_bytes;
-  const std::size_t tag_size = std::max((tag_bytes.size() + line - 1) / line * line, line);
-  pages = xrt::bo(card.device, page_bytes.size(), card.core.group_id(0));
-  tags = xrt::bo(card.device, tag_size, card.core.group_id(1));
-  pages.write(page_bytes.data(), page_bytes.size(), 0);
-  pages.sync(XCL_BO_SYNC_BO_TO_DEVICE);
-  if (!tag_bytes.empty()) tags.write(tag_bytes.data(), tag_bytes.size(), 0);
-  tags.sync(XCL_BO_SYNC_BO_TO_DEVICE);
-}
-
-void Session::Impl::load_locked(const Package& package, const PublicRecord& record) {
-  const lock::package& p = package.get();
-  take_layout(p.info);
-  // A key that an earlier session left would make START illegal. A locked chip refuses this too,
-  // and START then says why.
-  if (static_cast<spec::key_state>(card.read(spec::reg::key_state)) != spec::key_state::idle)
-    card.command(spec::cmd::zeroise);
-  card.write(spec::reg::fill_clear, 1);
-  write_window(spec::reg::helper_in, record.get().helper);
-  if (const auto why = card.command(spec::cmd::start); why != spec::key_err::none)
-    throw refuse("to start its key from the device record", why);
-  setup.start_cycles = card.read(spec::reg::start_cycles);
-  setup.unstable_votes = card.read(spec::reg::unstable);
-
-  const lock::manifest_bytes manifest = lock::to_bytes(p.manifest);
-  write_window(spec::reg::manifest_in, manifest);
-  write_window(spec::reg::blob_in, p.key);
-  if (const auto why = card.command(spec::cmd::unwrap); why != spec::key_err::none)
-    throw refuse("the package", why);
-  setup.cycles = card.read(spec::reg::setup_cycles);
-  num_descs = p.manifest.num_descs;
-  load_memory(p.pages, p.tags);
-}
-
-void Session::Impl::load_open(const Program& program) {
-  const compiler::program& p = program.get();
-  take_layout(p);
-  spec::manifest m{};
-  m.magic = lock::manifest_magic;
-  m.format = spec::format_version;
-  m.config_id = p.target.config_id();
-  m.num_pages = p.num_pages();
-  m.num_descs = static_cast<std::uint32_t>(p.descriptors.size());
-  m.desc_pages = p.regions.at(0).count;
-  m.max_batch = p.max_batch;
-  m.input_words = p.input.layout.words;
-  m.output_words = p.output.layout.words;
-  num_descs = m.num_descs;
-  card.write(spec::reg::fill_clear, 1);
-  write_window(spec::reg::manifest_in, lock::to_bytes(m));
-  if (const auto why = card.command(spec::cmd::unwrap); why != spec::key_err::none)
-    throw refuse("the program", why);
-  load_memory(p.pages, {});
-}
-
-Counters Session::Impl::read_counters() const {
-  std::array<std::uint64_t, spec::num_counters> c{};
-  for (std::uint32_t i = 0; i < spec::num_counters; ++i) {
-    c[i] = card.read(spec::reg::counters + 8 * i) |
-           std::uint64_t{card.read(spec::reg::counters + 8 * i + 4)} << 32;
-  }
-  const auto at = [&](spec::counter which) { return c[static_cast<std::size_t>(which)]; };
-  Counters r;
-  r.cycles = at(spec::counter::cycles);
-  r.array_busy = at(spec::counter::array_busy);
-  r.wait_memory = at(spec::counter::wait_memory);
-  r.wait_decrypt = at(spec::counter::wait_decrypt);
-  r.wait_load = at(spec::counter::wait_load);
-  r.wait_activations = at(spec::counter::wait_activations);
-  r.wait_post = at(spec::counter::wait_post);
-  r.vector = at(spec::counter::vector);
-  r.input = at(spec::counter::input);
-  r.output = at(spec::counter::output);
-  r.control = at(spec::counter::control);
-  r.macs = at(spec::counter::macs);
-  r.pages = at(spec::counter::pages);
-  r.beats = at(spec::counter::beats);
-  r.starts = 1;
-  return r;
-}
-
-Counters Session::Impl::start(std::span<const std::uint8_t> images, std::uint32_t count,
-                              const ImageFormat& format, std::size_t image_bytes, OutputMode mode,
-                              std::uint32_t k, std::size_t record_bytes, std::uint8_t* to) {
-  const std::uint32_t image_words = words_of(image_bytes);
-  const std::uint32_t record_words = words_of(record_bytes);
-  xrt::bo in(card.device, std::size_t{count} * image_words * spec::beat_bytes,
-             card.input.group_id(0));
-  xrt::bo out(card.device, std::size_t{count} * record_words * spec::beat_bytes,
-              card.output.group_id(0));
-  auto* in_map = in.map<std::uint8_t*>();
-  for (std::uint32_t i = 0; i < count; ++i)
-    std::memcpy(in_map + std::size_t{i} * image_words * spec::beat_bytes,
-                images.data() + i * image_bytes, image_bytes);
-  in.sync(XCL_BO_SYNC_BO_TO_DEVICE);
-  auto* out_map = out.map<std::uint8_t*>();
-  std::memset(out_map, kUntouched, out.size());
-  out.sync(XCL_BO_SYNC_BO_TO_DEVICE);
-
-  xrt::run input_run(card.input), core_run(card.core), output_run(card.output);
-  std::uint32_t arg = 0;
-  input_run.set_arg(0, in);
-  for (std::uint32_t v :
-       {count, input.layout.c, input.layout.h, input.layout.w,
-        static_cast<std::uint32_t>(format.type), static_cast<std::uint32_t>(format.order),
-        input.layout.cp_log2, input.layout.words, image_words, bits(input.scale),
-        std::uint32_t{input.zero_point}, bits(format.mul), bits(format.add)})
-    input_run.set_arg(static_cast<int>(++arg), v);
-  output_run.set_arg(0, out);
-  arg = 0;
-  for (std::uint32_t v :
-       {count, output.layout.c, output.layout.h * output.layout.w, output.layout.cp_log2,
-        output.layout.words, record_words, static_cast<std::uint32_t>(mode), k, bits(output.scale),
-        std::uint32_t{output.zero_point}})
-    output_run.set_arg(static_cast<int>(++arg), v);
-  core_run.set_arg(0, pages);
-  core_run.set_arg(1, tags);
-  core_run.set_arg(2, count);
-
-  // The ends first, so that the core never waits for a start.
-  output_run.start();
-  input_run.start();
-  core_run.start();
-  const bool done = core_run.wait() == ERT_CMD_STATE_COMPLETED &&
-                    input_run.wait() == ERT_CMD_STATE_COMPLETED &&
-                    output_run.wait() == ERT_CMD_STATE_COMPLETED;
-
-  const auto status = static_cast<spec::run_status>(card.read(spec::reg::run_status));
-  out.sync(XCL_BO_SYNC_BO_FROM_DEVICE);
-  const auto written = [&] {
-    return out.size() -
-           static_cast<std::size_t>(std::count(out_map, out_map + out.size(), kUntouched));
-  };
-  if (done && status == spec::run_status::ok) {
-    const std::uint32_t taken = card.output.read_register(spec::output_arg::status);
-    if (taken != 0) {
-      released = written();
-      throw error(
-          errc::run_failed,
-          fmt::format("device {}: the output adapter ended with status {}", card.name, taken));
-    }
-    for (std::uint32_t i = 0; i < count; ++i)
-      std::memcpy(to + i * record_bytes, out_map + std::size_t{i} * record_words * spec::beat_bytes,
-                  record_bytes);
-    return read_counters();
-  }
-
-  released = written();
-  switch (status) {
-    case spec::run_status::page_tampered:
-      throw error(
-          errc::refused,
-          fmt::format("device {}: page {} failed authentication; keys were wiped, the session "
-                      "is locked and no output was released. The package in memory is not what "
-                      "its owner sealed: load an intact copy",
-                      card.name, card.read(spec::reg::fail_page)));
-    case spec::run_status::no_key:
-      throw error(errc::refused,
-                  fmt::format("device {}: no model key is loaded; the chip was wiped or "
-                              "locked. Open a new session",
-                              card.name));
-    case spec::run_status::ok:
-      throw error(
-          errc::run_failed,
-          fmt::format("device {}: the run did not finish (a memory access outside any buffer, or "
-                      "a time-out); see the driver's message",
-                      card.name));
-    default:
-      throw error(errc::run_failed,
-                  fmt::format("device {}: the run failed: {} (status {})", card.name,
-                              spec::describe(status), static_cast<unsigned>(status)));
-  }
 }
 
 RunResult Session::Impl::run(std::span<const std::uint8_t> images, std::size_t count,
@@ -363,7 +253,7 @@ RunResult Session::Impl::run(std::span<const std::uint8_t> images, std::size_t c
                         : mode == OutputMode::top_k ? 8 * pixels * k
                                                     : 4 * pixels * output.layout.c;
   for (const std::size_t bytes : {image_bytes, result.record_bytes}) {
-    if (words_of(bytes) > spec::adapter_words) {
+    if (bytes > spec::adapter_words * spec::beat_bytes) {
       throw error(
           errc::usage,
           fmt::format("an image or result of {} bytes is larger than the adapters' buffer of {} "
@@ -372,21 +262,33 @@ RunResult Session::Impl::run(std::span<const std::uint8_t> images, std::size_t c
     }
   }
   result.data.resize(count * result.record_bytes);
-  released = 0;
-  for (std::size_t done = 0; done < count;) {
-    const auto now = static_cast<std::uint32_t>(std::min<std::size_t>(batch, count - done));
-    try {
-      result.counters +=
-          start(images.subspan(done * image_bytes, now * image_bytes), now, format, image_bytes,
-                mode, k, result.record_bytes, result.data.data() + done * result.record_bytes);
-    } catch (const error&) {
-      throw;
-    } catch (const std::exception& e) {
-      throw error(errc::run_failed, fmt::format("device {}: {}", card.name, e.what()));
-    }
-    done += now;
-    if (progress) progress(done, count);
+
+  const Job job{
+      images, count, format, mode, k, image_bytes, result.record_bytes, result.data.data()};
+  Starts starts(count, batch, units.size());
+  const auto began = clock::now();
+  for (const auto& unit : units) {
+    unit->released = 0;
+    result.units.push_back({unit->card(), unit->index(), {}, 0, 0});
   }
+  std::vector<std::thread> threads;
+  for (std::size_t u = 0; u < units.size(); ++u)
+    threads.emplace_back([&, u] { work_off(*units[u], job, starts, result.units[u]); });
+  // This thread tells of progress, and what the callback throws ends the run.
+  try {
+    for (std::size_t done = 0; done < count;) {
+      const auto now = starts.wait_beyond(done);
+      if (!now) break;
+      done = *now;
+      if (progress) progress(done, count);
+    }
+  } catch (...) {
+    starts.failed(std::current_exception());
+  }
+  for (std::thread& thread : threads) thread.join();  // what was started ends first
+  result.seconds = seconds_since(began);
+  if (const auto failure = starts.failure()) std::rethrow_exception(failure);
+  for (const UnitShare& share : result.units) result.counters += share.counters;
   return result;
 }
 
@@ -395,7 +297,7 @@ void Session::Impl::work() {
     std::unique_lock lock(mutex);
     wake.wait(lock, [&] { return stop || !jobs.empty(); });
     if (jobs.empty()) return;  // stop, and everything asked for is done
-    Job job = std::move(jobs.front());
+    Later job = std::move(jobs.front());
     jobs.pop_front();
     lock.unlock();
     try {
@@ -408,21 +310,46 @@ void Session::Impl::work() {
 
 Session::Session(Device& device, const Package& package, const PublicRecord& record,
                  const SessionOptions& options)
-    : impl_(std::make_unique<Impl>(device.impl())) {
-  const compiler::program& info = package.get().info;
-  impl_->build = device.load(Build::operate, info.target.array_n);
-  if (!options.skip_host_checks) {
-    lock::check_for(package.get(), record.get().id, impl_->build.config_id, info.name);
-  }
-  impl_->load_locked(package, record);
-  impl_->loaded = true;
-}
+    : Session(std::vector<ComputeUnit>{{&device, 0}}, std::vector{package}, std::vector{record},
+              options) {}
 
 Session::Session(Device& device, const Program& program)
-    : impl_(std::make_unique<Impl>(device.impl())) {
-  impl_->build = device.load(Build::unlocked, program.array_n());
-  impl_->load_open(program);
-  impl_->loaded = true;
+    : Session(std::vector<ComputeUnit>{{&device, 0}}, program) {}
+
+Session::Session(const std::vector<ComputeUnit>& units, const std::vector<Package>& packages,
+                 const std::vector<PublicRecord>& records, const SessionOptions& options)
+    : impl_(std::make_unique<Impl>()) {
+  if (units.size() != packages.size() || units.size() != records.size()) {
+    throw error(errc::usage,
+                fmt::format("a session over {} compute units takes as many packages and records; "
+                            "given were {} and {}",
+                            units.size(), packages.size(), records.size()));
+  }
+  for (const Package& package : packages) {
+    const compiler::program &a = package.get().info, &b = packages.front().get().info;
+    if (a.name != b.name || a.macs() != b.macs() ||
+        package.version() != packages.front().version() ||
+        package.get().num_pages() != packages.front().get().num_pages()) {
+      throw error(errc::mismatch,
+                  fmt::format("the packages of a session hold one model: '{}' version {} is not "
+                              "'{}' version {}",
+                              a.name, package.version(), b.name, packages.front().version()));
+    }
+  }
+  if (packages.empty()) throw error(errc::usage, "a session needs a package");
+  const compiler::program& info = packages.front().get().info;
+  impl_->open(units, Build::operate, info);
+  for (std::size_t u = 0; u < units.size(); ++u) {
+    if (!options.skip_host_checks)
+      lock::check_for(packages[u].get(), records[u].get().id, impl_->build.config_id, info.name);
+    impl_->units[u]->load_locked(packages[u], records[u]);
+  }
+}
+
+Session::Session(const std::vector<ComputeUnit>& units, const Program& program)
+    : impl_(std::make_unique<Impl>()) {
+  impl_->open(units, Build::unlocked, program.get());
+  for (const auto& unit : impl_->units) unit->load_open(program.get());
 }
 
 Session::Session(Session&&) noexcept = default;
@@ -436,7 +363,7 @@ RunResult Session::run(std::span<const std::uint8_t> images, std::size_t count,
 std::future<RunResult> Session::run_async(std::vector<std::uint8_t> images, std::size_t count,
                                           const ImageFormat& format, OutputMode mode,
                                           std::uint32_t k) {
-  Impl::Job job{std::move(images), count, format, mode, k, {}};
+  Impl::Later job{std::move(images), count, format, mode, k, {}};
   std::future<RunResult> result = job.promise.get_future();
   {
     const std::lock_guard lock(impl_->mutex);
@@ -460,20 +387,16 @@ void Session::on_progress(std::function<void(std::size_t, std::size_t)> callback
   impl_->progress = std::move(callback);
 }
 
-LayerCycles Session::layer_cycles() const {
-  LayerCycles r;
-  std::uint32_t before = impl_->card.read(spec::reg::layer_cycles);
-  r.boot = before;
-  for (std::uint32_t i = 1; i < impl_->num_descs; ++i) {
-    const std::uint32_t now = impl_->card.read(spec::reg::layer_cycles + 4 * i);
-    r.cycles.push_back(now - before);  // modulo 2^32, as the register counts
-    before = now;
-  }
-  return r;
-}
+LayerCycles Session::layer_cycles() const { return impl_->units.front()->layer_cycles(); }
 
 const BuildInfo& Session::build() const { return impl_->build; }
-const KeySetup& Session::key_setup() const { return impl_->setup; }
-std::size_t Session::released_bytes() const { return impl_->released; }
+const KeySetup& Session::key_setup(std::size_t unit) const {
+  return impl_->units.at(unit)->setup();
+}
+std::size_t Session::released_bytes() const {
+  std::size_t sum = 0;
+  for (const auto& unit : impl_->units) sum += unit->released;
+  return sum;
+}
 
 }  // namespace latchkey

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <mutex>
+#include <regex>
 
 #include "card.hpp"
 
@@ -93,21 +94,48 @@ fs::path state_dir() {
 
 }  // namespace simulation
 
-fs::path find_image(Build build, std::uint32_t array_n, bool simulated) {
-  const std::string file =
-      build == Build::enrol
-          ? "enrol.xclbin"
-          : fmt::format("{}-n{}.xclbin", build == Build::operate ? "operate" : "unlocked", array_n);
+namespace {
+
+fs::path image_folder(bool simulated) {
+  if (const char* images = std::getenv("LATCHKEY_IMAGES")) return images;
+  if (simulated) return simulation_root() / "images";
+  throw error(errc::bad_file,
+              "no card images: name the folder with the xclbin files for this card in "
+              "LATCHKEY_IMAGES (bitstreams/README.md tells how to make them)");
+}
+
+}  // namespace
+
+std::uint32_t most_units(bool simulated) {
+  static const std::regex name("(operate|unlocked)-n[0-9]+(x([0-9]{1,2}))?\\.xclbin");
+  std::uint32_t most = 0;
   fs::path dir;
-  if (const char* images = std::getenv("LATCHKEY_IMAGES")) {
-    dir = images;
-  } else if (simulated) {
-    dir = simulation_root() / "images";
-  } else {
-    throw error(errc::bad_file,
-                "no card images: name the folder with the xclbin files for this card in "
-                "LATCHKEY_IMAGES (bitstreams/README.md tells how to make them)");
+  try {
+    dir = image_folder(simulated);
+  } catch (const error&) {
+    return 0;
   }
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(dir, ignored)) {
+    std::smatch match;
+    const std::string file = entry.path().filename();
+    if (std::regex_match(file, match, name)) {
+      const std::uint32_t units =
+          match[3].matched ? static_cast<std::uint32_t>(std::stoul(match[3])) : 1;
+      most = std::max(most, units);
+    }
+  }
+  return most;
+}
+
+fs::path find_image(Build build, std::uint32_t array_n, std::uint32_t units, bool simulated) {
+  std::string file =
+      build == Build::enrol
+          ? "enrol"
+          : fmt::format("{}-n{}", build == Build::operate ? "operate" : "unlocked", array_n);
+  if (units > 1) file += fmt::format("{}x{}", build == Build::enrol ? "-" : "", units);
+  file += ".xclbin";
+  const fs::path dir = image_folder(simulated);
   if (!fs::exists(dir / file)) {
     std::vector<std::string> there;
     std::error_code ignored;

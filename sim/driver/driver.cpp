@@ -163,6 +163,8 @@ std::string section_name(axlf_section_kind kind) {
       return "MEM_TOPOLOGY";
     case EMULATION_DATA:
       return "EMULATION_DATA";
+    case USER_METADATA:
+      return "USER_METADATA";
     default:
       return std::to_string(kind);
   }
@@ -360,11 +362,14 @@ void load_image(Handle& h, const axlf* top) {
   }
   const std::vector<std::string> units = ordered_units(top);
   const Section model = need_section(top, EMULATION_DATA);
+  const Section wires = need_section(top, USER_METADATA);
+  const auto streams =
+      latchkey::sim::stream_connections(reinterpret_cast<const char*>(wires.data), wires.bytes);
   Platform& platform = Platform::instance();
   Card& card = platform.card(h.card);
   auto banks = memory_banks(top);
   platform.call([&] {
-    card.load(latchkey::sim::Image::open(model.data, model.bytes), units);
+    card.load(latchkey::sim::Image::open(model.data, model.bytes), units, streams);
     card.memory().set_banks(std::move(banks));
   });
   record.loaded = true;

@@ -197,11 +197,12 @@ Silicon::Silicon(const SiliconConfig& config, std::uint64_t power_on_nonce) : co
   const std::uint64_t die = config.die_seed;
   const double drift = config.corner_drift;
   chains_.resize(config.chains);
-  for (std::uint32_t c = 0; c < config.chains; ++c) {
-    Chain& chain = chains_[c];
+  for (std::uint32_t i = 0; i < config.chains; ++i) {
+    Chain& chain = chains_[i];
+    const std::uint32_t c = config.region * config.chains + i;
     chain.nominal = weights(die, c, kNominal, 1.0);
     const Weights skew = weights(config.lot_seed, c, kSkew, config.population_skew);
-    for (unsigned i = 0; i <= puf_stages; ++i) chain.nominal[i] += skew[i];
+    for (unsigned s = 0; s <= puf_stages; ++s) chain.nominal[s] += skew[s];
     chain.temperature = weights(die, c, kTemperature, drift * std::sqrt(kTemperatureShare));
     chain.voltage = weights(die, c, kVoltage, drift * std::sqrt(kVoltageShare));
     chain.age = weights(die, c, kAge, drift * std::sqrt(kAgeShare));
@@ -245,9 +246,9 @@ void Silicon::set_environment(const Environment& e) {
 }
 
 void Silicon::power_on(std::uint64_t nonce) {
-  const auto r = philox(
-      {static_cast<std::uint32_t>(nonce), static_cast<std::uint32_t>(nonce >> 32), 0, kPowerOn},
-      config_.die_seed);
+  const auto r = philox({static_cast<std::uint32_t>(nonce), static_cast<std::uint32_t>(nonce >> 32),
+                         config_.region, kPowerOn},
+                        config_.die_seed);
   noise_key_ = join(r[1], r[0]);
   trng_count_ = 0;
   races_ = 0;

@@ -258,7 +258,7 @@ KeyScan keys_of(const World& t, const std::string& card) {
 bytes registers(Device& device) {
   bytes dump;
   for (std::uint32_t offset = 0; offset < 0x10000; offset += 4) {
-    const std::uint32_t word = device.impl().core.read_register(offset);
+    const std::uint32_t word = device.impl().units.at(0).core.read_register(offset);
     for (int b = 0; b < 4; ++b) dump.push_back(static_cast<std::uint8_t>(word >> 8 * b));
   }
   return dump;
@@ -326,8 +326,9 @@ class CardMemory {
 };
 
 std::uint64_t pages_address(Device& device) {
-  return device.impl().core.read_register(spec::reg::pages_addr_lo) |
-         std::uint64_t{device.impl().core.read_register(spec::reg::pages_addr_hi)} << 32;
+  return device.impl().units.at(0).core.read_register(spec::reg::pages_addr_lo) |
+         std::uint64_t{device.impl().units.at(0).core.read_register(spec::reg::pages_addr_hi)}
+             << 32;
 }
 
 TEST(ReadOut, NoKeyAndNoPlaintextInTheCardsMemory) {

@@ -38,6 +38,7 @@ struct DeviceInfo {
   std::string name;         ///< What the Device constructor takes
   std::string description;  ///< Shell or model, for people
   bool simulated;
+  std::uint32_t units;  ///< Most compute units of any card image for it; 0 without images
 };
 
 /// What the enrol build exports, once per chip.
@@ -74,18 +75,22 @@ class Device {
   const std::string& name() const;
   bool simulated() const;
 
-  /// Loads a build; array_n selects the card image (16, 32 or 64; ignored for enrol). The images
-  /// are `operate-n16.xclbin`, `unlocked-n16.xclbin`, `enrol.xclbin`, ... in $LATCHKEY_IMAGES or
+  /// Loads a build; array_n selects the card image (16, 32 or 64; ignored for enrol) and `units`
+  /// how many compute units it has at least: an image that is loaded and has them stays. The images
+  /// are `operate-n16.xclbin`, `unlocked-n16.xclbin`, `enrol.xclbin`, ... and with two units
+  /// `operate-n16x2.xclbin`, `unlocked-n16x2.xclbin`, `enrol-x2.xclbin`, in $LATCHKEY_IMAGES or
   /// beside the program. Throws latchkey::error: bad_file when the image is missing, mismatch when
-  /// the build's own registers disagree with what was asked for.
-  BuildInfo load(Build build, std::uint32_t array_n = 16);
+  /// a unit's own registers disagree with what was asked for, device_busy when a session runs on
+  /// the loaded one.
+  BuildInfo load(Build build, std::uint32_t array_n = 16, std::uint32_t units = 1);
 
-  /// Enrols the chip: loads the enrol build, selects reliable PUF responses, exports helper data
-  /// and one owner key. Works once per chip. Throws latchkey::error: already_enrolled, run_failed.
-  /// The caller must store the result before it is destroyed: it cannot be had again.
-  Enrolment enroll(std::uint32_t slot, std::uint32_t epoch);
+  /// Enrols a unit: loads the enrol build, selects reliable PUF responses, exports helper data and
+  /// one owner key. Every unit of a card has a PUF of its own and is enrolled by itself, once.
+  /// Throws latchkey::error: already_enrolled, run_failed. The caller must store the result before
+  /// it is destroyed: it cannot be had again.
+  Enrolment enroll(std::uint32_t slot, std::uint32_t epoch, std::uint32_t unit = 0);
 
-  /// Wipes every key, plaintext weight and activation in the loaded operate build.
+  /// Wipes every key, plaintext weight and activation in every unit of the loaded operate build.
   void zeroise();
 
   struct Impl;  ///< Shared with Session.

@@ -48,10 +48,28 @@ struct Counters {
   Counters& operator+=(const Counters& other);
 };
 
-struct RunResult {
-  std::vector<std::uint8_t> data;  ///< images * record_bytes
-  std::size_t record_bytes = 0;    ///< Bytes per image
+/// A compute unit of a card, counted from 0. Each has a PUF of its own, is enrolled by itself and
+/// takes packages locked to it; an unlocked unit has none and takes programs.
+struct ComputeUnit {
+  Device* device;  ///< Must outlive the session
+  std::uint32_t index = 0;
+};
+
+/// What one unit did of a run.
+struct UnitShare {
+  std::string device;
+  std::uint32_t unit;
   Counters counters;
+  std::size_t images;
+  double busy_seconds;  ///< Wall clock with a start under way
+};
+
+struct RunResult {
+  std::vector<std::uint8_t> data;  ///< images * record_bytes, in the order of the images
+  std::size_t record_bytes = 0;    ///< Bytes per image
+  Counters counters;               ///< Summed over all units
+  std::vector<UnitShare> units;    ///< In the order of the session's units
+  double seconds = 0;              ///< Wall clock of the whole run
 };
 
 /// Where the cycles of one start went, by operation; the card's register LAYER_CYCLES.
@@ -74,8 +92,9 @@ struct KeySetup {
   std::uint32_t unstable_votes = 0;  ///< PUF votes that were not unanimous
 };
 
-/// A model in a card. The card stays with the session until it ends. Runs are queued and executed
-/// in order by one thread of the session.
+/// A model in one compute unit or in several, of one card or more. The units stay with the session
+/// until it ends. Runs are executed one after another; the starts of a run go to whichever unit is
+/// free, and every unit has its next start in card memory before the last one ends.
 class Session {
  public:
   /// Loads the operate build, starts the chip's key from `record` (a public or full device record's
@@ -87,12 +106,21 @@ class Session {
   /// Loads the unlocked build and a program in clear.
   Session(Device& device, const Program& program);
 
+  /// The same over several units: one package and record per unit, in the order of `units`, all of
+  /// one model and version. Whether their weights are the same only their owner knows. Throws as
+  /// above; mismatch for packages of different models.
+  Session(const std::vector<ComputeUnit>& units, const std::vector<Package>& packages,
+          const std::vector<PublicRecord>& records, const SessionOptions& options = {});
+  Session(const std::vector<ComputeUnit>& units, const Program& program);
+
   Session(Session&&) noexcept;
   ~Session();
 
-  /// Runs `count` images in starts of at most max_batch. `images` holds them in `format`.
-  /// Throws latchkey::error: usage (size), refused (a page failed authentication), run_failed.
-  /// When it throws, no byte of the result buffer was written by the card.
+  /// Runs `count` images in starts of at most max_batch, over several units in starts of equal
+  /// size. `images` holds them in `format`. Throws latchkey::error: usage (size), refused (a page
+  /// failed authentication), run_failed. The first failure is thrown, with its unit and images;
+  /// what other units had started ends, nothing more is started, and all results of the run are
+  /// withheld. The failing start wrote no byte of its result buffer.
   RunResult run(std::span<const std::uint8_t> images, std::size_t count, const ImageFormat& format,
                 OutputMode mode = OutputMode::raw, std::uint32_t k = 1);
 
@@ -103,16 +131,18 @@ class Session {
 
   /// Images per start; 0 restores the program's own limit. Throws usage when above it.
   void limit_batch(std::uint32_t images);
-  /// Called after each start with the images done so far.
+  /// Called on the thread of the run after each start with the images done so far. What it throws
+  /// ends the run as a failure does.
   void on_progress(std::function<void(std::size_t done, std::size_t total)> callback);
 
-  /// Cycles of each operation of the last start that ended well. One register is read per
-  /// operation.
+  /// Cycles of each operation of the first unit's last start that ended well. One register is read
+  /// per operation.
   LayerCycles layer_cycles() const;
 
   const BuildInfo& build() const;
-  const KeySetup& key_setup() const;
-  /// Bytes that the card wrote into the result buffer by the last failed run: 0 unless the lock is
+  /// Of the unit at this place of the session's list.
+  const KeySetup& key_setup(std::size_t unit = 0) const;
+  /// Bytes that failed starts of the last run wrote into their result buffers: 0 unless the lock is
   /// broken. Counted against the pattern that the buffer was filled with.
   std::size_t released_bytes() const;
 

@@ -68,20 +68,23 @@ CardState::CardState(const std::filesystem::path& root, const CardConfig& config
                                         " is open in another process (" + folder_.string() + ")"
                                   : "cannot lock " + lock + ": " + why);
   }
-  const std::filesystem::path file = folder_ / "fuses.json";
-  if (!std::filesystem::exists(file)) return;  // a new die
-  try {
-    std::ifstream stream(file);
-    const auto json = nlohmann::json::parse(stream);
-    if (json.at("format") != 1) throw std::runtime_error("format is not 1");
-    fuses_.life_cycle = json.at("life_cycle").get<std::uint16_t>();
-    fuses_.enrolled = json.at("enrolled").get<bool>();
-    fuses_.min_version = json.at("min_version").get<std::uint32_t>();
-  } catch (const std::exception& e) {
-    ::close(lock_fd_);
-    lock_fd_ = -1;
-    throw std::runtime_error("the fuses of " + config.name() + " in " + file.string() +
-                             " cannot be read: " + e.what());
+  for (std::size_t region = 0; region < rtl_slots; ++region) {
+    const std::filesystem::path file = fuse_file(region);
+    if (!std::filesystem::exists(file)) continue;  // never written to
+    try {
+      std::ifstream stream(file);
+      const auto json = nlohmann::json::parse(stream);
+      if (json.at("format") != 1) throw std::runtime_error("format is not 1");
+      FuseState& fuses = fuses_[region];
+      fuses.life_cycle = json.at("life_cycle").get<std::uint16_t>();
+      fuses.enrolled = json.at("enrolled").get<bool>();
+      fuses.min_version = json.at("min_version").get<std::uint32_t>();
+    } catch (const std::exception& e) {
+      ::close(lock_fd_);
+      lock_fd_ = -1;
+      throw std::runtime_error("the fuses of " + config.name() + " in " + file.string() +
+                               " cannot be read: " + e.what());
+    }
   }
 }
 
@@ -89,14 +92,18 @@ CardState::~CardState() {
   if (lock_fd_ >= 0) ::close(lock_fd_);
 }
 
-void CardState::store(const FuseState& fuses) {
-  fuses_ = fuses;
+std::filesystem::path CardState::fuse_file(std::size_t region) const {
+  return folder_ / (region == 0 ? "fuses.json" : "fuses-" + std::to_string(region) + ".json");
+}
+
+void CardState::store(std::size_t region, const FuseState& fuses) {
+  fuses_.at(region) = fuses;
   nlohmann::ordered_json json;
   json["format"] = 1;
   json["life_cycle"] = fuses.life_cycle;
   json["enrolled"] = fuses.enrolled;
   json["min_version"] = fuses.min_version;
-  write_file(folder_ / "fuses.json", json.dump(2) + "\n");
+  write_file(fuse_file(region), json.dump(2) + "\n");
 }
 
 // ---- Image
@@ -183,31 +190,58 @@ void Card::power_on(const std::filesystem::path& state_root) {
     std::random_device random;
     return std::uint64_t{random()} << 32 | random();
   }();
-  auto silicon = std::make_unique<Silicon>(die, nonce);
-  silicon->set_environment(config_.environment);
-  fuses_.on_change(nullptr);
-  fuses_.load(state->fuses());
-  fuses_.on_change([this](const FuseState& fuses) {
-    try {
-      state_->store(fuses);
-    } catch (const std::exception& e) {
-      fail(e.what(), RunEnd::failed);
-    }
-  });
-  silicon_ops_ = make_ops(*silicon, fuses_);
-  silicon_ = std::move(silicon);
+  for (std::size_t i = 0; i < rtl_slots; ++i) {
+    Region& region = regions_[i];
+    die.region = static_cast<std::uint32_t>(i);
+    region.silicon = std::make_unique<Silicon>(die, nonce);
+    region.silicon->set_environment(config_.environment);
+    region.fuses.on_change(nullptr);
+    region.fuses.load(state->fuses(i));
+    region.fuses.on_change([this, i](const FuseState& fuses) {
+      try {
+        state_->store(i, fuses);
+      } catch (const std::exception& e) {
+        fail(e.what(), RunEnd::failed);
+      }
+    });
+    region.ops = make_ops(*region.silicon, region.fuses);
+  }
   state_ = std::move(state);
 }
 
 void Card::power_off() {
   if (!state_) return;
   unload();
-  silicon_.reset();
-  fuses_.on_change(nullptr);
+  for (Region& region : regions_) {
+    region.silicon.reset();
+    region.fuses.on_change(nullptr);
+  }
   state_.reset();
 }
 
-void Card::load(const Image& image, const std::vector<std::string>& units) {
+std::vector<StreamConnection> stream_connections(const char* text, std::size_t bytes) {
+  std::vector<StreamConnection> list;
+  try {
+    const auto json = nlohmann::json::parse(text, text + bytes);
+    for (const auto& entry : json.at("stream_connect")) {
+      const auto line = entry.get<std::string>();
+      const auto colon = line.find(':');
+      const std::string from = line.substr(0, colon);
+      const std::string to = colon == std::string::npos ? "" : line.substr(colon + 1);
+      const auto a = from.find('.'), b = to.find('.');
+      if (a == std::string::npos || b == std::string::npos) {
+        throw std::runtime_error("'" + line + "' is not unit.port:unit.port");
+      }
+      list.push_back({from.substr(0, a), from.substr(a + 1), to.substr(0, b), to.substr(b + 1)});
+    }
+  } catch (const std::exception& e) {
+    throw std::runtime_error(std::string("the image's stream connections: ") + e.what());
+  }
+  return list;
+}
+
+void Card::load(const Image& image, const std::vector<std::string>& units,
+                const std::vector<StreamConnection>& streams) {
   struct Placed {
     const lk_rtl_kernel* rtl;
     const lk_hls_kernel* hls;
@@ -228,39 +262,51 @@ void Card::load(const Image& image, const std::vector<std::string>& units) {
                              std::to_string(hls_used) + " HLS kernels; the simulated card holds " +
                              std::to_string(rtl_slots) + " and " + std::to_string(hls_slots));
   }
+  std::vector<AxisFifo*> in(units.size()), out(units.size());
+  // The slot of `unit`'s stream port, checked.
+  const auto end = [&](const std::string& unit, const std::string& port,
+                       bool output) -> AxisFifo*& {
+    const std::string what = "stream_connect " + unit + "." + port + ": ";
+    std::size_t i = 0;
+    while (i < units.size() && units[i].substr(units[i].find(':') + 1) != unit) ++i;
+    if (i == units.size()) throw std::runtime_error(what + "the image has no such unit");
+    const bool rtl = placed[i].rtl != nullptr;
+    const std::uint32_t ports = rtl ? placed[i].rtl->ports : placed[i].hls->ports;
+    const std::string name = rtl ? (output ? "m_axis_out" : "s_axis_in") : (output ? "out" : "in");
+    if (port != name || (ports & (output ? LK_PORT_AXIS_OUT : LK_PORT_AXIS_IN)) == 0) {
+      throw std::runtime_error(what + "no such " + (output ? "output" : "input"));
+    }
+    AxisFifo*& slot = output ? out[i] : in[i];
+    if (slot != nullptr) throw std::runtime_error(what + "connected twice");
+    return slot;
+  };
+  std::size_t next_fifo = 0;
+  for (const StreamConnection& s : streams) {
+    AxisFifo*& from = end(s.from_unit, s.from_port, true);
+    AxisFifo*& to = end(s.to_unit, s.to_port, false);
+    from = to = &fifos_.at(next_fifo++);
+  }
   unload();
   memory_model_.restart();
-  input_fifo_.clear();
-  output_fifo_.clear();
-  // Streams: each end goes to the first unit that has the port.
-  bool input_source = false, input_sink = false, output_source = false, output_sink = false;
-  const auto claim = [](bool& taken, bool wanted) {
-    const bool got = wanted && !taken;
-    taken = taken || got;
-    return got;
-  };
+  for (AxisFifo& fifo : fifos_) fifo.clear();
   const char* trace = std::getenv("LATCHKEY_SIM_TRACE");
   std::size_t next_rtl = 0, next_hls = 0;
   for (std::size_t i = 0; i < units.size(); ++i) {
     if (const lk_rtl_kernel* k = placed[i].rtl; k != nullptr) {
-      RtlUnit& unit = *rtl_[next_rtl++];
+      const std::size_t slot = next_rtl++;
+      RtlUnit& unit = *rtl_[slot];
       std::string path;
       if (trace != nullptr && *trace != '\0') {
         std::string file = config_.name() + "-" + units[i] + ".fst";
         for (char& c : file) c = c == ':' ? '-' : c;
         path = std::filesystem::path(trace) / file;
       }
-      unit.load(k, units[i], &silicon_ops_,
-                claim(input_sink, (k->ports & LK_PORT_AXIS_IN) != 0) ? &input_fifo_ : nullptr,
-                claim(output_source, (k->ports & LK_PORT_AXIS_OUT) != 0) ? &output_fifo_ : nullptr,
-                path);
+      unit.load(k, units[i], &regions_[slot].ops, in[i], out[i], path);
       units_.push_back(&unit);
     } else {
       const lk_hls_kernel* h = placed[i].hls;
       HlsUnit& unit = *hls_[next_hls++];
-      unit.load(h, units[i],
-                claim(output_sink, (h->ports & LK_PORT_AXIS_IN) != 0) ? &output_fifo_ : nullptr,
-                claim(input_source, (h->ports & LK_PORT_AXIS_OUT) != 0) ? &input_fifo_ : nullptr);
+      unit.load(h, units[i], in[i], out[i]);
       units_.push_back(&unit);
     }
   }

@@ -385,6 +385,29 @@ TEST(Ops, ForwardToTheSelectedDie) {
   latchkey_silicon_select(nullptr);
 }
 
+// Two PUFs of one die are as different as two dies, in their delays and in their noise sources.
+TEST(Silicon, RegionsOfOneDieAreUnlike) {
+  SiliconConfig config;
+  config.die_seed = 7;
+  config.population_skew = 0;
+  Silicon zero(config, 5), again(config, 5);
+  config.region = 1;
+  Silicon one(config, 5);
+  int differ = 0, words = 0;
+  constexpr int races = 96 * 64;
+  for (int i = 0; i < races; ++i) {
+    const std::uint64_t challenge = 0x9e3779b97f4a7c15ull * static_cast<std::uint64_t>(i / 96 + 1);
+    const auto chain = static_cast<unsigned>(i % 96);
+    const bool answer = zero.delay(chain, challenge) > 0;
+    EXPECT_EQ(answer, again.delay(chain, challenge) > 0);
+    differ += answer != (one.delay(chain, challenge) > 0);
+  }
+  // Half, within five standard deviations.
+  EXPECT_NEAR(differ, races / 2, 5 * 39.2);
+  for (int i = 0; i < 64; ++i) words += zero.trng_word() == one.trng_word();
+  EXPECT_LE(words, 1);
+}
+
 TEST(OpsDeathTest, NoDieOrABadCallEndsTheProcess) {
   latchkey_silicon_select(nullptr);
   EXPECT_DEATH(latchkey_puf_eval(0, 0, 0), "no die is selected");

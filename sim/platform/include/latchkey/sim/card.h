@@ -2,6 +2,7 @@
 #ifndef LATCHKEY_SIM_CARD_H_
 #define LATCHKEY_SIM_CARD_H_
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <filesystem>
@@ -20,6 +21,10 @@
 
 namespace latchkey::sim {
 
+// RTL and HLS kernels that a card holds. RTL kernel i of an image has PUF and fuses i of the die.
+inline constexpr std::size_t rtl_slots = 4;
+inline constexpr std::size_t hls_slots = 8;
+
 // The state folder of a card, locked while this object lives: fuses are read at construction and
 // written atomically (temporary file, fsync, rename) at every change.
 class CardState {
@@ -31,15 +36,27 @@ class CardState {
   CardState(const CardState&) = delete;
   CardState& operator=(const CardState&) = delete;
 
-  const FuseState& fuses() const { return fuses_; }
-  void store(const FuseState& fuses);
+  // `region` < rtl_slots.
+  const FuseState& fuses(std::size_t region) const { return fuses_.at(region); }
+  void store(std::size_t region, const FuseState& fuses);
   const std::filesystem::path& folder() const { return folder_; }
 
  private:
+  std::filesystem::path fuse_file(std::size_t region) const;
+
   std::filesystem::path folder_;
   int lock_fd_ = -1;
-  FuseState fuses_;
+  std::array<FuseState, rtl_slots> fuses_;
 };
+
+// A stream between two units of an image: "from_unit.port:to_unit.port" of its link configuration.
+struct StreamConnection {
+  std::string from_unit, from_port, to_unit, to_port;
+};
+
+// The connections in an image's USER_METADATA section, {"stream_connect": ["a_1.out:b_1.in", ...]}.
+// Throws std::runtime_error for anything else.
+std::vector<StreamConnection> stream_connections(const char* text, std::size_t bytes);
 
 // A card image's shared library. Images stay loaded until the process ends: a kernel function may
 // still be on the stack of a simulation thread when its card gets another image. Equal bytes give
@@ -62,9 +79,6 @@ class Image {
 
 class Card : public sc_core::sc_module {
  public:
-  static constexpr std::size_t rtl_slots = 2;
-  static constexpr std::size_t hls_slots = 4;
-
   Card(const sc_core::sc_module_name& name, const CardConfig& config);
   ~Card() override;
 
@@ -79,10 +93,12 @@ class Card : public sc_core::sc_module {
   bool powered() const { return state_ != nullptr; }
 
   // Replaces the image. `units` are names as in IP_LAYOUT ("latchkey_core:core_1"), in the order of
-  // their indices. An RTL kernel's s_axis_in is wired to the HLS kernel with a stream output, its
-  // m_axis_out to the one with a stream input; the first RTL kernel with the port gets it. Throws
-  // std::runtime_error when the image lacks a kernel or the card a slot for it.
-  void load(const Image& image, const std::vector<std::string>& units);
+  // their indices. Stream ports are called m_axis_out and s_axis_in on RTL kernels, out and in on
+  // HLS kernels; one that no connection names is left open. Throws std::runtime_error when the
+  // image lacks a kernel, the card a slot for it, or a connection names what is not there or what
+  // another has.
+  void load(const Image& image, const std::vector<std::string>& units,
+            const std::vector<StreamConnection>& streams);
   void unload();
 
   std::size_t unit_count() const { return units_.size(); }
@@ -103,12 +119,16 @@ class Card : public sc_core::sc_module {
   MemoryModel memory_model_;
   std::vector<std::unique_ptr<RtlUnit>> rtl_;
   std::vector<std::unique_ptr<HlsUnit>> hls_;
-  AxisFifo input_fifo_, output_fifo_;
+  std::array<AxisFifo, rtl_slots + hls_slots> fifos_;  // a unit has one stream input at most
 
   std::unique_ptr<CardState> state_;
-  std::unique_ptr<Silicon> silicon_;
-  Fuses fuses_;
-  latchkey_silicon_ops silicon_ops_{};
+  // One PUF, noise source and set of fuses per RTL kernel.
+  struct Region {
+    std::unique_ptr<Silicon> silicon;
+    Fuses fuses;
+    latchkey_silicon_ops ops{};
+  };
+  std::array<Region, rtl_slots> regions_;
   std::vector<ComputeUnit*> units_;
 };
 

@@ -60,6 +60,9 @@ struct SiliconConfig {
   std::uint64_t die_seed = 1;
   std::uint64_t lot_seed = 1;
   unsigned chains = 96;
+  // Which of the die's PUFs: a design with several kernels has one each, in places of their own.
+  // PUF r is the die's chains r * chains and up, with noise sources of its own.
+  std::uint32_t region = 0;
   double noise = 0.158;                        // sn, in sigma
   double corner_drift = typical_corner_drift;  // in sigma, see above
   // Standard deviation, in sigma, of the part of delta that the layout gives equally to all dies of
