@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "card.hpp"
+#include "host_parts.hpp"
 #include "lock/package.hpp"
 #include "lock/record.hpp"
 
@@ -52,6 +53,7 @@ Counters& Counters::operator+=(const Counters& o) {
 struct Session::Impl {
   Device::Impl& card;
   compiler::io_tensor input, output;
+  std::optional<fallback::host_graph> head, tail;
   std::uint32_t max_batch = 1, batch = 1, num_descs = 0;
   xrt::bo pages, tags;
   BuildInfo build{};
@@ -110,6 +112,8 @@ struct Session::Impl {
   Counters read_counters() const;
   RunResult run(std::span<const std::uint8_t> images, std::size_t count, const ImageFormat& format,
                 OutputMode mode, std::uint32_t k);
+  RunResult run_card(std::span<const std::uint8_t> images, std::size_t count,
+                     const ImageFormat& format, OutputMode mode, std::uint32_t k);
   Counters start(std::span<const std::uint8_t> images, std::uint32_t count,
                  const ImageFormat& format, std::size_t image_bytes, OutputMode mode,
                  std::uint32_t k, std::size_t record_bytes, std::uint8_t* to);
@@ -149,6 +153,8 @@ error Session::Impl::refuse(const std::string& what, spec::key_err why) const {
 void Session::Impl::take_layout(const compiler::program& program) {
   input = program.input;
   output = program.output;
+  head = program.head;
+  tail = program.tail;
   max_batch = batch = program.max_batch;
 }
 
@@ -339,7 +345,28 @@ Counters Session::Impl::start(std::span<const std::uint8_t> images, std::uint32_
 
 RunResult Session::Impl::run(std::span<const std::uint8_t> images, std::size_t count,
                              const ImageFormat& format, OutputMode mode, std::uint32_t k) {
+  if (tail && mode != OutputMode::raw) {
+    throw error(errc::usage,
+                "the model's last operators run on the host and give its outputs: run it in raw "
+                "mode");
+  }
+  if (!head && !tail) return run_card(images, count, format, mode, k);
+  const HostParts host(head, tail, output);
+  Stopwatch before;
+  HostParts::Input given{images, format, {}};
+  if (head) given = host.prepare(images, count, format);
+  const double head_seconds = before.seconds();
+  RunResult result = run_card(given.images, count, given.format, mode, k);
+  Stopwatch behind;
+  if (tail) result.outputs = host.finish(result.data, count);
+  result.host_seconds = head_seconds + behind.seconds();
+  return result;
+}
+
+RunResult Session::Impl::run_card(std::span<const std::uint8_t> images, std::size_t count,
+                                  const ImageFormat& format, OutputMode mode, std::uint32_t k) {
   const std::lock_guard lock(card_mutex);
+  const Stopwatch watch;
   const std::size_t values = std::size_t{input.layout.c} * input.layout.h * input.layout.w;
   const std::size_t image_bytes = values * (format.type == ImageFormat::Type::u8 ? 1 : 4);
   if (count == 0 || images.size() != count * image_bytes) {
@@ -387,6 +414,7 @@ RunResult Session::Impl::run(std::span<const std::uint8_t> images, std::size_t c
     done += now;
     if (progress) progress(done, count);
   }
+  result.card_seconds = watch.seconds();
   return result;
 }
 

@@ -48,10 +48,21 @@ struct Counters {
   Counters& operator+=(const Counters& other);
 };
 
+/// One output of a model whose last operators run on the host.
+struct OutputTensor {
+  std::string name;
+  std::string type;                 ///< As the model computes it: f32, u8, i8, i32, i64 or bool
+  std::vector<std::int64_t> shape;  ///< The number of images first
+  std::vector<float> values;        ///< Row major
+};
+
 struct RunResult {
-  std::vector<std::uint8_t> data;  ///< images * record_bytes
-  std::size_t record_bytes = 0;    ///< Bytes per image
+  std::vector<std::uint8_t> data;     ///< images * record_bytes, what the card wrote
+  std::size_t record_bytes = 0;       ///< Bytes per image
+  std::vector<OutputTensor> outputs;  ///< Of the model's tail; empty when it has none
   Counters counters;
+  double card_seconds = 0;  ///< Wall time of the card's starts
+  double host_seconds = 0;  ///< and of the head and the tail on the host
 };
 
 /// Where the cycles of one start went, by operation; the card's register LAYER_CYCLES.
@@ -90,7 +101,9 @@ class Session {
   Session(Session&&) noexcept;
   ~Session();
 
-  /// Runs `count` images in starts of at most max_batch. `images` holds them in `format`.
+  /// Runs `count` images in starts of at most max_batch. `images` holds them in `format`; for a
+  /// model with a head they lie as the model's own input does, order nchw meaning "as it is". A
+  /// model with a tail runs in mode raw only and fills RunResult::outputs.
   /// Throws latchkey::error: usage (size), refused (a page failed authentication), run_failed.
   /// When it throws, no byte of the result buffer was written by the card.
   RunResult run(std::span<const std::uint8_t> images, std::size_t count, const ImageFormat& format,
