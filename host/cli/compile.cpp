@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <map>
@@ -10,9 +11,10 @@
 #include "compiler/draft.hpp"
 #include "compiler/file_io.hpp"
 #include "console.hpp"
+#include "report.hpp"
 #include "latchkey/program.hpp"
 #include "model/dataset.hpp"
-#include "model/import.hpp"
+#include "model/partition.hpp"
 #include "model/quantise.hpp"
 #include "model/reference.hpp"
 
@@ -22,7 +24,7 @@ namespace {
 struct options {
   std::string model, output, calibrate, images, labels, reference_output, dump;
   std::string calibration, weight_scale = "max";
-  bool bias_correction = false, sensitivity = false;
+  bool bias_correction = false, sensitivity = false, host_fallback = false;
   std::uint32_t array_n = 16, spad_words = 0, batch = 0;
   std::vector<int> input_shape;
   std::size_t calibrate_count = 512, count = 0;
@@ -41,14 +43,31 @@ const std::map<std::string, model::calibration>& methods() {
   return names;
 }
 
-/// Values of one image.
-std::size_t input_size(const model::fgraph& graph) {
-  return graph.tensors.at(static_cast<std::size_t>(graph.inputs.at(0).tensor)).size();
+/// Up to count images (all with 0), spread evenly, as the card sees them: behind the head.
+std::vector<std::vector<float>> read_images(const std::string& from, const model::network& net,
+                                            std::size_t count) {
+  const auto input = static_cast<std::size_t>(net.card.inputs.at(0).tensor);
+  const std::size_t size = net.head
+                               ? static_cast<std::size_t>(fallback::elements(net.head->input_dims))
+                               : net.card.tensors.at(input).size();
+  auto images = model::read_images(from, size, count);
+  if (net.head) {
+    for (auto& image : images) image = model::run_head(*net.head, image);
+  }
+  return images;
 }
 
-std::vector<std::vector<float>> calibration_images(const options& o, const model::fgraph& graph) {
+std::vector<std::vector<float>> calibration_images(const options& o, const model::network& net) {
   if (o.calibrate.empty()) return {};
-  return model::read_images(o.calibrate, input_size(graph), o.calibrate_count);
+  return read_images(o.calibrate, net, o.calibrate_count);
+}
+
+/// The class that a model names: its first output, or the place of the largest value in it.
+int class_of(const model::network& net, std::span<const float> card_output) {
+  if (!net.tail) return model::argmax(card_output);
+  const fallback::tensor t = model::run_tail(*net.tail, card_output).at(0);
+  if (t.values.size() == 1) return static_cast<int>(t.values[0]);
+  return static_cast<int>(std::max_element(t.values.begin(), t.values.end()) - t.values.begin());
 }
 
 model::quantise_options quantisation(const options& o) {
@@ -96,8 +115,8 @@ struct evaluation {
 };
 
 /// Top-1 of the float model and of the int8 reference, and the reference's outputs in pixel order.
-evaluation evaluate(const options& o, const model::fgraph& fp32, const model::qgraph& int8) {
-  const auto images = model::read_images(o.images, input_size(fp32), 0);
+evaluation evaluate(const options& o, const model::network& net, const model::qgraph& int8) {
+  const auto images = read_images(o.images, net, 0);
   const model::idx_array labels = model::read_idx(o.labels);
   const std::size_t total = images.size();
   if (labels.values.size() != total) {
@@ -106,15 +125,16 @@ evaluation evaluate(const options& o, const model::fgraph& fp32, const model::qg
   }
   evaluation e;
   e.images = o.count ? std::min(o.count, total) : total;
-  model::float_executor float_model(fp32);
+  model::float_executor float_model(net.card);
   model::reference reference(int8);
   const model::qtensor& out = int8.output_tensor();
   io::bytes outputs;
   progress bar("evaluating");
   for (std::size_t i = 0; i < e.images; ++i) {
-    const int by_float = model::argmax(float_model.infer(images[i]));
+    const int by_float = class_of(net, float_model.infer(images[i]));
     const auto q = reference.infer(model::quantise_input(int8, images[i]));
-    const int by_int8 = model::argmax(q);
+    const int by_int8 =
+        net.tail ? class_of(net, model::dequantise_output(int8, q)) : model::argmax(q);
     e.correct_fp32 += by_float == labels.values[i];
     e.correct_int8 += by_int8 == labels.values[i];
     e.agree += by_float == by_int8;
@@ -131,9 +151,10 @@ evaluation evaluate(const options& o, const model::fgraph& fp32, const model::qg
 void run(const options& o) {
   model::import_options how;
   how.input_shape = o.input_shape;
-  const model::fgraph fp32 = model::import_onnx(o.model, how);
+  const model::network net = model::import_network(o.model, o.host_fallback, how);
+  const model::fgraph& fp32 = net.card;
   for (const std::string& remark : fp32.remarks) say("  note: " + remark);
-  const auto images = calibration_images(o, fp32);
+  const auto images = calibration_images(o, net);
   const model::qgraph int8 = model::quantise(fp32, images, quantisation(o));
 
   compiler::compile_options options;
@@ -154,7 +175,10 @@ void run(const options& o) {
           {io::byte_view(reinterpret_cast<const std::uint8_t*>(text.data()), text.size())});
     };
   }
-  const Program program(compiler::compile(int8, options));
+  compiler::program compiled = compiler::compile(int8, options);
+  compiled.head = net.head;
+  compiled.tail = net.tail;
+  const Program program(std::move(compiled));
   program.write(o.output);
 
   const compiler::program& p = program.get();
@@ -179,13 +203,15 @@ void run(const options& o) {
       "up to {} images a start",
       o.output, p.layers.size(), grouped(p.macs()), bytes_text(weights), p.num_pages(), o.array_n,
       o.array_n, p.max_batch));
+  say_host(p);
   nlohmann::json summary = {{"program", o.output},     {"array_n", o.array_n},
                             {"layers", layers},        {"macs", p.macs()},
                             {"weight_bytes", weights}, {"pages", p.num_pages()},
                             {"max_batch", p.max_batch}};
+  add_host(summary, p);
   if (o.sensitivity) summary["sensitivity"] = report_sensitivity(fp32, int8, images);
   if (!o.images.empty()) {
-    const evaluation e = evaluate(o, fp32, int8);
+    const evaluation e = evaluate(o, net, int8);
     const auto percent = [&](std::size_t n) {
       return 100.0 * static_cast<double>(n) / static_cast<double>(e.images);
     };
@@ -267,6 +293,9 @@ void add_compile(CLI::App& app) {
       ->add_option("--reference-output", o->reference_output,
                    "Write the int8 reference's raw outputs, for run --expect")
       ->needs(images);
+  command->add_flag("--host-fallback", o->host_fallback,
+                    "Let this host run, in float, the first and last operators that the card "
+                    "cannot; their constants are public");
   command->add_option("--dump", o->dump,
                       "Folder for what each pass leaves behind, as JSON without weights");
   command->callback([o] { run(*o); });

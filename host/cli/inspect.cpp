@@ -4,6 +4,7 @@
 #include "compiler/file_io.hpp"
 #include "compiler/program.hpp"
 #include "console.hpp"
+#include "report.hpp"
 #include "lock/package.hpp"
 #include "lock/record.hpp"
 #include "latchkey/error.hpp"
@@ -32,6 +33,7 @@ void say_program(const compiler::program& p) {
   for (const auto& layer : p.layers)
     say(fmt::format("    {:<20} {:<9} {:>14} MACs, {} pages", layer.name, layer.op,
                     grouped(layer.macs), layer.pages));
+  say_host(p);
 }
 
 void inspect(const options& o) {
@@ -43,6 +45,7 @@ void inspect(const options& o) {
     say(fmt::format("{}: compiled program, intact; holds plaintext weights", o.file));
     say_program(p);
     nlohmann::json json = compiler::to_json(p);
+    add_host(json, p);
     json["kind"] = "program";
     result(json);
   } else if (magic == "LKXP") {
@@ -53,6 +56,7 @@ void inspect(const options& o) {
                     bytes_text(p.tags.size())));
     say_program(p.info);
     nlohmann::json json = compiler::to_json(p.info);
+    add_host(json, p.info);
     json["kind"] = "package";
     json["device_id"] = io::to_hex(p.device());
     json["version"] = p.manifest.version;

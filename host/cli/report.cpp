@@ -89,4 +89,68 @@ nlohmann::json& error_details() {
   return details;
 }
 
+namespace {
+
+struct part {
+  const char* name;
+  const fallback::host_graph* graph;
+};
+
+std::vector<part> parts_of(const compiler::program& p) {
+  std::vector<part> parts;
+  if (p.head) parts.push_back({"head", &*p.head});
+  if (p.tail) parts.push_back({"tail", &*p.tail});
+  return parts;
+}
+
+double share(std::uint64_t host, std::uint64_t card) {
+  return host + card ? 100.0 * static_cast<double>(host) / static_cast<double>(host + card) : 0.0;
+}
+
+std::size_t public_constants(const compiler::program& p) {
+  std::size_t n = 0;
+  for (const part& q : parts_of(p)) {
+    for (const auto& [name, t] : q.graph->constants) n += t.values.size();
+  }
+  return n;
+}
+
+}  // namespace
+
+void say_host(const compiler::program& p) {
+  if (!p.head && !p.tail) return;
+  const std::uint64_t host = p.host_macs();
+  say(fmt::format("on the host, in float: {} of {} operations per image ({:.3f} %)", grouped(host),
+                  grouped(host + p.macs()), share(host, p.macs())));
+  say(fmt::format("  {:<5} {:<20} {:<12} {:>16} {:>12} {:>8}", "part", "node", "op", "output",
+                  "operations", "share"));
+  for (const part& q : parts_of(p)) {
+    for (const fallback::node_report& r : fallback::report(*q.graph)) {
+      say(fmt::format("  {:<5} {:<20} {:<12} {:>16} {:>12} {:>6.3f} %", q.name,
+                      r.name.substr(0, 20), r.op, fallback::text(r.dims), grouped(r.macs),
+                      100.0 * static_cast<double>(r.macs) /
+                          static_cast<double>(std::max<std::uint64_t>(host + p.macs(), 1))));
+    }
+  }
+  say(fmt::format(
+      "warning: these nodes and their {} constants are not locked; whoever has the package reads "
+      "them",
+      grouped(public_constants(p))));
+}
+
+void add_host(nlohmann::json& summary, const compiler::program& p) {
+  if (!p.head && !p.tail) return;
+  nlohmann::json nodes = nlohmann::json::array();
+  for (const part& q : parts_of(p)) {
+    for (const fallback::node_report& r : fallback::report(*q.graph)) {
+      nodes.push_back(
+          {{"part", q.name}, {"name", r.name}, {"op", r.op}, {"shape", r.dims}, {"macs", r.macs}});
+    }
+  }
+  summary["host"] = {{"nodes", std::move(nodes)},
+                     {"macs", p.host_macs()},
+                     {"macs_share", share(p.host_macs(), p.macs()) / 100.0},
+                     {"public_constants", public_constants(p)}};
+}
+
 }  // namespace latchkey::cli

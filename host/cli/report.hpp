@@ -1,9 +1,10 @@
-// Counters for people and for JSON.
+// Counters, and the parts of a model that run on the host, for people and for JSON.
 #pragma once
 
 #include <cstdint>
 #include <nlohmann/json.hpp>
 
+#include "compiler/program.hpp"
 #include "latchkey/session.hpp"
 
 namespace latchkey::cli {
@@ -16,5 +17,11 @@ nlohmann::json to_json(const std::vector<UnitShare>& units, double seconds);
 void say_units(const std::vector<UnitShare>& units, double seconds);
 /// Fields that go into the JSON object of a failure.
 nlohmann::json& error_details();
+
+/// The table of host nodes with their share of the work; nothing for a model without them.
+void say_host(const compiler::program& p);
+
+/// The same as JSON: "host" with nodes, macs, macs_share and public_constants.
+void add_host(nlohmann::json& summary, const compiler::program& p);
 
 }  // namespace latchkey::cli

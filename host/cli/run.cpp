@@ -32,10 +32,26 @@ struct input_data {
   ImageFormat format;
 };
 
-input_data read_images(const options& o, const compiler::io_tensor& input) {
+/// The input that the user sees: the head's, or the card's.
+struct edge {
+  std::string name, shape;
+  std::size_t values = 0;
+};
+
+edge input_of(const compiler::program& info) {
+  if (info.head) {
+    return {info.head->input, fallback::text(info.head->input_dims),
+            static_cast<std::size_t>(fallback::elements(info.head->input_dims))};
+  }
+  const compiler::tensor_layout& l = info.input.layout;
+  return {info.input.name, fmt::format("{} x {} x {} (C, H, W)", l.c, l.h, l.w),
+          std::size_t{l.c} * l.h * l.w};
+}
+
+input_data read_images(const options& o, const edge& input) {
   input_data data;
   data.format.order = o.nhwc ? ImageFormat::Order::nhwc : ImageFormat::Order::nchw;
-  const std::size_t values = std::size_t{input.layout.c} * input.layout.h * input.layout.w;
+  const std::size_t values = input.values;
   const std::string& path = o.images.empty() ? o.raw : o.images;
   if (o.images.empty()) {
     data.bytes = io::read_file(path);
@@ -47,10 +63,9 @@ input_data read_images(const options& o, const compiler::io_tensor& input) {
     if (items == 0 || array.values.size() != items * values) {
       throw error(
           errc::mismatch,
-          fmt::format("{}: holds {} as count and size of its images; input '{}' takes {} x {} x "
-                      "{} (C, H, W) = {} bytes each",
-                      path, fmt::join(array.dims, " x "), input.name, input.layout.c,
-                      input.layout.h, input.layout.w, values));
+          fmt::format("{}: holds {} as count and size of its images; input '{}' takes {} = {} "
+                      "bytes each",
+                      path, fmt::join(array.dims, " x "), input.name, input.shape, values));
     }
     data.bytes = std::move(array.values);
   }
@@ -58,10 +73,9 @@ input_data read_images(const options& o, const compiler::io_tensor& input) {
   if (data.bytes.empty() || data.bytes.size() % image != 0) {
     throw error(
         errc::mismatch,
-        fmt::format("{}: {} bytes are no whole number of images; input '{}' takes {} x {} x {} "
-                    "(C, H, W) = {} bytes each",
-                    path, data.bytes.size(), input.name, input.layout.c, input.layout.h,
-                    input.layout.w, image));
+        fmt::format("{}: {} bytes are no whole number of images; input '{}' takes {} = {} bytes "
+                    "each",
+                    path, data.bytes.size(), input.name, input.shape, image));
   }
   data.count = data.bytes.size() / image;
   if (o.count) data.count = std::min(data.count, o.count);
@@ -78,6 +92,14 @@ OutputMode mode_of(const std::string& name) {
 
 /// Class of one record: the largest value, the first of equals.
 std::size_t class_of(const RunResult& r, std::size_t i, OutputMode mode) {
+  if (!r.outputs.empty()) {
+    const OutputTensor& t = r.outputs[0];
+    const std::size_t n = t.values.size() / static_cast<std::size_t>(t.shape[0]);
+    const auto first = t.values.begin() + static_cast<std::ptrdiff_t>(i * n);
+    if (n == 1) return static_cast<std::size_t>(*first);
+    return static_cast<std::size_t>(
+        std::max_element(first, first + static_cast<std::ptrdiff_t>(n)) - first);
+  }
   const std::uint8_t* at = r.data.data() + i * r.record_bytes;
   if (mode == OutputMode::top_k) {
     std::uint32_t first;
@@ -97,6 +119,39 @@ std::size_t class_of(const RunResult& r, std::size_t i, OutputMode mode) {
     }
   }
   return best;
+}
+
+io::byte_view bytes_of(const std::vector<float>& values) {
+  return {reinterpret_cast<const std::uint8_t*>(values.data()), values.size() * sizeof(float)};
+}
+
+/// What the card wrote, or the outputs of the tail as float32, one after another.
+void write_results(const std::string& path, const RunResult& done) {
+  if (done.outputs.empty()) return io::write_file(path, {done.data});
+  std::vector<std::uint8_t> all;
+  for (const OutputTensor& t : done.outputs) {
+    const io::byte_view v = bytes_of(t.values);
+    all.insert(all.end(), v.begin(), v.end());
+  }
+  io::write_file(path, {all});
+}
+
+/// The host's share of a run, in time as measured and in operations as counted.
+void report_host(nlohmann::json& summary, const RunResult& done, const compiler::program& info) {
+  if (!info.head && !info.tail) return;
+  add_host(summary, info);
+  const double all = done.host_seconds + done.seconds;
+  nlohmann::json& host = summary["host"];
+  host["seconds"] = done.host_seconds;
+  host["card_seconds"] = done.seconds;
+  host["time_share"] = all > 0 ? done.host_seconds / all : 0.0;
+  say(fmt::format("host: {:.3f} ms of {:.3f} ms ({:.3f} % of the time), {:.3f} % of the operations",
+                  1e3 * done.host_seconds, 1e3 * all, 100 * host["time_share"].get<double>(),
+                  100 * host["macs_share"].get<double>()));
+  for (const OutputTensor& t : done.outputs) {
+    summary["outputs"].push_back({{"name", t.name}, {"type", t.type}, {"shape", t.shape}});
+    say(fmt::format("output {}: {} ({})", t.name, fallback::text(t.shape), t.type));
+  }
 }
 
 void run(const options& o) {
@@ -138,7 +193,7 @@ void run(const options& o) {
     }
   }
   const compiler::program& info = o.unlocked ? program->get() : packages.front().get().info;
-  const input_data data = read_images(o, info.input);
+  const input_data data = read_images(o, input_of(info));
   std::vector<std::uint8_t> expected, labels;
   if (!o.labels.empty()) {
     labels = model::read_idx(o.labels).values;
@@ -192,7 +247,7 @@ void run(const options& o) {
   }
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
-  if (!o.output.empty()) io::write_file(o.output, {done.data});
+  if (!o.output.empty()) write_results(o.output, done);
 
   nlohmann::json summary = {
       {"file", fmt::format("{}", fmt::join(o.files, " "))},
@@ -234,6 +289,7 @@ void run(const options& o) {
   say(line);
   say_counters(done.counters, macs, info.target.array_n);
   say_units(done.units, done.seconds);
+  report_host(summary, done, info);
   if (labels.empty() && expected.empty() && data.count <= 20) {
     for (std::size_t i = 0; i < data.count; ++i)
       say(fmt::format("  image {:>3}: class {}", i, class_of(done, i, mode)));
@@ -283,7 +339,9 @@ void add_run(CLI::App& app) {
   command->add_option("--mode", o->mode, "What to write per image: raw, dequant, softmax or top-k")
       ->check(CLI::IsMember({"raw", "dequant", "softmax", "top-k"}));
   command->add_option("--k", o->k, "Entries of top-k")->check(whole_number);
-  command->add_option("-o,--output", o->output, "File for the results");
+  command->add_option("-o,--output", o->output,
+                      "File for the results; float32, output after output, where the host runs "
+                      "the model's last operators");
   command->add_option("--batch", o->batch, "Images per start (default: the program's limit)")
       ->check(whole_number);
   command->add_option(

@@ -119,6 +119,32 @@ io_tensor tensor_from_json(const json& j, const std::string& what) {
   return t;
 }
 
+/// Head and tail, which have to fit the card's input and output.
+void read_host_parts(const json& j, const std::string& what, program& p) {
+  p.head.reset();
+  p.tail.reset();
+  const auto edge = [](const io_tensor& t) {
+    fallback::shape dims{1};
+    dims.insert(dims.end(), t.shape.begin(), t.shape.end());
+    return std::pair(dims, std::string(element_names[static_cast<int>(t.type)]));
+  };
+  if (const auto head = j.find("head"); head != j.end()) {
+    p.head = fallback::from_json(*head, what + ", head");
+    const auto r = fallback::run(*p.head, fallback::zeros(*p.head));
+    if (r.size() != 1 || p.input.type != element::f32 ||
+        std::pair(r[0].dims, std::string(fallback::name_of(r[0].type))) != edge(p.input)) {
+      bad(what + ", head", "does not give what the card's input takes");
+    }
+  }
+  if (const auto tail = j.find("tail"); tail != j.end()) {
+    p.tail = fallback::from_json(*tail, what + ", tail");
+    if (std::pair(p.tail->input_dims, std::string(fallback::name_of(p.tail->input_type))) !=
+        edge(p.output)) {
+      bad(what + ", tail", "does not take what the card's output gives");
+    }
+  }
+}
+
 /// Bytes of an h x w x cb x 2^cp_log2 image.
 std::uint64_t image_bytes(std::uint32_t h, std::uint32_t w, std::uint32_t cb, std::uint32_t cp) {
   return (std::uint64_t{h} * w * cb) << cp;
@@ -189,6 +215,10 @@ std::uint64_t program::macs() const {
   return sum;
 }
 
+std::uint64_t program::host_macs() const {
+  return (head ? fallback::macs(*head) : 0) + (tail ? fallback::macs(*tail) : 0);
+}
+
 json to_json(const program& p, bool with_layers) {
   json regions = json::array();
   for (const page_region& r : p.regions)
@@ -218,6 +248,8 @@ json to_json(const program& p, bool with_layers) {
                         {"words", l.words}});
     j["layers"] = std::move(layers);
   }
+  if (p.head) j["head"] = fallback::to_json(*p.head);
+  if (p.tail) j["tail"] = fallback::to_json(*p.tail);
   return j;
 }
 
@@ -244,6 +276,7 @@ void from_json(const json& j, const std::string& what, program& p) {
   }
   p.input = tensor_from_json(get_object(j, "input", what), what + ", input");
   p.output = tensor_from_json(get_object(j, "output", what), what + ", output");
+  read_host_parts(j, what, p);
   p.layers.clear();
   if (!j.contains("layers")) return;
   for (const json& l : get_array(j, "layers", what)) {

@@ -15,10 +15,12 @@
 
 #include <cstdint>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "compiler/file_io.hpp"
+#include "fallback/host_graph.hpp"
 #include "latchkey_spec.hpp"
 
 namespace latchkey::compiler {
@@ -109,6 +111,8 @@ struct program {
   std::vector<io::bytes::value_type> pages;   ///< Plaintext, 4096 bytes each
   io_tensor input, output;
   std::vector<layer_report> layers;  ///< One per descriptor but End
+  /// What the host runs before the input and behind the output. Public, constants included.
+  std::optional<fallback::host_graph> head, tail;
 
   std::uint32_t num_pages() const {
     return static_cast<std::uint32_t>(pages.size() / spec::page_bytes);
@@ -116,8 +120,10 @@ struct program {
   io::byte_view page(std::uint32_t index) const {
     return io::byte_view(pages).subspan(std::size_t{index} * spec::page_bytes, spec::page_bytes);
   }
-  /// Multiply-accumulates of one image.
+  /// Multiply-accumulates of one image on the card.
   std::uint64_t macs() const;
+  /// Operations of one image in head and tail.
+  std::uint64_t host_macs() const;
 };
 
 /// Everything but the pages, as the header of a program file (`with_layers`: the table of layers).

@@ -442,25 +442,39 @@ class partitioner {
   std::string result_;  ///< What the card writes.
 };
 
-network split(const std::string& bytes, const std::string& name) {
+network split(const std::string& bytes, const std::string& name, const import_options& given) {
   pb::ModelProto model;
   parse(bytes, model);  // import_onnx() has read it before.
+  // Sizes that the file leaves open: those of the one input that is no weight.
+  for (auto& input : *model.mutable_graph()->mutable_input()) {
+    const auto& weights = model.graph().initializer();
+    if (std::any_of(weights.begin(), weights.end(),
+                    [&](const auto& w) { return w.name() == input.name(); })) {
+      continue;
+    }
+    auto& shape = *input.mutable_type()->mutable_tensor_type()->mutable_shape();
+    if (shape.dim_size() != static_cast<int>(given.input_shape.size()) + 1) continue;
+    for (int i = 1; i < shape.dim_size(); ++i) {
+      shape.mutable_dim(i)->set_dim_value(given.input_shape[static_cast<std::size_t>(i) - 1]);
+    }
+  }
   return partitioner(model, name).run();
 }
 
 }  // namespace
 
-network import_network(const std::string& bytes, const std::string& name, bool host_fallback) {
-  import_options options;
+network import_network(const std::string& bytes, const std::string& name, bool host_fallback,
+                       const import_options& given) {
+  import_options options = given;
   options.exact_output = host_fallback;
   try {
     return {import_onnx(bytes, name, options), {}, {}};
   } catch (const error& e) {
     if (e.code() != errc::unsupported_model) throw;
-    if (host_fallback) return split(bytes, name);
+    if (host_fallback) return split(bytes, name, given);
     std::string on_host;
     try {
-      const network n = split(bytes, name);
+      const network n = split(bytes, name, given);
       for (const auto* g : {n.head ? &*n.head : nullptr, n.tail ? &*n.tail : nullptr}) {
         if (!g) continue;
         for (const auto& f : g->nodes) on_host += (on_host.empty() ? "" : ", ") + f.op;
@@ -473,8 +487,9 @@ network import_network(const std::string& bytes, const std::string& name, bool h
   }
 }
 
-network import_network(const std::filesystem::path& file, bool host_fallback) {
-  return import_network(read_file(file), file.string(), host_fallback);
+network import_network(const std::filesystem::path& file, bool host_fallback,
+                       const import_options& options) {
+  return import_network(read_file(file), file.string(), host_fallback, options);
 }
 
 std::vector<float> run_head(const fallback::host_graph& head, std::span<const float> image) {

@@ -30,8 +30,10 @@ struct network {
 
 /// Reads an ONNX file. Without host_fallback all of it runs on the card, and a refusal names the
 /// option when it would help. Throws latchkey::error as import_onnx does.
-network import_network(const std::filesystem::path& file, bool host_fallback);
-network import_network(const std::string& bytes, const std::string& name, bool host_fallback);
+network import_network(const std::filesystem::path& file, bool host_fallback,
+                       const import_options& options = {});
+network import_network(const std::string& bytes, const std::string& name, bool host_fallback,
+                       const import_options& options = {});
 
 /// One image through a head: the values that the card takes.
 std::vector<float> run_head(const fallback::host_graph& head, std::span<const float> image);

@@ -15,6 +15,7 @@ const std::string& Program::name() const { return program_->name; }
 std::uint32_t Program::array_n() const { return program_->target.array_n; }
 std::uint32_t Program::max_batch() const { return program_->max_batch; }
 std::uint64_t Program::macs() const { return program_->macs(); }
+std::uint64_t Program::host_macs() const { return program_->host_macs(); }
 
 PublicRecord::PublicRecord(lock::public_record record)
     : record_(std::make_shared<const lock::public_record>(std::move(record))) {}

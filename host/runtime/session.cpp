@@ -10,6 +10,7 @@
 #include <optional>
 #include <thread>
 
+#include "host_parts.hpp"
 #include "lock/package.hpp"
 #include "lock/record.hpp"
 #include "unit.hpp"
@@ -175,6 +176,7 @@ Counters& Counters::operator+=(const Counters& o) {
 struct Session::Impl {
   std::vector<std::unique_ptr<Unit>> units;
   compiler::io_tensor input, output;
+  std::optional<fallback::host_graph> head, tail;
   std::uint32_t max_batch = 1, batch = 1;
   BuildInfo build{};
   std::function<void(std::size_t, std::size_t)> progress;
@@ -207,6 +209,8 @@ struct Session::Impl {
   void open(const std::vector<ComputeUnit>& places, Build which, const compiler::program& program);
   RunResult run(std::span<const std::uint8_t> images, std::size_t count, const ImageFormat& format,
                 OutputMode mode, std::uint32_t k);
+  RunResult run_card(std::span<const std::uint8_t> images, std::size_t count,
+                     const ImageFormat& format, OutputMode mode, std::uint32_t k);
   void work();
 };
 
@@ -224,11 +228,33 @@ void Session::Impl::open(const std::vector<ComputeUnit>& places, Build which,
     units.push_back(std::make_unique<Unit>(*place.device, place.index));
   input = program.input;
   output = program.output;
+  head = program.head;
+  tail = program.tail;
   max_batch = batch = program.max_batch;
 }
 
 RunResult Session::Impl::run(std::span<const std::uint8_t> images, std::size_t count,
                              const ImageFormat& format, OutputMode mode, std::uint32_t k) {
+  if (tail && mode != OutputMode::raw) {
+    throw error(errc::usage,
+                "the model's last operators run on the host and give its outputs: run it in raw "
+                "mode");
+  }
+  if (!head && !tail) return run_card(images, count, format, mode, k);
+  const HostParts host(head, tail, output);
+  Stopwatch before;
+  HostParts::Input given{images, format, {}};
+  if (head) given = host.prepare(images, count, format);
+  const double head_seconds = before.seconds();
+  RunResult result = run_card(given.images, count, given.format, mode, k);
+  Stopwatch behind;
+  if (tail) result.outputs = host.finish(result.data, count);
+  result.host_seconds = head_seconds + behind.seconds();
+  return result;
+}
+
+RunResult Session::Impl::run_card(std::span<const std::uint8_t> images, std::size_t count,
+                                  const ImageFormat& format, OutputMode mode, std::uint32_t k) {
   const std::lock_guard lock(card_mutex);
   const std::size_t values = std::size_t{input.layout.c} * input.layout.h * input.layout.w;
   const std::size_t image_bytes = values * (format.type == ImageFormat::Type::u8 ? 1 : 4);

@@ -27,7 +27,9 @@ class Program {
   const std::string& name() const;
   std::uint32_t array_n() const;
   std::uint32_t max_batch() const;  ///< Most images of one start
-  std::uint64_t macs() const;       ///< Multiply-accumulates per image
+  std::uint64_t macs() const;       ///< Multiply-accumulates per image, on the card
+  /// Operations per image that the host does before and behind the card (compile --host-fallback).
+  std::uint64_t host_macs() const;
   const compiler::program& get() const { return *program_; }
 
  private:

@@ -64,12 +64,22 @@ struct UnitShare {
   double busy_seconds;  ///< Wall clock with a start under way
 };
 
+/// One output of a model whose last operators run on the host.
+struct OutputTensor {
+  std::string name;
+  std::string type;                 ///< As the model computes it: f32, u8, i8, i32, i64 or bool
+  std::vector<std::int64_t> shape;  ///< The number of images first
+  std::vector<float> values;        ///< Row major
+};
+
 struct RunResult {
-  std::vector<std::uint8_t> data;  ///< images * record_bytes, in the order of the images
-  std::size_t record_bytes = 0;    ///< Bytes per image
-  Counters counters;               ///< Summed over all units
-  std::vector<UnitShare> units;    ///< In the order of the session's units
-  double seconds = 0;              ///< Wall clock of the whole run
+  std::vector<std::uint8_t> data;     ///< images * record_bytes, in the order of the images
+  std::size_t record_bytes = 0;       ///< Bytes per image
+  std::vector<OutputTensor> outputs;  ///< Of the model's tail; empty when it has none
+  Counters counters;                  ///< Summed over all units
+  std::vector<UnitShare> units;       ///< In the order of the session's units
+  double seconds = 0;                 ///< Wall clock of the card's part
+  double host_seconds = 0;            ///< and of the head and the tail on the host
 };
 
 /// Where the cycles of one start went, by operation; the card's register LAYER_CYCLES.
@@ -117,10 +127,12 @@ class Session {
   ~Session();
 
   /// Runs `count` images in starts of at most max_batch, over several units in starts of equal
-  /// size. `images` holds them in `format`. Throws latchkey::error: usage (size), refused (a page
-  /// failed authentication), run_failed. The first failure is thrown, with its unit and images;
-  /// what other units had started ends, nothing more is started, and all results of the run are
-  /// withheld. The failing start wrote no byte of its result buffer.
+  /// size. `images` holds them in `format`; for a model with a head they lie as the model's own
+  /// input does, order nchw meaning "as it is". A model with a tail runs in mode raw only and fills
+  /// RunResult::outputs. Throws latchkey::error: usage (size), refused (a page failed
+  /// authentication), run_failed. The first failure is thrown, with its unit and images; what other
+  /// units had started ends, nothing more is started, and all results of the run are withheld. The
+  /// failing start wrote no byte of its result buffer.
   RunResult run(std::span<const std::uint8_t> images, std::size_t count, const ImageFormat& format,
                 OutputMode mode = OutputMode::raw, std::uint32_t k = 1);
 
