@@ -90,7 +90,7 @@ TEST(Stream, TwoSetsWorkSideBySide) {
   for (std::uint32_t i = 0; i < 2 * rounds; ++i) {
     const bool second = i % 2 != 0;
     xrt::kernel &source = second ? d.source2 : d.source, &sink = second ? d.sink2 : d.sink;
-    Job job{{d.device, n, source.group_id(0)}, {d.device, n, sink.group_id(0)}, {}};
+    Job job{xrt::bo(d.device, n, source.group_id(0)), xrt::bo(d.device, n, sink.group_id(0)), {}};
     auto* p = job.from.map<std::uint8_t*>();
     for (std::size_t k = 0; k < n; ++k) p[k] = static_cast<std::uint8_t>(random());
     job.from.sync(XCL_BO_SYNC_BO_TO_DEVICE);
