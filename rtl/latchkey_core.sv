@@ -196,7 +196,7 @@ module latchkey_core #(
   logic [1:0][$clog2(MaxDescs)-1:0] desc_idx;
   desc_t        desc, eng_desc;
   logic         eng_valid, eng_ready, eng_abort, eng_done, eng_bad_desc, eng_bad_input, eng_active;
-  logic         in_drain, null_valid;
+  logic         in_drain, null_valid, release_out;
   logic         eng_pg_ready, eng_in_ready, eng_out_valid, eng_out_last, out_ready, out_keep;
   logic [511:0] eng_out_data;
 
@@ -230,6 +230,7 @@ module latchkey_core #(
     .eng_valid_o(eng_valid), .eng_ready_i(eng_ready), .eng_desc_o(eng_desc),
     .eng_abort_o(eng_abort), .eng_done_i(eng_done), .eng_bad_desc_i(eng_bad_desc),
     .eng_bad_input_i(eng_bad_input), .eng_active_o(eng_active),
+    .release_o(release_out),
     .in_last_taken_i(s_axis_in_tvalid && s_axis_in_tready && s_axis_in_tlast),
     .in_drain_o(in_drain), .null_valid_o(null_valid), .null_ready_i(out_ready)
   );
@@ -262,7 +263,7 @@ module latchkey_core #(
   // The slice keeps a beat that was offered until it is taken; what reaches it is a released result.
   lk_skid #(.Width(514)) u_out (
     .clk_i(ap_clk), .rst_ni(ap_rst_n),
-    .valid_i(null_valid || (eng_out_valid && eng_active && !eng_abort && !wipe)),
+    .valid_i(null_valid || (eng_out_valid && release_out && eng_active && !eng_abort && !wipe)),
     .ready_o(out_ready),
     .data_i(null_valid ? {1'b1, 1'b0, 512'd0} : {eng_out_last, 1'b1, eng_out_data}),
     .valid_o(m_axis_out_tvalid), .ready_i(m_axis_out_tready),

@@ -8,38 +8,12 @@
 
 #include "latchkey/error.hpp"
 #include "page.hpp"
+#include "tool.hpp"
 #include "vault.hpp"
 
 using namespace latchkey;
 
 namespace {
-
-/// Output files are opened before the campaign runs: an hour's work must not end at a typo.
-class output {
- public:
-  explicit output(const std::string& path) : path_(path) {
-    if (path_.empty()) return;
-    file_.open(path_, std::ios::binary | std::ios::app);
-    if (!file_) throw error(errc::io, path_ + ": cannot be written; check folder and permissions");
-    file_.close();
-  }
-  void write(const std::string& text) {
-    if (path_.empty()) return;
-    file_.open(path_, std::ios::binary | std::ios::trunc);
-    file_ << text << std::flush;
-    if (!file_) throw error(errc::io, path_ + ": writing failed; is the disk full?");
-    fmt::print(stderr, "wrote {}\n", path_);
-  }
-
- private:
-  std::string path_;
-  std::ofstream file_;
-};
-
-int fail(int code, const std::string& what) {
-  fmt::print(stderr, "latchkey-vault: error: {}\n", what);
-  return code;
-}
 
 /// What an earlier run wrote, for new pages and a new look at the hardware.
 nlohmann::json earlier(const std::string& path) {
@@ -114,7 +88,7 @@ int main(int argc, char** argv) {
       unless_given("--hardware-dice", p.hardware_dice, 30);
     }
     nlohmann::json result = from.empty() ? nlohmann::json() : earlier(from);
-    output to_json(json_file), to_html(html_file), to_markdown(markdown_file);
+    campaign::output to_json(json_file), to_html(html_file), to_markdown(markdown_file);
     const nlohmann::json cost = synthesis.empty() ? nlohmann::json() : campaign::cost_of(synthesis);
     const auto say = [](const std::string& line) { fmt::print(stderr, "    {}\n", line); };
     if (from.empty()) {
@@ -139,11 +113,12 @@ int main(int argc, char** argv) {
     to_markdown.write(campaign::markdown_page(result));
   } catch (const CLI::ParseError& e) {
     if (e.get_exit_code() == 0) return app.exit(e);
-    return fail(static_cast<int>(errc::usage), std::string(e.what()) + "; see --help");
+    return campaign::fail("latchkey-vault", static_cast<int>(errc::usage),
+                          std::string(e.what()) + "; see --help");
   } catch (const error& e) {
-    return fail(e.exit_code(), e.what());
+    return campaign::fail("latchkey-vault", e.exit_code(), e.what());
   } catch (const std::exception& e) {
-    return fail(1, e.what());
+    return campaign::fail("latchkey-vault", 1, e.what());
   }
   return 0;
 }

@@ -56,6 +56,7 @@ module lk_sequencer (
   input  logic          eng_bad_desc_i,
   input  logic          eng_bad_input_i,
   output logic          eng_active_o,     // an operation runs in the engine
+  output logic          release_o,        // it is the Output, which was held until it may
   // streams
   input  logic          in_last_taken_i,  // pulse: the input stream's last beat was taken
   output logic          in_drain_o,       // swallow the rest of the input stream
@@ -145,6 +146,7 @@ module lk_sequencer (
   assign eng_desc_o     = desc_q;
   assign eng_abort_o    = state_q == StFlush;
   assign eng_active_o   = active_q;
+  assign release_o      = state_q == StWait && desc_q.op == OpOutput;
   assign in_drain_o     = state_q == StDrain;
   assign null_valid_o   = state_q == StNull;
 

@@ -33,7 +33,8 @@ module lk_gcm #(
   output logic [511:0] pt_data_o,
   output logic         pt_last_o,
   output logic         verdict_valid_o,
-  output logic         verdict_ok_o
+  output logic         verdict_ok_o,
+  output logic         verdict_bad_o  // of a pipeline of its own; a page passes with ok and not bad
 );
   if (BeatsPerPage < 1 || BeatsPerPage > 65535) begin : gen_bad_beats
     $fatal(1, "%m: BeatsPerPage must be 1 .. 65535, got %0d", BeatsPerPage);

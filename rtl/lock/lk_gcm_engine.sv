@@ -46,7 +46,8 @@ module lk_gcm_engine (
   output logic [511:0] pt_data_o,
   output logic         pt_last_o,
   output logic         verdict_valid_o,
-  output logic         verdict_ok_o
+  output logic         verdict_ok_o,
+  output logic         verdict_bad_o  // of a pipeline of its own; a page passes with ok and not bad
 );
   localparam int unsigned CmpLatency = 7;  // last beat to compared hash
   localparam int unsigned OkStages   = lk_gcm_pkg::VerdictLatency - CmpLatency;
@@ -293,6 +294,8 @@ module lk_gcm_engine (
   // ---- verdict ----------------------------------------------------------------------------------
   // Two comparators on separate registers, one in true and one in complement form, and two result
   // pipelines joined at the output: a single stuck or flipped bit can only turn a pass into a fail.
+  // Behind the joint verdict_bad_o, one pipeline alone and complemented, is what the ring asks too:
+  // no single wire passes a page.
   // All 128 bits are compared at once, so the time tells nothing about where tags differ.
   (* keep = "true" *) logic [127:0] diff_a_q;
   (* keep = "true" *) logic [127:0] diff_b_q;
@@ -335,6 +338,7 @@ module lk_gcm_engine (
 
   assign verdict_valid_o = ok_valid_q[OkStages];
   assign verdict_ok_o    = ok_a_q[OkStages] && ok_b_q[OkStages];
+  assign verdict_bad_o   = !ok_b_q[OkStages];
 
 `ifdef VERILATOR
   always_ff @(posedge clk_i) begin

@@ -57,7 +57,7 @@ module lk_lock_chain #(
   logic [127:0] hdr_tag;
   logic [511:0] data;
   logic         slot_free, slot_take, fetch_req_ready;
-  logic         wr_valid, wr_last, verdict_valid, verdict_ok;
+  logic         wr_valid, wr_last, verdict_valid, verdict_ok, verdict_bad;
   logic [511:0] wr_data;
   logic         ring_fail;
   logic [31:0]  ring_fail_ordinal;
@@ -99,7 +99,7 @@ module lk_lock_chain #(
       .hdr_valid_i(hdr_valid), .hdr_ready_o(hdr_ready), .hdr_iv_i(hdr_iv), .hdr_tag_i(hdr_tag),
       .ct_valid_i(data_valid), .ct_ready_o(data_ready), .ct_data_i(data),
       .pt_valid_o(wr_valid), .pt_data_o(wr_data), .pt_last_o(pt_last),
-      .verdict_valid_o(verdict_valid), .verdict_ok_o(verdict_ok)
+      .verdict_valid_o(verdict_valid), .verdict_ok_o(verdict_ok), .verdict_bad_o(verdict_bad)
     );
     assign wr_last = pt_last;
     assign data_last_unused = data_last;
@@ -117,6 +117,7 @@ module lk_lock_chain #(
     assign wr_last          = data_last;
     assign verdict_valid    = verdict_q;
     assign verdict_ok       = 1'b1;
+    assign verdict_bad      = 1'b0;
     assign key_ready_o      = 1'b1;
     assign data_last_unused = 1'b0;
     assign unused_key       = ^{key_valid_i, key_i, hdr_valid, hdr_iv, hdr_tag};
@@ -127,7 +128,7 @@ module lk_lock_chain #(
     .clk_i, .rst_ni, .clear_i(flush_i), .wipe_i, .wipe_busy_o,
     .slot_free_o(slot_free), .slot_take_i(slot_take),
     .wr_valid_i(wr_valid), .wr_data_i(wr_data), .wr_last_i(wr_last),
-    .verdict_valid_i(verdict_valid), .verdict_ok_i(verdict_ok),
+    .verdict_valid_i(verdict_valid), .verdict_ok_i(verdict_ok), .verdict_bad_i(verdict_bad),
     .fail_o(ring_fail), .fail_page_o(ring_fail_ordinal),
     .rd_valid_o(pg_valid_o), .rd_ready_i(pg_ready_i), .rd_data_o(pg_data_o),
     .rd_first_o(pg_first_o), .rd_last_o(pg_last_o)
@@ -161,7 +162,7 @@ module lk_lock_chain #(
       unverified_q <= unverified_q + 5'(data_valid && data_ready && data_last)
                       - 5'(verdict_valid);
       // The ring also fails when its own counts disagree; then too nothing is readable any more.
-      if (((verdict_valid && !verdict_ok) || ring_fail) && !fail_o) begin
+      if (((verdict_valid && (!verdict_ok || verdict_bad)) || ring_fail) && !fail_o) begin
         fail_o      <= 1'b1;
         fail_page_o <= meta_page;
       end

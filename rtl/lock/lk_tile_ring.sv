@@ -13,6 +13,11 @@
 // Read side: ready/valid, one beat a cycle without a gap across page boundaries. A page's first
 // beat is on rd_data_o three cycles after its verdict.
 //
+// Two counts say which pages may be read: verified_q goes up with verdict_ok_i and down with the
+// end of a page that is read; judged_q goes up with !verdict_bad_i, and the page part of the read
+// pointer is subtracted from it. They share no wire but the verdict's valid. A difference stops
+// reading and counts as broken order, and so does a fetch that the second count does not allow.
+//
 // clear_i drops all pages in one cycle and leaves the RAM's content (unreadable). wipe_i also
 // clears, then a walker overwrites the RAM and its output latch with zeros, NumSlots*BeatsPerPage +
 // 1 cycles with wipe_busy_o; meanwhile no slot is free and writes and verdicts are ignored. Reset
@@ -37,6 +42,7 @@ module lk_tile_ring #(
   input  logic         wr_last_i,
   input  logic         verdict_valid_i,
   input  logic         verdict_ok_i,
+  input  logic         verdict_bad_i,  // must be the complement
   output logic         fail_o,
   output logic [31:0]  fail_page_o,
   output logic         rd_valid_o,
@@ -86,24 +92,31 @@ module lk_tile_ring #(
   logic [Cw-1:0]  taken_q;     // slots reserved or filled
   logic [Cw-1:0]  filled_q;    // of those, pages whose first beat has been written
   logic [Cw-1:0]  waiting_q;   // complete pages without a verdict
-  logic [Aw-1:0]  wr_ptr_q, rd_ptr_q;
+  logic [Aw-1:0]  wr_ptr_q;
+  logic [Aw:0]    rd_ptr_q;    // one bit more, so that its page part counts modulo 2 * NumSlots
   logic [31:0]    page_q;      // verdicts so far
-  // Pages that may be read and have not been, as a count and its complement.
+  // Pages that may be read and have not been; verdicts that passed, modulo 2 * NumSlots.
   (* keep = "true" *) logic [Cw-1:0] verified_q;
-  (* keep = "true" *) logic [Cw-1:0] verified_n_q;
+  (* keep = "true" *) logic [Cw-1:0] judged_q;
 
-  logic take, wr_ok, wr_first, wr_end, rd_end, freed, verdict_pass, broken, count_bad, fetch;
+  logic take, wr_ok, wr_first, wr_end, rd_end, freed, broken, fetch;
+  logic verdict_fail, verdict_pass, verdict_pass_b, unread, differ, count_bad;
 
   assign take      = slot_take_i && slot_free_o;
   assign wr_first  = wr_ptr_q[Bw-1:0] == '0;
   assign wr_end    = &wr_ptr_q[Bw-1:0];
   assign wr_ok     = wr_valid_i && !fail_o && !drop && (!wr_first || filled_q != taken_q);
-  assign count_bad = verified_q != ~verified_n_q;  // SEC_CM: RING.COUNT_DUP
+  assign unread    = judged_q != rd_ptr_q[Aw:Bw];
+  assign differ    = verified_q != judged_q - rd_ptr_q[Aw:Bw];
+  assign count_bad = differ || (fetch && !unread);  // SEC_CM: RING.COUNT_DUP
   assign broken    = !drop
                      && ((wr_valid_i && ((wr_first && filled_q == taken_q) || wr_last_i != wr_end))
                          || (verdict_valid_i && waiting_q == '0) || count_bad);
   // SEC_CM: RING.VERIFY_BEFORE_USE
-  assign verdict_pass = verdict_valid_i && verdict_ok_i && waiting_q != '0 && !fail_o && !broken;
+  assign verdict_pass   = verdict_valid_i && verdict_ok_i && waiting_q != '0 && !fail_o && !broken;
+  assign verdict_pass_b = verdict_valid_i && !verdict_bad_i && waiting_q != '0 && !fail_o
+                          && !broken;
+  assign verdict_fail   = verdict_valid_i && (!verdict_ok_i || verdict_bad_i);
 
   assign slot_free_o = taken_q != Cw'(NumSlots) && !busy_q && !fail_o;
   assign rd_end      = fetch && (&rd_ptr_q[Bw-1:0]);
@@ -115,7 +128,7 @@ module lk_tile_ring #(
       filled_q     <= '0;
       waiting_q    <= '0;
       verified_q   <= '0;
-      verified_n_q <= '1;
+      judged_q     <= '0;
       wr_ptr_q     <= '0;
       rd_ptr_q     <= '0;
       page_q       <= '0;
@@ -126,7 +139,7 @@ module lk_tile_ring #(
       filled_q     <= '0;
       waiting_q    <= '0;
       verified_q   <= '0;
-      verified_n_q <= '1;
+      judged_q     <= '0;
       wr_ptr_q     <= '0;
       rd_ptr_q     <= '0;
       page_q       <= '0;
@@ -139,12 +152,12 @@ module lk_tile_ring #(
       waiting_q <= waiting_q + Cw'(wr_ok && wr_end)
                    - Cw'(verdict_valid_i && waiting_q != '0);
       if (verdict_pass != rd_end) begin
-        verified_q   <= verdict_pass ? verified_q + 1'b1 : verified_q - 1'b1;
-        verified_n_q <= verdict_pass ? verified_n_q - 1'b1 : verified_n_q + 1'b1;
+        verified_q <= verdict_pass ? verified_q + 1'b1 : verified_q - 1'b1;
       end
+      if (verdict_pass_b) judged_q <= judged_q + 1'b1;
       if (fetch) rd_ptr_q <= rd_ptr_q + 1'b1;
       if (verdict_valid_i) page_q <= page_q + 32'd1;
-      if (!fail_o && (broken || (verdict_valid_i && !verdict_ok_i))) begin
+      if (!fail_o && (broken || verdict_fail)) begin
         fail_o      <= 1'b1;
         fail_page_o <= page_q;
       end
@@ -158,7 +171,7 @@ module lk_tile_ring #(
   logic         ram_valid_q, ram_first_q, ram_last_q, shift;
 
   assign shift = ram_valid_q && (!rd_valid_o || rd_ready_i);
-  assign fetch = verified_q != '0 && !count_bad && !drop && (!ram_valid_q || shift);
+  assign fetch = verified_q != '0 && !differ && !drop && (!ram_valid_q || shift);
 
   always_ff @(posedge clk_i) begin
     if (walk_write) mem[walk_q[Aw-1:0]] <= '0;  // SEC_CM: RING.WIPE
@@ -166,7 +179,7 @@ module lk_tile_ring #(
   end
 
   always_ff @(posedge clk_i) begin
-    if (fetch || walk_read) ram_q <= mem[rd_ptr_q];
+    if (fetch || walk_read) ram_q <= mem[rd_ptr_q[Aw-1:0]];
   end
 
   always_ff @(posedge clk_i or negedge rst_ni) begin
@@ -186,7 +199,7 @@ module lk_tile_ring #(
       rd_last_o   <= 1'b0;
     end else begin
       if (fetch) begin
-        ram_valid_q <= 1'b1;
+        ram_valid_q <= !count_bad;
         ram_first_q <= rd_ptr_q[Bw-1:0] == '0;
         ram_last_q  <= &rd_ptr_q[Bw-1:0];
       end else if (shift) begin

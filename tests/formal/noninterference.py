@@ -53,7 +53,7 @@ DECLASSIFIED = {
     KEY + r"dec_fail": "a block could not be corrected, reported like the ones above",
     r"gen_key\.u_key\.puf_(unstable|health_fail)": "how noisy the PUF was: a count over 6,144 responses, and its "
                                                    "health verdict",
-    r"u_chain\.verdict_ok": "the verdict over a page's tag",
+    r"u_chain\.verdict_(ok|bad)": "the verdict over a page's tag",
     r"u_descs\.mem": "descriptors: the network's shape, which its timing shows anyway; used only after their "
                      "pages have verified",
     r"eng_out_data": "the network's results, released after the last tag has verified",

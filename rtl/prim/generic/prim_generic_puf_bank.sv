@@ -3,8 +3,9 @@
 //
 // A model of a die must never become a circuit: elaboration fails as soon as SYNTHESIS is defined.
 module prim_generic_puf_bank #(
-  parameter int unsigned NumChains  = 96,
-  parameter int unsigned EvalCycles = 32
+  parameter int unsigned NumChains   = 96,
+  parameter int unsigned EvalCycles  = 16,
+  parameter int unsigned QuietCycles = 3
 ) (
   input  logic                 clk_i,
   input  logic                 rst_ni,
@@ -24,8 +25,8 @@ module prim_generic_puf_bank #(
   import "DPI-C" function int latchkey_puf_eval(input int chain, input longint challenge,
                                                 input int offset);
 
-  if (EvalCycles < 2) begin : gen_bad_cycles
-    $fatal(1, "%m: EvalCycles must be at least 2, got %0d", EvalCycles);
+  if (QuietCycles < 3 || EvalCycles <= QuietCycles) begin : gen_bad_cycles
+    $fatal(1, "%m: EvalCycles > QuietCycles >= 3, got %0d and %0d", EvalCycles, QuietCycles);
   end
 
   localparam int unsigned Cw = $clog2(EvalCycles + 1);

@@ -2,8 +2,9 @@
 // prim_puf_bank. Every chain sequences its own race, so that its launch register, arbiter and paths
 // stay one macro; they all run in lockstep.
 module prim_xilinx_puf_bank #(
-  parameter int unsigned NumChains  = 96,
-  parameter int unsigned EvalCycles = 32
+  parameter int unsigned NumChains   = 96,
+  parameter int unsigned EvalCycles  = 16,
+  parameter int unsigned QuietCycles = 3
 ) (
   input  logic                 clk_i,
   input  logic                 rst_ni,
@@ -18,7 +19,8 @@ module prim_xilinx_puf_bank #(
 
   for (genvar i = 0; i < NumChains; i++) begin : gen_chain
     prim_xilinx_puf_chain #(
-      .EvalCycles(EvalCycles)
+      .EvalCycles (EvalCycles),
+      .QuietCycles(QuietCycles)
     ) u_chain (
       .clk_i,
       .rst_ni,

@@ -3,8 +3,8 @@
 //   launch -> 64 swap stages -> tuning section -> arbiter
 //
 // A swap stage is one LUT6 per path: input I0 is the straight edge, I1 the crossing one, I2 the
-// challenge bit. I3..I5 are tied low: they exist so that the router has the same freedom in every
-// stage. The tuning section delays one path by |offset| steps with LUT6 used as programmable
+// challenge bit, I3 forces the output low. I4 and I5 are tied low: they exist so that the router
+// has the same freedom in every stage. The tuning section delays one path by |offset| steps with LUT6 used as programmable
 // delay lines (Majzoobi, Koushanfar, Devadas 2010): a LUT that buffers I0 whatever I1..I5 hold
 // is slower through some of its internal multiplexers than through others. A fine stage toggles I5
 // alone, a coarse one I1..I5 together. 15 fine and 7 coarse stages per path, thermometer coded, so
@@ -15,8 +15,13 @@
 // The arbiter is a flip-flop: the lower path clocks in the upper one. It is cleared between races.
 // Its output may be metastable and passes two synchronising registers.
 //
-// The first half of EvalCycles lets the edge run and the arbiter settle, the second drains both
-// paths. 86 LUT and their routing need some 30 ns: 16 cycles of 300 MHz are 53 ns.
+// A race takes EvalCycles. The edge has all but the last QuietCycles of them to run through 86 LUT
+// and for the arbiter to settle; prim_puf_bank checks that this is long enough. Then the edge falls
+// and, with it, every stage is forced low at once: no second journey through 64 stages is waited
+// for. That takes all quiet cycles but one; the last lets the forcing net fall before the next edge
+// starts. The 22 tuning stages are not forced; they drain behind the stages before them,
+// while the next edge still has all 64 of those to go. The synchroniser works in the quiet cycles,
+// too.
 //
 // Unevaluated: delays, entropy and reliability of this cell have not been measured on silicon, and
 // no published figure exists for an arbiter PUF on UltraScale+. Symmetry has to come from one
@@ -25,7 +30,8 @@
 //
 // The attributes keep synthesis from merging the two paths, which are logically the same signal.
 module prim_xilinx_puf_chain #(
-  parameter int unsigned EvalCycles = 32
+  parameter int unsigned EvalCycles  = 16,
+  parameter int unsigned QuietCycles = 3
 ) (
   input  logic              clk_i,
   input  logic              rst_ni,
@@ -39,22 +45,24 @@ module prim_xilinx_puf_chain #(
   localparam int unsigned Fine   = 15;
   localparam int unsigned Coarse = 7;
   localparam int unsigned Tune   = Fine + Coarse;
-  localparam int unsigned Race   = EvalCycles / 2;
   localparam int unsigned Cw     = $clog2(EvalCycles + 1);
 
-  if (EvalCycles < 16) begin : gen_bad_cycles
-    $fatal(1, "%m: EvalCycles must be at least 16, got %0d", EvalCycles);
+  // Three: the synchroniser's two registers and response_o.
+  if (QuietCycles < 3 || EvalCycles <= QuietCycles) begin : gen_bad_cycles
+    $fatal(1, "%m: EvalCycles > QuietCycles >= 3, got %0d and %0d", EvalCycles, QuietCycles);
   end
 
-  // O = I2 ? I1 : I0, and O = I0, for all values of the other inputs.
-  localparam logic [63:0] SwapInit   = {8{8'b1100_1010}};
+  // O = !I3 && (I2 ? I1 : I0), and O = I0, for all values of the other inputs.
+  localparam logic [63:0] SwapInit   = {4{8'b0000_0000, 8'b1100_1010}};
   localparam logic [63:0] BufferInit = {32{2'b10}};
 
   // ---- sequencing
   logic [Cw-1:0] count_q;  // cycles until done_o; 0 when idle
-  // What runs through the chain, and the arbiter not held in clear: own ones in every chain.
+  // What runs through the chain, the arbiter not held in clear, and all stages forced low: own ones
+  // in every chain.
   (* keep = "true", dont_touch = "true" *) logic edge_q;
   (* keep = "true", dont_touch = "true" *) logic armed_q;
+  (* keep = "true", dont_touch = "true" *) logic force_q;
 
   assign done_o = count_q == Cw'(1);
 
@@ -63,16 +71,20 @@ module prim_xilinx_puf_chain #(
       count_q <= '0;
       edge_q  <= 1'b0;
       armed_q <= 1'b0;
+      force_q <= 1'b0;
     end else if (launch_i) begin
       count_q <= Cw'(EvalCycles);
       edge_q  <= 1'b1;
       armed_q <= 1'b1;
+      force_q <= 1'b0;
     end else if (count_q != '0) begin
       count_q <= count_q - 1'b1;
-      if (count_q == Cw'(EvalCycles - Race)) begin
+      if (count_q == Cw'(QuietCycles + 1)) begin
         edge_q  <= 1'b0;
         armed_q <= 1'b0;
+        force_q <= 1'b1;
       end
+      if (count_q == Cw'(2)) force_q <= 1'b0;
     end
   end
 
@@ -119,12 +131,12 @@ module prim_xilinx_puf_chain #(
     (* keep = "true", dont_touch = "true", lock_pins = "all" *)
     LUT6 #(.INIT(SwapInit)) u_upper (
       .O(upper[i+1]), .I0(upper[i]), .I1(lower[i]), .I2(challenge_i[i]),
-      .I3(1'b0), .I4(1'b0), .I5(1'b0)
+      .I3(force_q), .I4(1'b0), .I5(1'b0)
     );
     (* keep = "true", dont_touch = "true", lock_pins = "all" *)
     LUT6 #(.INIT(SwapInit)) u_lower (
       .O(lower[i+1]), .I0(lower[i]), .I1(upper[i]), .I2(challenge_i[i]),
-      .I3(1'b0), .I4(1'b0), .I5(1'b0)
+      .I3(force_q), .I4(1'b0), .I5(1'b0)
     );
   end
 
@@ -155,8 +167,8 @@ module prim_xilinx_puf_chain #(
     .Q(winner), .C(lower[Stages+Tune]), .CE(1'b1), .CLR(~armed_q), .D(upper[Stages+Tune])
   );
 
-  // ---- into the clock domain; taken in the cycle that ends the race: the synchroniser
-  // still holds the answer of the arbiter, which is cleared from the next cycle on
+  // ---- into the clock domain; the clock edge that ends the race and clears the arbiter is the last
+  // to take its answer, which is here two cycles later
   (* async_reg = "true" *) logic [1:0] sync_q;
   always_ff @(posedge clk_i or negedge rst_ni) begin
     if (!rst_ni) begin
@@ -164,7 +176,7 @@ module prim_xilinx_puf_chain #(
       response_o <= 1'b0;
     end else begin
       sync_q <= {sync_q[0], winner};
-      if (count_q == Cw'(EvalCycles - Race)) response_o <= sync_q[1];
+      if (count_q == Cw'(QuietCycles - 1)) response_o <= sync_q[1];
     end
   end
 endmodule

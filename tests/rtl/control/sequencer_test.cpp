@@ -137,6 +137,11 @@ class Sequencer : public ::testing::Test {
       ++walks_;
       EXPECT_EQ(beats_left_, 1u) << "walked before the last descriptor stood";
     }
+    // Results may leave while the Output runs, and at no other time.
+    if (top_.release_o) {
+      ++releases_;
+      EXPECT_TRUE(engine_busy_ && issued_.back() == op::output && !top_.eng_abort_o);
+    }
     if (top_.desc_we_o) {
       EXPECT_TRUE(top_.pg_valid_i);
       EXPECT_EQ(top_.desc_waddr_o, writes_++);
@@ -174,6 +179,7 @@ class Sequencer : public ::testing::Test {
     beats_left_ = desc_pages_ * spec::page_beats;
     writes_ = 0;
     boots_ = walks_ = nulls_ = tampers_ = dones_ = 0;
+    releases_ = 0;
     run_done_ = failed_ = false;
     input_left_ = true;
     in_input_ = engine_busy_ = false;
@@ -257,7 +263,7 @@ class Sequencer : public ::testing::Test {
   Vlk_sequencer top_;
   std::vector<op> ops_, issued_;
   std::uint32_t num_descs_ = 0, desc_pages_ = 0, batch_ = 1, max_batch_ = 1;
-  unsigned idle_ = 0, beats_left_ = 0, writes_ = 0, engine_left_ = 0;
+  unsigned idle_ = 0, beats_left_ = 0, writes_ = 0, engine_left_ = 0, releases_ = 0;
   int boots_ = 0, walks_ = 0, nulls_ = 0, tampers_ = 0, dones_ = 0;
   bool run_done_ = false, failed_ = false, input_left_ = false, in_input_ = false;
   bool engine_busy_ = false;
@@ -470,9 +476,11 @@ TEST_F(Sequencer, TheOutputWaitsForTheLastTag) {
   begin(0);
   top_.walker_finished_i = top_.chain_empty_i = 0;
   for (int i = 0; i < 2000; ++i) tick();
+  EXPECT_EQ(releases_, 0u);
   top_.walker_finished_i = top_.chain_empty_i = 1;
   ASSERT_TRUE(finish());
   expect_success();
+  EXPECT_GT(releases_, 0u);
 }
 
 TEST_F(Sequencer, OutputIsLegalOnlyAsTheLastBeforeEnd) {

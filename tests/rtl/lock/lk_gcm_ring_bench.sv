@@ -32,16 +32,19 @@ module lk_gcm_ring_bench (
   output logic         rd_first_o,
   output logic         rd_last_o
 );
+  logic verdict_bad;
   lk_gcm u_gcm (
     .clk_i, .rst_ni, .key_valid_i, .key_i, .key_load_i, .wipe_i(gcm_wipe_i), .key_ready_o,
     .hdr_valid_i, .hdr_ready_o, .hdr_iv_i, .hdr_tag_i, .ct_valid_i, .ct_ready_o, .ct_data_i,
-    .pt_valid_o, .pt_data_o, .pt_last_o, .verdict_valid_o, .verdict_ok_o
+    .pt_valid_o, .pt_data_o, .pt_last_o, .verdict_valid_o, .verdict_ok_o,
+    .verdict_bad_o(verdict_bad)
   );
 
   lk_tile_ring u_ring (
     .clk_i, .rst_ni, .clear_i(ring_clear_i), .wipe_i(ring_wipe_i), .wipe_busy_o, .slot_free_o,
     .slot_take_i, .wr_valid_i(pt_valid_o), .wr_data_i(pt_data_o), .wr_last_i(pt_last_o),
-    .verdict_valid_i(verdict_valid_o), .verdict_ok_i(verdict_ok_o), .fail_o, .fail_page_o,
+    .verdict_valid_i(verdict_valid_o), .verdict_ok_i(verdict_ok_o), .verdict_bad_i(verdict_bad),
+    .fail_o, .fail_page_o,
     .rd_valid_o, .rd_ready_i, .rd_data_o, .rd_first_o, .rd_last_o
   );
 endmodule

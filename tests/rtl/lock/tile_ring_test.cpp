@@ -69,6 +69,7 @@ class TileRing : public ::testing::Test {
   void send_verdict(bool ok) {
     dut.verdict_valid_i = 1;
     dut.verdict_ok_i = ok;
+    dut.verdict_bad_i = !ok;
     step();
     dut.verdict_valid_i = 0;
   }
@@ -154,6 +155,7 @@ TEST_F(TileRing, RandomTrafficKeepsOrderAndLosesNothing) {
         }
         dut.verdict_valid_i = !verdicts.empty() && verdicts.front() <= cycle;
         dut.verdict_ok_i = 1;
+        dut.verdict_bad_i = 0;
         if (dut.verdict_valid_i) {
           verdicts.pop_front();
           ++pages;
@@ -246,12 +248,12 @@ TEST_F(TileRing, BrokenOrderFailsClosed) {
   EXPECT_TRUE(read.empty());  // cleared pages do not come back
 }
 
-// The counts of readable pages, true and complemented: any flipped bit of either stops reading.
+// The two counts of readable pages: any flipped bit of either stops reading.
 TEST_F(TileRing, ADifferenceBetweenTheCountsStopsReading) {
   constexpr int kCountBits = 3;
   const auto flip = [&](int bit) {
     auto& half = bit < kCountBits ? dut.rootp->lk_tile_ring__DOT__verified_q
-                                  : dut.rootp->lk_tile_ring__DOT__verified_n_q;
+                                  : dut.rootp->lk_tile_ring__DOT__judged_q;
     half ^= static_cast<uint8_t>(1u << bit % kCountBits);
   };
   for (int bit = 0; bit < 2 * kCountBits; ++bit) {
@@ -294,6 +296,29 @@ TEST_F(TileRing, ADifferenceBetweenTheCountsStopsReading) {
     idle(40);
     EXPECT_LE(read.size(), before + 2) << "a later verdict mends nothing";
     clear();
+  }
+}
+
+// A verdict comes on two wires; either alone passes nothing.
+TEST_F(TileRing, VerdictsThatContradictThemselvesFail) {
+  for (const bool level : {false, true}) {
+    SCOPED_TRACE(level);
+    read.clear();
+    dut.rd_ready_i = 1;
+    take();
+    write_page(10, -1);
+    dut.verdict_valid_i = 1;
+    dut.verdict_ok_i = dut.verdict_bad_i = level;
+    step();
+    dut.verdict_valid_i = 0;
+    idle(40);
+    EXPECT_TRUE(dut.fail_o);
+    EXPECT_TRUE(read.empty());
+    dut.clear_i = 1;
+    step();
+    dut.clear_i = 0;
+    step();
+    EXPECT_FALSE(dut.fail_o);
   }
 }
 
