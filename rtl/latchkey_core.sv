@@ -159,6 +159,7 @@ module latchkey_core #(
   end
 
   // --- Lock chain ----------------------------------------------------------------------------------
+  logic         walker_boot;  // a run begins
   logic         flush, chain_idle, chain_ready, chain_fail, chain_empty, decrypting, bus_error, beat;
   logic         chain_wipe_busy, engine_wipe_busy;
   logic         req_valid, req_ready;
@@ -173,7 +174,8 @@ module latchkey_core #(
     .clk_i(ap_clk), .rst_ni(ap_rst_n),
     .key_valid_i(key_valid), .key_i(key), .wipe_i(wipe), .wipe_busy_o(chain_wipe_busy),
     .key_ready_o(chain_ready),
-    .flush_i(flush), .idle_o(chain_idle), .pages_addr_i(pages_addr), .tags_addr_i(tags_addr),
+    .flush_i(flush), .forget_i(walker_boot), .idle_o(chain_idle),
+    .pages_addr_i(pages_addr), .tags_addr_i(tags_addr),
     .version_i(manifest.version), .num_pages_i(manifest.num_pages),
     .req_valid_i(req_valid), .req_ready_o(req_ready), .req_page_i(req_page),
     .req_region_i(req_region), .req_index_i(req_index),
@@ -188,7 +190,7 @@ module latchkey_core #(
   );
 
   // --- Control -------------------------------------------------------------------------------------
-  logic         run_done, walker_clear, walker_boot, walker_run, walker_finished, walker_bad;
+  logic         run_done, walker_clear, walker_run, walker_finished, walker_bad;
   logic [7:0]   run_status;
   logic         desc_we, pg_take;
   logic [$clog2(2*MaxDescs)-1:0]    desc_waddr;

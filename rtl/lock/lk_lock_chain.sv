@@ -18,6 +18,7 @@ module lk_lock_chain #(
   output logic         key_ready_o,    // round keys and hash powers stand
   // run control
   input  logic         flush_i,        // level: drop everything under way
+  input  logic         forget_i,       // pulse before a run: keep no tags of the one before
   output logic         idle_o,         // no burst is under way
   input  logic [63:0]  pages_addr_i,
   input  logic [63:0]  tags_addr_i,
@@ -67,7 +68,7 @@ module lk_lock_chain #(
   assign slot_take   = req_valid_i && req_ready_o;
 
   lk_page_fetch #(.WithTags(Locked)) u_fetch (
-    .clk_i, .rst_ni, .flush_i, .idle_o, .pages_addr_i, .tags_addr_i, .version_i,
+    .clk_i, .rst_ni, .flush_i, .forget_i, .idle_o, .pages_addr_i, .tags_addr_i, .version_i,
     .num_pages_i,
     .req_valid_i(req_valid_i && slot_free && meta_ready), .req_ready_o(fetch_req_ready),
     .req_page_i, .req_region_i, .req_index_i,

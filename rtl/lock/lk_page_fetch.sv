@@ -19,6 +19,7 @@ module lk_page_fetch #(
   input  logic         clk_i,
   input  logic         rst_ni,
   input  logic         flush_i,
+  input  logic         forget_i,      // pulse before a run: tag lines may lie elsewhere now
   output logic         idle_o,
   input  logic [63:0]  pages_addr_i,
   input  logic [63:0]  tags_addr_i,
@@ -112,7 +113,7 @@ module lk_page_fetch #(
         here_q       <= next_q;
         next_q.known <= 1'b0;  // asked for anew when a later block comes back to it
       end
-      if (flush_i) begin
+      if (flush_i || forget_i) begin
         here_q.known <= 1'b0;
         next_q.known <= 1'b0;
       end

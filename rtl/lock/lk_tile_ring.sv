@@ -174,8 +174,10 @@ module lk_tile_ring #(
   assign fetch = verified_q != '0 && !differ && !drop && (!ram_valid_q || shift);
 
   always_ff @(posedge clk_i) begin
-    if (walk_write) mem[walk_q[Aw-1:0]] <= '0;  // SEC_CM: RING.WIPE
-    else if (wr_ok) mem[wr_ptr_q] <= wr_data_i;
+    // SEC_CM: RING.WIPE
+    if (walk_write || wr_ok) begin
+      mem[walk_write ? walk_q[Aw-1:0] : wr_ptr_q] <= walk_write ? '0 : wr_data_i;
+    end
   end
 
   always_ff @(posedge clk_i) begin

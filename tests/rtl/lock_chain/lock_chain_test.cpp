@@ -57,6 +57,8 @@ class Chain : public ::testing::Test {
                   std::span(sealed_).subspan(std::size_t{p} * kPage, kPage),
                   std::span<std::uint8_t, 16>(tags_.data() + 16 * p, 16));
     }
+    top_.key_valid_i = 0;
+    tick();
     std::memcpy(&top_.key_i, key.data(), 16);
     top_.key_valid_i = 1;
     for (int i = 0; i < 2000 && !top_.key_ready_o; ++i) tick();
@@ -258,6 +260,19 @@ TEST_F(Chain, FlushInTheMiddleLeavesACleanChain) {
     flush();
     run(requests, 0, 10);
     expect_plain(requests);
+  }
+}
+
+// The next run may be of another package at the same place: its tags are fetched, not remembered.
+TEST_F(Chain, TagsOfTheRunBeforeAreForgotten) {
+  for (int package = 0; package < 3; ++package) {
+    make(3, 3);
+    top_.forget_i = 1;
+    tick();
+    top_.forget_i = 0;
+    run(sweep(0, 3, 1));
+    EXPECT_FALSE(top_.fail_o);
+    expect_plain(sweep(0, 3, 1));
   }
 }
 
