@@ -6,6 +6,7 @@
 #include <cmath>
 #include <filesystem>
 #include <map>
+#include <optional>
 
 #include "commands.hpp"
 #include "compiler/draft.hpp"
@@ -25,7 +26,8 @@ struct options {
   std::string model, output, calibrate, images, labels, reference_output, dump;
   std::string calibration, weight_scale = "max";
   bool bias_correction = false, sensitivity = false, host_fallback = false;
-  std::uint32_t array_n = 16, spad_words = 0, batch = 0;
+  std::uint32_t array_n = 16, batch = 0;
+  std::optional<std::uint32_t> spad_words;
   std::vector<int> input_shape;
   std::size_t calibrate_count = 512, count = 0;
   double percentile = 0;
@@ -159,7 +161,7 @@ void run(const options& o) {
 
   compiler::compile_options options;
   options.target = compiler::target::of(o.array_n);
-  if (o.spad_words) options.target.spad_words = o.spad_words;
+  if (o.spad_words) options.target.spad_words = *o.spad_words;
   options.max_batch = o.batch;
   options.on_pass = [](std::string_view name, int number, int count) {
     check_interrupt();
