@@ -199,7 +199,8 @@ module latchkey_core #(
   desc_t        desc, eng_desc;
   logic         eng_valid, eng_ready, eng_abort, eng_done, eng_bad_desc, eng_bad_input, eng_active;
   logic         in_drain, null_valid, release_out;
-  logic         eng_pg_ready, eng_in_ready, eng_out_valid, eng_out_last, out_ready, out_keep;
+  logic         eng_pg_ready, eng_in_ready, eng_out_valid, eng_out_held, eng_out_last, out_ready;
+  logic         out_keep, out_beat, out_open;
   logic [511:0] eng_out_data;
 
   lk_desc_ram u_descs (
@@ -251,7 +252,7 @@ module latchkey_core #(
     .in_valid_i(s_axis_in_tvalid), .in_ready_o(eng_in_ready), .in_data_i(s_axis_in_tdata),
     .in_last_i(s_axis_in_tlast),
     .out_valid_o(eng_out_valid), .out_ready_i(out_ready), .out_data_o(eng_out_data),
-    .out_last_o(eng_out_last),
+    .out_last_o(eng_out_last), .out_held_o(eng_out_held),
     .ev_busy_o(ev_busy), .ev_want_weights_o(ev_want_weights), .ev_loading_o(ev_loading),
     .ev_feed_o(ev_feed), .ev_post_o(ev_post), .macs_o(macs)
   );
@@ -262,12 +263,15 @@ module latchkey_core #(
   assign unused_keep      = ^s_axis_in_tkeep;
   assign s_axis_in_tready = in_drain || (eng_in_ready && running && !eng_abort);
   // SEC_CM: RUN.NO_OUTPUT_ON_FAIL: on a failure only the null beat passes.
+  // SEC_CM: RUN.OUTPUT_DUP: a beat carries a result if two wires say so; with one it is a null beat.
+  assign out_beat = eng_out_valid && release_out && eng_active && !eng_abort && !wipe;
+  assign out_open = eng_out_held && release_out && eng_active && !eng_abort && !wipe;
   // The slice keeps a beat that was offered until it is taken; what reaches it is a released result.
   lk_skid #(.Width(514)) u_out (
     .clk_i(ap_clk), .rst_ni(ap_rst_n),
-    .valid_i(null_valid || (eng_out_valid && release_out && eng_active && !eng_abort && !wipe)),
+    .valid_i(null_valid || out_beat),
     .ready_o(out_ready),
-    .data_i(null_valid ? {1'b1, 1'b0, 512'd0} : {eng_out_last, 1'b1, eng_out_data}),
+    .data_i(null_valid || !out_open ? {1'b1, 1'b0, 512'd0} : {eng_out_last, 1'b1, eng_out_data}),
     .valid_o(m_axis_out_tvalid), .ready_i(m_axis_out_tready),
     .data_o({m_axis_out_tlast, out_keep, m_axis_out_tdata})
   );

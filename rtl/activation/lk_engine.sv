@@ -53,6 +53,7 @@ module lk_engine #(
   input  logic          out_ready_i,
   output logic [511:0]  out_data_o,
   output logic          out_last_o,
+  output logic          out_held_o,     // what out_valid_o says, by a count of its own
   // attribution of this cycle
   output logic          ev_busy_o,
   output logic          ev_want_weights_o,
@@ -561,6 +562,7 @@ module lk_engine #(
     .out_ready_i,
     .out_data_o,
     .out_last_o,
+    .out_held_o,
     .rd_en_o     (move_rd_en),
     .rd_addr_o   (move_rd_addr),
     .rd_data_i   (rd_data),

@@ -33,6 +33,7 @@ module lk_mover #(
   input  logic              out_ready_i,
   output logic [511:0]      out_data_o,
   output logic              out_last_o,
+  output logic              out_held_o,  // what out_valid_o says, by a count of its own
   // scratchpad
   output logic              rd_en_o,
   output logic [Ww-1:0]     rd_addr_o,
@@ -118,10 +119,18 @@ module lk_mover #(
     .push_i (out_push),
     .data_i ({rd_done_tag == RdOutLast, rd_data_i}),
     .valid_o(out_valid_o),
-    .ready_i(out_ready_i),
+    .ready_i(out_ready_i && out_held_o),
     .data_o ({out_last_o, out_data_o})
   );
-  assign pop = out_valid_o && out_ready_i;
+  assign pop = out_valid_o && out_held_o && out_ready_i;
+
+  logic [Cw-1:0] held_q;
+  assign out_held_o = held_q != '0;
+  always_ff @(posedge clk_i or negedge rst_ni) begin
+    if (!rst_ni) held_q <= '0;
+    else if (clear_i || wipe_i) held_q <= '0;
+    else held_q <= held_q + Cw'(out_push) - Cw'(pop);
+  end
 
   // ---- Words to the vector unit ----
   // The low 2^cp_log2 bytes of w, repeated.

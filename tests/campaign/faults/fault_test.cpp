@@ -115,6 +115,33 @@ TEST(Faults, TheJudgeSeesAPagePassUnverified) {
   }
 }
 
+// Wires that carry a verdict or a result, stuck at the level that lets things pass, all the time.
+TEST(Faults, NoSingleWireLetsPass) {
+  const material m = make_sessions(4);
+  kernel k;
+  for (const attempt a : {attempt::honest, attempt::helper, attempt::manifest, attempt::wrapped_key,
+                          attempt::page, attempt::tag}) {
+    const session& s = m.sessions.at(a);
+    const track t = walk(k, s);
+    for (const auto& [module, wire] : {std::pair{"u_block", "same"},
+                                       {"u_block", "all_equal"},
+                                       {"", "eng_out_valid"},
+                                       {"", "eng_out_held"},
+                                       {"", "out_beat"},
+                                       {"", "out_open"}}) {
+      SCOPED_TRACE(std::string(module) + "." + wire);
+      k.begin(s);
+      k.hold(find(k, module, wire), 0, true);
+      while (k.tick()) {
+      }
+      std::string why;
+      EXPECT_NE(judge(a, s, t.final, k.seen(), &why), outcome::violation)
+          << why << ", attempt " << static_cast<int>(a);
+      k.release();
+    }
+  }
+}
+
 TEST(Faults, TheJudgeTellsOutcomesApart) {
   session s;
   s.result.assign(64, 7);
