@@ -33,6 +33,24 @@ quantisation quantisation_of(const range& r) {
   return q;
 }
 
+/// The least number of `bits` significant bits that is not below x > 0.
+float ceil_to_bits(float x, int bits) {
+  int exponent = 0;
+  const float mantissa = std::frexp(x, &exponent);
+  return std::ldexp(std::ceil(std::ldexp(mantissa, bits)), exponent - bits);
+}
+
+int significant_bits(float x) {
+  int exponent = 0;
+  float rest = std::abs(std::frexp(x, &exponent));
+  int bits = 0;
+  for (; rest != 0.0F; ++bits) {
+    rest = std::ldexp(rest, 1);
+    rest -= std::floor(rest);
+  }
+  return bits;
+}
+
 class quantiser {
  public:
   quantiser(const fgraph& graph, const std::vector<std::vector<float>>& images,
@@ -123,8 +141,41 @@ class quantiser {
         ranges[index(node.output)] = ranges[index(node.inputs[0])];
       }
     }
+    std::vector<bool> open(q_.size());
     for (std::size_t t = 0; t < q_.size(); ++t) {
-      if (!q_[t]) q_[t] = quantisation_of(ranges[t]);
+      if (q_[t]) continue;
+      q_[t] = quantisation_of(ranges[t]);
+      open[t] = true;
+    }
+    align_additions(std::move(open), ranges);
+  }
+
+  /// Widens the open scales around additions, by less than 1 %, to where a sum of products of bytes
+  /// and ratios of scales has no rounding but its last: the card's integers and a float executor
+  /// (ONNX Runtime's QLinearAdd) then agree in every bit.
+  void align_additions(std::vector<bool> open, const std::vector<range>& ranges) {
+    constexpr int kBits = 8, kFloatBits = std::numeric_limits<float>::digits;
+    open[index(g_.inputs[0].tensor)] = false;
+    for (const fnode& node : g_.nodes) {
+      if (!std::holds_alternative<fmaxpool>(node.op)) continue;
+      open[index(node.inputs[0])] = open[index(node.output)] = false;
+    }
+    const auto widen = [&](int tensor, float scale) {
+      const std::size_t t = index(tensor);
+      q_[t]->scale = scale;
+      q_[t]->zero_point = static_cast<std::uint8_t>(
+          std::clamp(std::nearbyint(-ranges[t].lo / scale), 0.0F, 255.0F));
+      open[t] = false;
+    };
+    for (auto node = g_.nodes.rbegin(); node != g_.nodes.rend(); ++node) {
+      if (!std::holds_alternative<fadd>(node->op)) continue;
+      const std::size_t out = index(node->output);
+      if (open[out]) widen(node->output, ceil_to_bits(q_[out]->scale, kBits));
+      const float y = q_[out]->scale;
+      if (significant_bits(y) > kFloatBits - kBits) continue;  // the far end of a chain rounds
+      for (const int in : node->inputs) {
+        if (open[index(in)]) widen(in, y * ceil_to_bits(q_[index(in)]->scale / y, kBits));
+      }
     }
   }
 

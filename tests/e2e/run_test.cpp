@@ -71,26 +71,31 @@ TEST_P(Batch, IsExactOverSeveralStarts) {
 
 INSTANTIATE_TEST_SUITE_P(Sizes, Batch, testing::Values(1, 7, 64, 256));
 
-class Network : public testing::TestWithParam<const char*> {};
+/// A model and how many images run on the RTL.
+class Network : public testing::TestWithParam<std::pair<const char*, unsigned>> {};
 
 TEST_P(Network, FashionIsExact) {
   Workspace w;
   w.enroll("sim:7", "card.lkd");
-  const std::string name = GetParam();
+  const std::string name = GetParam().first, count = std::to_string(GetParam().second);
   const Outcome compiled = w.tool(
       {"compile", model(name + ".onnx"), "-o", w.str("net.lkm"), "--calibrate",
        fashion("train-images-idx3-ubyte.gz"), "--calibrate-count", "128", "--evaluate",
        fashion("t10k-images-idx3-ubyte.gz"), "--labels", fashion("t10k-labels-idx1-ubyte.gz"),
-       "--count", "48", "--reference-output", w.str("net.ref")});
+       "--count", count, "--reference-output", w.str("net.ref")});
   ASSERT_EQ(compiled.code, 0) << compiled.err;
   w.lock("net.lkm", "card.lkd", "net.lkx");
   const Outcome o = w.tool({"run", w.str("net.lkx"), "--record", w.str("card.lkd"), "--device",
                             "sim:7", "--images", fashion("t10k-images-idx3-ubyte.gz"), "--count",
-                            "48", "--expect", w.str("net.ref")});
-  expect_exact(o, 48, compiled.json()["macs"].get<std::uint64_t>());
+                            count, "--expect", w.str("net.ref")});
+  expect_exact(o, GetParam().second, compiled.json()["macs"].get<std::uint64_t>());
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, Network, testing::Values("fashion_mlp", "fashion_lenet"));
+INSTANTIATE_TEST_SUITE_P(Models, Network,
+                         testing::Values(std::pair{"fashion_mlp", 48U},
+                                         std::pair{"fashion_lenet", 48U},
+                                         std::pair{"fashion_resnet8", 200U}),
+                         [](const auto& p) { return std::string(p.param.first); });
 
 TEST(Run, TheUnlockedBuildGivesTheSameOutputs) {
   Workspace w;
