@@ -115,6 +115,8 @@ class simplifier {
         if (!plain) {
           if (conv->clip.active() || affine.scale.size() != conv->bias.size()) return false;
           scale(*conv, affine);
+          // What moved values computes now.
+          std::erase_if(g_.follows, [&](const auto& pair) { return pair.first == source; });
         }
         conv->clip = intersect(conv->clip, affine.clip);
       } else if (auto* other = std::get_if<faffine>(&before.op)) {
@@ -279,6 +281,11 @@ class simplifier {
       keep(node.output);
     }
     keep(g_.output.tensor);
+    std::erase_if(g_.follows, [&](auto& pair) {
+      pair = {map[static_cast<std::size_t>(pair.first)],
+              map[static_cast<std::size_t>(pair.second)]};
+      return pair.first < 0 || pair.second < 0;
+    });
     g_.tensors = std::move(kept);
   }
 

@@ -12,6 +12,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -122,6 +123,8 @@ struct fgraph {
   std::vector<fnode> nodes;  ///< In execution order.
   std::vector<io_spec> inputs;
   io_spec output;
+  /// Tensors (first) that hold values of another one (second) and get its quantisation.
+  std::vector<std::pair<int, int>> follows;
   std::int64_t batch = 0;            ///< Batch written in the file; 0 when it is open.
   std::vector<std::string> remarks;  ///< What the importer changed or ignored, for the user.
 };

@@ -11,20 +11,22 @@
 //                 Tanh, Gelu, Elu, Selu, Celu, Softplus, Softsign, Mish, Erf, Exp, Log, Sqrt, Abs,
 //                 Neg, Reciprocal, Floor, Ceil, Round, Sign, Shrink, ThresholdedRelu,
 //                 trigonometric and hyperbolic functions
+//   moves         Concat, Split and Gather of channels; Slice of channels, rows and columns
 //   sizes         Shape, and what Cast, Concat, Gather, Slice, Squeeze, Unsqueeze, Add, Sub, Mul
-//   and
-//                 Div make of it and of other vectors of constants, for Reshape
+//                 and Div make of it and of other vectors of constants, for Reshape
 //   relabelling   Flatten, Reshape, Squeeze, Unsqueeze, Transpose that keeps the order of the
 //                 elements, Identity, Dropout, Constant, Pad with zeros before Conv or AveragePool;
 //                 Softmax as the last node is left out with a remark
 //   integers      QuantizeLinear, DequantizeLinear, QLinearConv, QLinearMatMul, ConvInteger and
 //                 MatMulInteger with their scale in a Mul behind them; of com.microsoft QGemm,
-//                 QLinearAdd, QLinearMul, QLinearAveragePool, QLinearGlobalAveragePool,
+//                 QLinearAdd, QLinearConcat, QLinearMul, QLinearAveragePool, QLinearGlobalAveragePool,
 //                 QLinearLeakyRelu, QLinearSigmoid, Gelu, FastGelu, QuickGelu
 //
 // Weights may be initializers, Constant nodes or bound graph inputs. Groups that are not depthwise,
 // and depthwise kernels of more than 64 taps, become dense convolutions; dilated kernels get zeros
-// between their taps.
+// between their taps. Moves are convolutions with weights of 0 and 1, and count as such: 1x1 dense
+// for channels (a Concat adds the parts, each at its place among zeros), one tap of a depthwise
+// kernel of up to 64 for rows and columns. Moved bytes keep their quantisation.
 //
 // Integer weights. The array holds int8 weights in [-127, 127] with zero point 0. Weights with
 // another zero point (unsigned ones around 128, say) are converted by subtracting it, which is

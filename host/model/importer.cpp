@@ -15,21 +15,17 @@ std::string hint_for(const std::string& op) {
   static const std::unordered_map<std::string, const char*> hints = {
       {"Softmax", "leave it out: the class is the argmax of the logits all the same"},
       {"LogSoftmax", "leave it out: the class is the argmax of the logits all the same"},
-      {"Concat", "add tensors (Add) instead of joining them"},
       {"ConvTranspose", "use Conv"},
       {"DynamicQuantizeLinear", "quantise statically, or import the float model and calibrate"},
       {"LayerNormalization", "use BatchNormalization, which folds into the layer before it"},
       {"ArgMax", "leave it out: the host takes the argmax of the output"},
       {"BiasGelu", "add the bias in the layer before it and use Gelu"},
-      {"QLinearConcat", "add tensors (QLinearAdd) instead of joining them"},
       {"QLinearSoftmax", "leave it out: the class is the argmax of the logits all the same"},
       {"QLinearReduceMean", "use QLinearGlobalAveragePool"},
       {"QAttention", "attention has no counterpart; use convolutions"},
       {"Attention", "attention has no counterpart; use convolutions"},
       {"Resize", "sizes may shrink only; leave it out"},
       {"Upsample", "sizes may shrink only; leave it out"},
-      {"Split", "use Conv with the weights of each part"},
-      {"Slice", "use Conv with weights of 0 and 1"},
       {"ReduceSum", "use ReduceMean over rows and columns and scale it"},
       {"InstanceNormalization", "use BatchNormalization, which folds into the layer before it"},
       {"GroupNormalization", "use BatchNormalization, which folds into the layer before it"},
@@ -289,6 +285,14 @@ std::vector<bool> importer::live() const {
   return needed;
 }
 
+bool importer::read(const std::string& name) const {
+  const pb::GraphProto& graph = model_.graph();
+  return graph.output(0).name() == name ||
+         std::any_of(graph.node().begin(), graph.node().end(), [&](const pb::NodeProto& n) {
+           return std::find(n.input().begin(), n.input().end(), name) != n.input().end();
+         });
+}
+
 int importer::add_tensor(const std::string& name, const std::vector<int>& dims) {
   ftensor t;
   t.name = name;
@@ -406,6 +410,7 @@ const std::unordered_map<std::string, importer::handler>& importer::handlers(boo
       {"Cast", &importer::cast},
       {"Celu", &importer::parametric},
       {"Clip", &importer::clip},
+      {"Concat", &importer::concat},
       {"Constant", &importer::constant_node},
       {"Conv", &importer::conv},
       {"ConvInteger", &importer::conv_integer},
@@ -414,6 +419,7 @@ const std::unordered_map<std::string, importer::handler>& importer::handlers(boo
       {"Dropout", &importer::dropout},
       {"Elu", &importer::parametric},
       {"Flatten", &importer::flatten},
+      {"Gather", &importer::gather},
       {"Gelu", &importer::gelu},
       {"Gemm", &importer::gemm},
       {"GlobalAveragePool", &importer::global_avgpool},
@@ -439,7 +445,9 @@ const std::unordered_map<std::string, importer::handler>& importer::handlers(boo
       {"Reshape", &importer::reshape},
       {"Selu", &importer::parametric},
       {"Shrink", &importer::parametric},
+      {"Slice", &importer::slice},
       {"Softmax", &importer::softmax},
+      {"Split", &importer::split},
       {"Squeeze", &importer::squeeze},
       {"Sub", &importer::arithmetic},
       {"Sum", &importer::arithmetic},
@@ -482,6 +490,7 @@ const std::unordered_map<std::string, importer::handler>& importer::handlers(boo
       {"QLinearAdd", &importer::qlinear_arithmetic},
       {"QLinearAveragePool", &importer::qlinear_avgpool},
       {"QLinearGlobalAveragePool", &importer::qlinear_avgpool},
+      {"QLinearConcat", &importer::qlinear_concat},
       {"QLinearLeakyRelu", &importer::qlinear_unary},
       {"QLinearMul", &importer::qlinear_arithmetic},
       {"QLinearSigmoid", &importer::qlinear_unary},

@@ -128,6 +128,8 @@ class importer {
   void read_inputs();
   /// Nodes that the output depends on; the others may be of any kind.
   std::vector<bool> live() const;
+  /// Some node, or the graph's output, reads the name.
+  bool read(const std::string& name) const;
   int add_tensor(const std::string& name, const std::vector<int>& dims);
   value lookup(const std::string& name, const char* what) const;
   /// Input i. padded: the operator can take zeros around it.
@@ -171,12 +173,17 @@ class importer {
 
   template <typename Op>
   value emit(std::vector<int> inputs, Op op, const std::vector<int>& dims) {
+    return emit_as(node_->output(0), std::move(inputs), std::move(op), dims);
+  }
+
+  template <typename Op>
+  value emit_as(const std::string& name, std::vector<int> inputs, Op op,
+                const std::vector<int>& dims) {
     value v;
     v.dims = dims;
-    v.tensor = add_tensor(node_->output(0), dims);
+    v.tensor = add_tensor(name, dims);
     fnode n;
-    n.name = format("{} ({})", node_->name().empty() ? node_->output(0) : node_->name(),
-                    node_->op_type());
+    n.name = format("{} ({})", node_->name().empty() ? name : node_->name(), node_->op_type());
     n.inputs = std::move(inputs);
     n.output = v.tensor;
     n.op = std::move(op);
@@ -214,6 +221,29 @@ class importer {
   void transpose();
   void unsqueeze();
   std::vector<std::int64_t> axes(std::int64_t rank) const;
+
+  // ---- Channels, rows and columns (import_joins.cpp) ----
+
+  /// An axis of planes, or of features: 1 for channels, 2 for rows, 3 for columns.
+  int plane_axis(const value& x, std::int64_t axis) const;
+  /// Channel channels[o] of x as channel o; zeros where it is -1.
+  value select(const value& x, const std::vector<int>& channels, const std::string& name);
+  /// x gets the quantisation of `of`, whose values it holds.
+  void follow(const value& x, const value& of);
+  value join(const std::vector<value>& parts);
+  void check_parts(const std::vector<value>& parts) const;
+  struct range_of {
+    std::int64_t first = 0, step = 1, count = 1;
+  };
+  range_of sliced_axis(std::int64_t start, std::int64_t end, std::int64_t step,
+                       std::int64_t size) const;
+  value crop(const value& x, const range_of& rows, const range_of& columns,
+             const std::string& name);
+  void concat();
+  void qlinear_concat();
+  void split();
+  void slice();
+  void gather();
 
   // ---- Elementwise (import_elementwise.cpp) ----
 

@@ -77,10 +77,15 @@ class quantiser {
   }
 
  private:
-  /// A max-pool has one quantisation on both sides.
+  /// A max-pool has one quantisation on both sides, and so have values that are only moved.
   void spread() {
     for (bool again = true; again;) {
       again = false;
+      for (const auto& [tensor, of] : g_.follows) {
+        if (q_[index(tensor)] || !q_[index(of)]) continue;
+        q_[index(tensor)] = q_[index(of)];
+        again = true;
+      }
       for (const fnode& node : g_.nodes) {
         if (!std::holds_alternative<fmaxpool>(node.op)) continue;
         auto& in = q_[index(node.inputs[0])];
@@ -136,9 +141,12 @@ class quantiser {
       }
     });
     if (options_.method != calibration::min_max) narrow(executor, ranges);
-    for (const fnode& node : g_.nodes) {  // In order, so that chains of max-pools work.
-      if (std::holds_alternative<fmaxpool>(node.op) && !q_[index(node.output)]) {
-        ranges[index(node.output)] = ranges[index(node.inputs[0])];
+    for (const fnode& node : g_.nodes) {  // In order, so that chains work.
+      if (q_[index(node.output)]) continue;
+      range& r = ranges[index(node.output)];
+      if (std::holds_alternative<fmaxpool>(node.op)) r = ranges[index(node.inputs[0])];
+      for (const auto& [tensor, of] : g_.follows) {
+        if (tensor == node.output) r = ranges[index(of)];
       }
     }
     std::vector<bool> open(q_.size());
@@ -156,6 +164,7 @@ class quantiser {
   void align_additions(std::vector<bool> open, const std::vector<range>& ranges) {
     constexpr int kBits = 8, kFloatBits = std::numeric_limits<float>::digits;
     open[index(g_.inputs[0].tensor)] = false;
+    for (const auto& [tensor, of] : g_.follows) open[index(tensor)] = open[index(of)] = false;
     for (const fnode& node : g_.nodes) {
       if (!std::holds_alternative<fmaxpool>(node.op)) continue;
       open[index(node.inputs[0])] = open[index(node.output)] = false;

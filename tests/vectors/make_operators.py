@@ -95,6 +95,23 @@ def binary(case, op, whole):
     case.node(op, ["x", *x, b, *x, *case.quantisation(*top)], domain="com.microsoft")
 
 
+def concat(case):
+    b = case.second(False)
+    x = case.quantisation(0.01, 0.1)
+    case.node("QLinearConcat", [*case.quantisation(0.01, 0.1), "x", *x, b, *x, "x", *x],
+              domain="com.microsoft", axis=1)
+
+
+def slices(case):
+    """Every second channel and row, from the second column on."""
+    bounds = [case.constant(np.array(v, np.int64))
+              for v in ([0, 0, 1], [99, 99, 99], [1, 2, 3], [2, 2, 1])]
+    x = case.quantisation(0.01, 0.1)
+    case.node("DequantizeLinear", ["x", *x], "xd")
+    case.node("Slice", ["xd", *bounds], "f")
+    case.node("QuantizeLinear", ["f", *x])
+
+
 def unary(case, op, **attributes):
     low, high = (1 / 300, 1 / 200) if op == "QLinearSigmoid" else (0.01, 0.1)
     case.node(op, ["x", *case.quantisation(0.01, 0.1), *case.quantisation(low, high)],
@@ -158,6 +175,9 @@ OPERATORS = {
     "QDQ Gelu": lambda c: qdq(c, "Gelu", "com.microsoft"),
     "QDQ FastGelu": lambda c: qdq(c, "FastGelu", "com.microsoft"),
     "QDQ QuickGelu": lambda c: qdq(c, "QuickGelu", "com.microsoft"),
+    "QLinearConcat": concat,
+    "QDQ Concat": lambda c: qdq(c, "Concat", second=False, axis=1),
+    "QDQ Slice": slices,
 }
 
 

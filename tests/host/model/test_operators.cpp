@@ -413,7 +413,7 @@ TEST(Functions, WithParameters) {
   gelu.graph().mutable_node(0)->set_domain("com.microsoft");
   expect_near(run(gelu.import(), {1.0F}), {0.8413447F});
   gelu.graph().mutable_node(0)->set_op_type("QLinearConcat");
-  expect_refusal([&] { gelu.import(); }, kNo, {"QLinearConcat", "com.microsoft", "QLinearAdd"});
+  expect_refusal([&] { gelu.import(); }, errc::bad_file, {"QLinearConcat", "1 inputs"});
   gelu.graph().mutable_node(0)->set_op_type("BiasGelu");
   expect_refusal([&] { gelu.import(); }, kNo, {"com.microsoft", "add the bias"});
 }
@@ -652,7 +652,7 @@ TEST(OnnxRuntime, ComputesTheSame) {
       }
     }
   }
-  EXPECT_EQ(tallies.size(), 33U);
+  EXPECT_EQ(tallies.size(), 36U);
   for (const auto& [name, t] : tallies) {
     std::printf("  %-32s %5d of %5d bytes differ, by %d\n", name.c_str(), t.differing, t.bytes,
                 t.steps);

@@ -1,0 +1,275 @@
+// Operators that move channels, rows and columns: Concat, Split, Slice, Gather. The array does it,
+// by convolutions with weights of 0 and 1; values keep their quantisation on the way.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+#include <utility>
+
+#include "latchkey/error.hpp"
+#include "model/format.hpp"
+#include "model/importer.hpp"
+
+namespace latchkey::model {
+
+int importer::plane_axis(const value& x, std::int64_t axis) const {
+  const ftensor& t = tensor(x);
+  const auto rank = static_cast<std::int64_t>(x.dims.size()) + 1;
+  if (axis < -rank || axis >= rank) damaged(format("axis {} is outside {} dimensions", axis, rank));
+  if (axis < 0) axis += rank;
+  if (axis == 0) fail("works along the batch", "keep images apart");
+  // Dimensions that are left out at the end have one element.
+  std::vector<int> plane = x.dims;
+  plane.resize(std::max<std::size_t>(plane.size(), 3), 1);
+  if (plane != std::vector<int>{t.c, t.h, t.w}) {
+    fail(format("works along axis {} of {}, which is no N x C x H x W", axis, dims_text(x.dims)),
+         "work on planes, or on features behind a Gemm");
+  }
+  return static_cast<int>(axis);
+}
+
+value importer::select(const value& x, const std::vector<int>& channels, const std::string& name) {
+  const ftensor in = tensor(x);
+  fconv op;
+  op.out_channels = static_cast<int>(channels.size());
+  op.in_channels = in.c;
+  const std::size_t ins = static_cast<std::size_t>(in.c);
+  if (channels.size() > static_cast<std::size_t>(kMaxElements) / ins) {
+    fail(format("moves {} of {} channels", channels.size(), ins), "use fewer channels");
+  }
+  op.weights.assign(channels.size() * ins, 0.0F);
+  op.bias.assign(channels.size(), 0.0F);
+  for (std::size_t o = 0; o < channels.size(); ++o) {
+    if (channels[o] >= 0) op.weights[o * ins + static_cast<std::size_t>(channels[o])] = 1.0F;
+  }
+  std::vector<int> dims = x.dims;
+  dims[0] = op.out_channels;
+  value v = emit_as(name, {x.tensor}, std::move(op), dims);
+  v.type = x.type;
+  return v;
+}
+
+void importer::follow(const value& x, const value& of) {
+  tensor(x).pinned = tensor(of).pinned;
+  out_.follows.emplace_back(x.tensor, of.tensor);
+}
+
+/// Each part at its place among zeros, and their sum: of one value a channel.
+value importer::join(const std::vector<value>& parts) {
+  std::vector<int> dims = parts[0].dims;
+  dims[0] = 0;
+  for (const value& p : parts) dims[0] += p.dims[0];
+  if (dims[0] > kMaxDim) fail(format("joins {} channels", dims[0]), "use fewer channels");
+  std::vector<value> placed;
+  int first = 0;
+  for (const value& p : parts) {
+    std::vector<int> channels(static_cast<std::size_t>(dims[0]), -1);
+    std::iota(channels.begin() + first, channels.begin() + first + p.dims[0], 0);
+    first += p.dims[0];
+    placed.push_back(select(p, channels, format("{} part {}", node_->output(0), placed.size())));
+  }
+  value sum = placed[0];
+  std::vector<int> rounded{sum.tensor};
+  for (std::size_t i = 1; i < placed.size(); ++i) {
+    const bool last = i + 1 == placed.size();
+    const std::string name =
+        last ? node_->output(0) : format("{} parts 0 to {}", node_->output(0), i);
+    rounded.push_back(placed[i].tensor);
+    sum = emit_as(name, {sum.tensor, placed[i].tensor}, fadd{}, dims);
+    if (!last) rounded.push_back(sum.tensor);
+  }
+  for (const int t : rounded) out_.follows.emplace_back(t, sum.tensor);
+  return sum;
+}
+
+void importer::concat() {
+  std::vector<value> parts;
+  for (int i = 0; i < node_->input_size(); ++i) parts.push_back(activation(i));
+  check_parts(parts);
+  result(parts.size() == 1 ? parts[0] : join(parts));
+}
+
+/// Scale and zero point of the result, then of each part behind it.
+void importer::qlinear_concat() {
+  if (node_->input_size() < 5 || node_->input_size() % 3 != 2) {
+    damaged(format("has {} inputs", node_->input_size()));
+  }
+  std::vector<value> parts;
+  for (int i = 2; i < node_->input_size(); i += 3) parts.push_back(qlinear_input(i, false, false));
+  check_parts(parts);
+  if (parts.size() == 1) fail("joins one tensor", "leave it out");
+  finish_quantised(join(parts), 0, false);
+}
+
+void importer::check_parts(const std::vector<value>& parts) const {
+  const auto* a = attribute("axis");
+  if (!a || parts.empty()) damaged("has no axis, or no input");
+  const int axis = plane_axis(parts[0], a->i());
+  if (axis != 1) {
+    fail(format("joins along axis {}", axis), "join channels, axis 1");
+  }
+  for (const value& p : parts) {
+    plane_axis(p, 1);
+    if (p.dims.size() != parts[0].dims.size() ||
+        !std::equal(p.dims.begin() + 1, p.dims.end(), parts[0].dims.begin() + 1)) {
+      damaged(format("joins {} and {}", dims_text(parts[0].dims), dims_text(p.dims)));
+    }
+  }
+}
+
+void importer::split() {
+  const value x = activation(0, false);
+  const int axis = plane_axis(x, integer("axis", 0));
+  if (axis != 1) fail(format("splits along axis {}", axis), "split channels, axis 1");
+  const int outputs = node_->output_size();
+  std::vector<std::int64_t> sizes = integers("split");
+  if (has(1)) {
+    sizes.clear();
+    for (const double v : weights(1)->values) sizes.push_back(static_cast<std::int64_t>(v));
+  }
+  if (sizes.empty()) {
+    if (x.dims[0] % outputs != 0) {
+      damaged(format("{} channels in {} equal parts", x.dims[0], outputs));
+    }
+    sizes.assign(static_cast<std::size_t>(outputs), x.dims[0] / outputs);
+  }
+  const bool fits = sizes.size() == static_cast<std::size_t>(outputs) &&
+                    std::all_of(sizes.begin(), sizes.end(),
+                                [](std::int64_t s) { return s > 0 && s <= kMaxDim; }) &&
+                    std::accumulate(sizes.begin(), sizes.end(), std::int64_t{0}) == x.dims[0];
+  if (!fits) damaged(format("parts {} of {} channels", list_text(sizes), x.dims[0]));
+  int first = 0;
+  for (int i = 0; i < outputs; ++i) {
+    std::vector<int> channels(static_cast<std::size_t>(sizes[static_cast<std::size_t>(i)]));
+    std::iota(channels.begin(), channels.end(), first);
+    first += static_cast<int>(channels.size());
+    if (node_->output(i).empty() || !read(node_->output(i))) continue;
+    const value v = select(x, channels, node_->output(i));
+    follow(v, x);
+    define(node_->output(i), v);
+  }
+}
+
+void importer::gather() {
+  const value x = activation(0, false);
+  const int axis = plane_axis(x, integer("axis", 0));
+  const auto at = weights(1);
+  if (axis != 1 || at->dims.size() != 1) {
+    fail(format("picks along axis {} by {} dimensions of indices", axis, at->dims.size()),
+         "pick channels, axis 1, by a list");
+  }
+  std::vector<int> channels;
+  for (double v : at->values) {
+    if (v < 0) v += x.dims[0];
+    if (!(v >= 0 && v < x.dims[0])) damaged(format("index {} of {} channels", v, x.dims[0]));
+    channels.push_back(static_cast<int>(v));
+  }
+  if (channels.empty()) damaged("picks nothing");
+  value v = select(x, channels, node_->output(0));
+  follow(v, x);
+  result(std::move(v));
+}
+
+/// One axis of a Slice: elements first, first + step, ...
+importer::range_of importer::sliced_axis(std::int64_t start, std::int64_t end, std::int64_t step,
+                                         std::int64_t size) const {
+  if (step < 1) fail(format("steps by {}", step), "step forwards");
+  const auto clamped = [size](std::int64_t v) {
+    return std::clamp<std::int64_t>(v < 0 ? v + size : v, 0, size);
+  };
+  range_of r;
+  r.first = clamped(start);
+  r.step = step;
+  r.count = (clamped(end) - r.first + step - 1) / step;
+  if (r.count < 1) fail(format("keeps nothing of {}", size), "leave it out");
+  return r;
+}
+
+void importer::slice() {
+  value x = activation(0, false);
+  const auto list = [&](int i, const char* name) {
+    std::vector<std::int64_t> out = integers(name);
+    if (has(i)) {
+      out.clear();
+      for (const double v : weights(i)->values) {
+        constexpr double kFar = 1e15;  // INT64_MAX stands for the end
+        out.push_back(static_cast<std::int64_t>(std::clamp(v, -kFar, kFar)));
+      }
+    }
+    return out;
+  };
+  const auto starts = list(1, "starts"), ends = list(2, "ends");
+  auto at = list(3, "axes"), steps = list(4, "steps");
+  if (at.empty()) {
+    at.resize(starts.size());
+    std::iota(at.begin(), at.end(), 0);
+  }
+  if (steps.empty()) steps.assign(starts.size(), 1);
+  if (starts.size() != ends.size() || at.size() != starts.size() || steps.size() != starts.size()) {
+    damaged("starts, ends, axes and steps differ in number");
+  }
+  std::array<range_of, 3> keep{};
+  for (std::size_t a = 0; a < x.dims.size(); ++a) keep[a] = {0, 1, x.dims[a]};
+  const auto rank = static_cast<std::int64_t>(x.dims.size()) + 1;
+  for (std::size_t i = 0; i < at.size(); ++i) {
+    const bool batch = at[i] == 0 || at[i] == -rank;
+    if (batch && starts[i] == 0 && steps[i] == 1 &&
+        ends[i] >= std::max<std::int64_t>(out_.batch, 1)) {
+      continue;  // the whole batch
+    }
+    const int axis = plane_axis(x, at[i]);
+    const auto a = static_cast<std::size_t>(axis) - 1;
+    keep[a] = sliced_axis(starts[i], ends[i], steps[i], x.dims[a]);
+  }
+  const auto whole = [&](std::size_t a) {
+    return a >= x.dims.size() || keep[a].count == x.dims[a];
+  };
+  const bool channels = !whole(0), plane = !whole(1) || !whole(2);
+  if (plane) {
+    x = crop(x, keep[1], keep[2], channels ? node_->output(0) + " cropped" : node_->output(0));
+  }
+  if (channels) {
+    std::vector<int> from;
+    for (std::int64_t i = 0; i < keep[0].count; ++i) {
+      from.push_back(static_cast<int>(keep[0].first + i * keep[0].step));
+    }
+    const value v = select(x, from, node_->output(0));
+    follow(v, x);
+    x = v;
+  }
+  result(std::move(x));
+}
+
+/// Rows and columns of every channel: a depthwise kernel of one tap.
+value importer::crop(const value& x, const range_of& rows, const range_of& columns,
+                     const std::string& name) {
+  const ftensor in = tensor(x);
+  fconv op;
+  op.depthwise = true;
+  op.out_channels = op.in_channels = in.c;
+  // The kernel is as wide as what the last window may reach, so that there are just `count` of
+  // them.
+  op.kernel_h = in.h - static_cast<int>(rows.step * (rows.count - 1));
+  op.kernel_w = in.w - static_cast<int>(columns.step * (columns.count - 1));
+  op.stride_y = static_cast<int>(rows.step);
+  op.stride_x = static_cast<int>(columns.step);
+  const std::int64_t taps = std::int64_t{op.kernel_h} * op.kernel_w;
+  if (taps > kMaxDepthwiseTaps || rows.step > kMaxWindow || columns.step > kMaxWindow) {
+    fail(format("leaves out {} rows and {} columns", op.kernel_h - 1, op.kernel_w - 1),
+         format("crop less at a time: (rows + 1) x (columns + 1) up to {}", kMaxDepthwiseTaps));
+  }
+  const auto tap = static_cast<std::size_t>(rows.first * op.kernel_w + columns.first);
+  op.weights.assign(static_cast<std::size_t>(in.c) * static_cast<std::size_t>(taps), 0.0F);
+  op.bias.assign(static_cast<std::size_t>(in.c), 0.0F);
+  for (std::size_t c = 0; c < op.bias.size(); ++c) {
+    op.weights[c * static_cast<std::size_t>(taps) + tap] = 1.0F;
+  }
+  std::vector<int> dims{in.c, static_cast<int>(rows.count), static_cast<int>(columns.count)};
+  dims.resize(x.dims.size());
+  value v = emit_as(name, {x.tensor}, std::move(op), dims);
+  v.type = x.type;
+  follow(v, x);
+  return v;
+}
+
+}  // namespace latchkey::model

@@ -1,0 +1,198 @@
+// Concat, Split, Slice and Gather: in float against indices written out here, and in int8, where
+// bytes that are only moved stay as they are.
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <string>
+
+#include "latchkey/error.hpp"
+#include "model/import.hpp"
+#include "model/quantise.hpp"
+#include "model/reference.hpp"
+#include "onnx_builder.hpp"
+
+namespace latchkey::model {
+namespace {
+
+constexpr errc kNo = errc::unsupported_model;
+constexpr int kC = 6, kH = 5, kW = 7;
+
+float at(const floats& x, int c, int y, int w) {
+  return x[static_cast<std::size_t>((c * kH + y) * kW + w)];
+}
+
+floats run(const fgraph& g, const floats& x) {
+  float_executor e(g);
+  const auto y = e.infer(x);
+  return {y.begin(), y.end()};
+}
+
+/// x: N x 6 x 5 x 7 -> op -> y
+builder moved(const std::string& op, const strings& more = {}, const strings& outputs = {"y"}) {
+  builder b;
+  b.input("x", {-1, kC, kH, kW}).output("y");
+  strings in{"x"};
+  in.insert(in.end(), more.begin(), more.end());
+  b.node(op, in, outputs);
+  return b;
+}
+
+/// The result in float, and the same bytes in int8.
+void expect_moved(const builder& b, const floats& x, const floats& want) {
+  const fgraph g = b.import();
+  EXPECT_EQ(run(g, x), want);
+  const qgraph q = quantise(g, {x});
+  EXPECT_EQ(q.output_tensor().scale, q.input_tensor().scale);
+  const auto bytes = quantise_input(q, x);
+  reference golden(q);
+  const auto out = golden.infer(bytes);
+  ASSERT_EQ(out.size(), want.size());
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    const auto from = std::find(x.begin(), x.end(), want[i]) - x.begin();  // values are distinct
+    ASSERT_EQ(out[i], bytes[static_cast<std::size_t>(from)]) << i;
+  }
+}
+
+TEST(Joins, SliceTakesChannelsRowsAndColumns) {
+  const floats x = random_floats(kC * kH * kW, 1);
+  struct bounds_of {
+    longs starts, ends, steps;
+  };
+  for (const auto& [starts, ends, steps] :
+       {bounds_of{{1, 0, 0}, {5, 9, 9}, {1, 1, 1}}, bounds_of{{0, 1, 2}, {6, 4, 7}, {1, 1, 1}},
+        bounds_of{{1, 0, 1}, {6, 5, 7}, {2, 2, 3}},
+        bounds_of{{-3, -4, -6}, {-1, -1, -1}, {1, 2, 2}},
+        bounds_of{{5, 4, 6}, {6, 5, 7}, {1, 1, 1}}}) {
+    builder b = moved("Slice", {"s", "e", "a", "t"});
+    b.weight("s", {3}, {starts.begin(), starts.end()}, pb::TensorProto::INT64);
+    b.weight("e", {3}, {ends.begin(), ends.end()}, pb::TensorProto::INT64);
+    b.weight("a", {3}, {1, 2, -1}, pb::TensorProto::INT64);
+    b.weight("t", {3}, {steps.begin(), steps.end()}, pb::TensorProto::INT64);
+    const std::array<int, 3> size{kC, kH, kW};
+    std::array<std::vector<int>, 3> keep;
+    for (std::size_t i = 0; i < 3; ++i) {
+      const auto whole = [&](std::int64_t v) {
+        return std::clamp<int>(static_cast<int>(v < 0 ? v + size[i] : v), 0, size[i]);
+      };
+      for (int k = whole(starts[i]); k < whole(ends[i]); k += static_cast<int>(steps[i])) {
+        keep[i].push_back(k);
+      }
+    }
+    floats want;
+    for (const int c : keep[0]) {
+      for (const int y : keep[1]) {
+        for (const int w : keep[2]) want.push_back(at(x, c, y, w));
+      }
+    }
+    expect_moved(b, x, want);
+  }
+}
+
+TEST(Joins, GatherPicksChannels) {
+  const floats x = random_floats(kC * kH * kW, 2);
+  builder b = moved("Gather", {"i"});
+  builder::integer(b.graph().mutable_node()->at(0), "axis", 1);
+  b.weight("i", {4}, {5, 0, -2, 2}, pb::TensorProto::INT64);
+  floats want;
+  for (const int c : {5, 0, 4, 2}) {
+    for (int i = 0; i < kH * kW; ++i) want.push_back(x[static_cast<std::size_t>(c * kH * kW + i)]);
+  }
+  expect_moved(b, x, want);
+}
+
+TEST(Joins, SplitGivesThePartsThatAreRead) {
+  const floats x = random_floats(kC * kH * kW, 3);
+  builder b = moved("Split", {"sizes"}, {"unread", "y", "rest"});
+  builder::integer(b.graph().mutable_node()->at(0), "axis", 1);
+  b.weight("sizes", {3}, {1, 2, 3}, pb::TensorProto::INT64);
+  expect_moved(b, x, {x.begin() + kH * kW, x.begin() + 3 * kH * kW});
+  EXPECT_EQ(b.import().nodes.size(), 1U);
+}
+
+/// The halves of a tensor in their other order, through layers of different ranges.
+builder crossed() {
+  builder b;
+  b.input("x", {-1, kC, kH, kW}).output("y");
+  builder::integer(b.node("Split", {"x"}, {"a", "b"}), "axis", 1);
+  b.weight("ten", {1}, {10.0F});
+  b.node("Mul", {"a", "ten"}, {"large"});
+  b.node("Sigmoid", {"b"}, {"small"});
+  builder::integer(b.node("Concat", {"small", "large", "b"}, {"y"}), "axis", 1);
+  return b;
+}
+
+TEST(Joins, ConcatRoundsEveryPartOnce) {
+  const floats x = random_floats(kC * kH * kW, 4);
+  const fgraph g = crossed().import();
+  const floats y = run(g, x);
+  const std::size_t half = x.size() / 2;
+  ASSERT_EQ(y.size(), x.size() + half);
+  for (std::size_t i = 0; i < half; ++i) {
+    EXPECT_NEAR(y[i], 1.0F / (1.0F + std::exp(-x[half + i])), 1e-6F);
+    EXPECT_NEAR(y[half + i], 10.0F * x[i], 1e-5F);
+    EXPECT_EQ(y[2 * half + i], x[half + i]);
+  }
+  const qgraph q = quantise(g, {x});
+  reference golden(q);
+  const auto out = dequantise_output(q, golden.infer(quantise_input(q, x)));
+  // Half a step of the result, and what the parts were off before: one step of each.
+  const float step = q.output_tensor().scale;
+  for (std::size_t i = 0; i < y.size(); ++i) {
+    ASSERT_NEAR(out[i], y[i], 0.51F * step + (i >= half && i < 2 * half ? 10.0F : 1.0F) / 100.0F)
+        << i;
+  }
+  // All that the join makes shares one quantisation.
+  for (const qnode& node : q.nodes) {
+    if (node.name.find("Concat") == std::string::npos) continue;
+    EXPECT_EQ(q.tensors[static_cast<std::size_t>(node.output)].scale, step) << node.name;
+  }
+}
+
+TEST(Joins, ALayerBehindASliceHasItsOwnRange) {
+  const floats x = random_floats(kC * kH * kW, 5);
+  builder b = moved("Slice", {"s", "e", "a"}, {"part"});
+  b.weight("s", {1}, {1}, pb::TensorProto::INT64);
+  b.weight("e", {1}, {3}, pb::TensorProto::INT64);
+  b.weight("a", {1}, {1}, pb::TensorProto::INT64);
+  b.weight("k", {1}, {100.0F});
+  b.node("Mul", {"part", "k"}, {"y"});
+  const qgraph q = quantise(b.import(), {x});
+  EXPECT_GT(q.output_tensor().scale, 50.0F * q.input_tensor().scale);
+}
+
+TEST(Joins, Refusals) {
+  const auto axis = [](const std::string& op, std::int64_t value, const strings& more = {}) {
+    builder b = moved(op, more);
+    builder::integer(b.graph().mutable_node()->at(0), "axis", value);
+    b.weight("i", {1}, {7}, pb::TensorProto::INT64);
+    b.weight("sizes", {1}, {5}, pb::TensorProto::INT64);
+    return b;
+  };
+  expect_refusal([&] { axis("Concat", 2, {"x"}).import(); }, kNo, {"axis 2", "axis 1"});
+  expect_refusal([&] { axis("Concat", 0, {"x"}).import(); }, kNo, {"batch"});
+  expect_refusal([&] { axis("Concat", 7, {"x"}).import(); }, errc::bad_file, {"axis 7"});
+  expect_refusal([&] { axis("Split", 3).import(); }, kNo, {"axis 3", "channels"});
+  expect_refusal([&] { axis("Split", 1, {"sizes"}).import(); }, errc::bad_file, {"[5]", "6"});
+  expect_refusal([&] { axis("Gather", 1, {"i"}).import(); }, errc::bad_file, {"index 7"});
+  expect_refusal([&] { axis("Gather", 2, {"i"}).import(); }, kNo, {"axis 2", "axis 1"});
+  const auto slice = [](float start, float end, float by) {
+    builder b = moved("Slice", {"s", "e", "a", "t"});
+    b.weight("s", {1}, {start}, pb::TensorProto::INT64);
+    b.weight("e", {1}, {end}, pb::TensorProto::INT64);
+    b.weight("a", {1}, {2}, pb::TensorProto::INT64);
+    b.weight("t", {1}, {by}, pb::TensorProto::INT64);
+    return b;
+  };
+  expect_refusal([&] { slice(4, 0, -1).import(); }, kNo, {"steps by -1"});
+  expect_refusal([&] { slice(3, 3, 1).import(); }, kNo, {"keeps nothing"});
+  builder wide;
+  wide.input("x", {-1, 1, 100, 4}).output("y");
+  wide.node("Slice", {"x", "s", "e", "a"}, {"y"});
+  wide.weight("s", {1}, {70}, pb::TensorProto::INT64);
+  wide.weight("e", {1}, {80}, pb::TensorProto::INT64);
+  wide.weight("a", {1}, {2}, pb::TensorProto::INT64);
+  expect_refusal([&] { wide.import(); }, kNo, {"leaves out 90 rows", "up to 64"});
+}
+
+}  // namespace
+}  // namespace latchkey::model
