@@ -11,9 +11,11 @@
 //                 Tanh, Gelu, Elu, Selu, Celu, Softplus, Softsign, Mish, Erf, Exp, Log, Sqrt, Abs,
 //                 Neg, Reciprocal, Floor, Ceil, Round, Sign, Shrink, ThresholdedRelu,
 //                 trigonometric and hyperbolic functions
-//   moves         Concat, Split and Gather of channels; Slice of channels, rows and columns
+//   moves         Concat, Split and Gather of channels, Reshape and Transpose that shuffle them;
+//                 Slice of channels, rows and columns
 //   sizes         Shape, and what Cast, Concat, Gather, Slice, Squeeze, Unsqueeze, Add, Sub, Mul
-//                 and Div make of it and of other vectors of constants, for Reshape
+//                 and Div make of it and of other vectors of constants, for Reshape; weights through
+//                 ConstantOfShape, Reshape, Squeeze, Unsqueeze and Transpose
 //   relabelling   Flatten, Reshape, Squeeze, Unsqueeze, Transpose that keeps the order of the
 //                 elements, Identity, Dropout, Constant, Pad with zeros before Conv or AveragePool;
 //                 Softmax as the last node is left out with a remark

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <optional>
 #include <utility>
 
 #include "latchkey/error.hpp"
@@ -109,10 +110,128 @@ constant importer::computed(const constant& a, const constant& b) const {
   return vector_of(std::move(out), a.type, scalar);
 }
 
+constant importer::filled(const constant& sizes) const {
+  constant out;
+  out.type = pb::TensorProto::FLOAT;
+  double with = 0.0;
+  if (const auto* a = attribute("value")) {
+    const constant one = read_constant(a->t(), where());
+    if (one.values.size() != 1) damaged(format("fills with {} values", one.values.size()));
+    out.type = one.type;
+    with = one.values[0];
+  }
+  std::int64_t elements = 1;
+  for (const double size : sizes.values) {
+    if (std::isnan(size)) fail("its size is the open batch", "use constants of a fixed size");
+    if (!(size >= 0) || size > static_cast<double>(kMaxElements)) {
+      damaged(format("size {} makes no sense", size));
+    }
+    out.dims.push_back(static_cast<std::int64_t>(size));
+    elements *= out.dims.back();
+    if (elements > kMaxElements) {
+      fail(format("makes more than {} elements", kMaxElements), "use smaller constants");
+    }
+  }
+  out.values.assign(static_cast<std::size_t>(elements), with);
+  return out;
+}
+
 bool importer::folds(const std::string& op) {
-  static const std::array names = {"Add",   "Cast",    "Concat",    "Div", "Gather", "Mul",
-                                   "Shape", "Squeeze", "Unsqueeze", "Sub", "Slice"};
+  static const std::array names = {"Add",    "Cast", "Concat", "ConstantOfShape", "Div",
+                                   "Gather", "Mul",  "Shape",  "Slice",           "Sub"};
   return std::find(names.begin(), names.end(), op) != names.end();
+}
+
+std::vector<std::int64_t> importer::reshaped(const constant& x) const {
+  const auto shape = weights(1);
+  const auto size = static_cast<std::int64_t>(x.values.size());
+  std::vector<std::int64_t> to;
+  std::int64_t rest = 1;
+  std::optional<std::size_t> open;
+  for (std::size_t i = 0; i < shape->values.size(); ++i) {
+    const double v = shape->values[i];
+    if (std::isnan(v)) fail("its size is the open batch", "give constants a fixed size");
+    if (!(v >= -1 && v <= static_cast<double>(kMaxElements))) {
+      damaged(format("size {} makes no sense", v));
+    }
+    to.push_back(static_cast<std::int64_t>(v));
+    if (v == 0 && integer("allowzero", 0) == 0) {
+      if (i >= x.dims.size()) damaged("copies a dimension that the input has not got");
+      to[i] = x.dims[i];
+    }
+    if (to[i] == -1) {
+      if (open) damaged("two sizes are -1");
+      open = i;
+    } else {
+      rest = std::min(rest * to[i], kMaxElements + 1);
+    }
+  }
+  if (open) {
+    if (rest == 0 || size % rest != 0) {
+      damaged(format("shape {} does not divide {} elements", list_text(to), size));
+    }
+    to[*open] = size / rest;
+    rest = size;
+  }
+  if (rest != size) damaged(format("shape {} for {} elements", list_text(to), size));
+  return to;
+}
+
+constant importer::permuted(const constant& x) const {
+  const std::size_t rank = x.dims.size();
+  const std::vector<std::size_t> perm = permutation(rank);
+  std::vector<std::size_t> step(rank, 1);  // of the input, by its own dimensions
+  for (std::size_t d = rank; d-- > 1;) {
+    step[d - 1] = step[d] * static_cast<std::size_t>(x.dims[d]);
+  }
+  constant out = x;
+  for (std::size_t d = 0; d < rank; ++d) out.dims[d] = x.dims[perm[d]];
+  std::vector<std::int64_t> at(rank, 0);
+  std::size_t from = 0;
+  for (double& v : out.values) {
+    v = x.values[from];
+    for (std::size_t d = rank; d-- > 0;) {
+      from += step[perm[d]];
+      if (++at[d] < out.dims[d]) break;
+      from -= step[perm[d]] * static_cast<std::size_t>(out.dims[d]);
+      at[d] = 0;
+    }
+  }
+  return out;
+}
+
+bool importer::relabel_constant() {
+  const std::string& op = node_->op_type();
+  if (op != "Reshape" && op != "Squeeze" && op != "Unsqueeze" && op != "Transpose") return false;
+  const value x = input(0, true);
+  if (!x.data) return false;
+  constant out;
+  if (op == "Transpose") {
+    out = permuted(*x.data);
+  } else {
+    out = *x.data;
+    if (op == "Reshape") {
+      out.dims = reshaped(out);
+    } else if (op == "Squeeze") {
+      auto gone = axes(static_cast<std::int64_t>(out.dims.size()));
+      for (auto a = gone.rbegin(); a != gone.rend(); ++a) {
+        if (out.dims[static_cast<std::size_t>(*a)] != 1) damaged(format("axis {} is not 1", *a));
+        out.dims.erase(out.dims.begin() + *a);
+      }
+      if (gone.empty()) std::erase(out.dims, 1);
+    } else {
+      const auto given = has(1) ? weights(1)->values.size() : integers("axes").size();
+      for (const std::int64_t a : axes(static_cast<std::int64_t>(out.dims.size() + given))) {
+        out.dims.insert(out.dims.begin() + a, 1);
+      }
+    }
+  }
+  // Integers with a scale per slice lose their axis; their values say the same.
+  if (out.q && (op == "Transpose" || out.q->scale.size() > 1)) out.q.reset();
+  value v;
+  v.data = std::make_shared<constant>(std::move(out));
+  result(std::move(v));
+  return true;
 }
 
 bool importer::fold() {
@@ -124,6 +243,7 @@ bool importer::fold() {
     result(std::move(v));
     return true;
   }
+  if (relabel_constant()) return true;
   if (!folds(op)) return false;
   std::vector<std::shared_ptr<const constant>> in;
   for (int i = 0; i < node_->input_size(); ++i) {
@@ -147,6 +267,8 @@ bool importer::fold() {
     }
     out.type = static_cast<int>(to);
     for (double& v : out.values) v = integer_result(v, out.type);
+  } else if (op == "ConstantOfShape") {
+    out = filled(x);
   } else if (op == "Concat") {
     out.type = x.type;
     for (const auto& part : in) {
@@ -154,10 +276,6 @@ bool importer::fold() {
       out.values.insert(out.values.end(), part->values.begin(), part->values.end());
     }
     out.dims = {static_cast<std::int64_t>(out.values.size())};
-  } else if (op == "Squeeze" || op == "Unsqueeze") {
-    const bool adds = op == "Unsqueeze";
-    if (adds != x.dims.empty() || x.values.size() != 1) return false;
-    out = vector_of(x.values, x.type, !adds);
   } else if (op == "Slice") {
     out = sliced_vector(x);
   } else {

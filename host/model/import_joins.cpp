@@ -150,6 +150,21 @@ void importer::split() {
   }
 }
 
+/// g groups of n channels become n groups of g.
+value importer::shuffled(const value& x) {
+  const int groups = x.dims[0], each = x.dims[1];
+  std::vector<int> channels;
+  for (int i = 0; i < each; ++i) {
+    for (int g = 0; g < groups; ++g) channels.push_back(g * each + i);
+  }
+  value plane = x;
+  plane.dims = {groups * each, x.dims[2], x.dims[3]};
+  value v = select(plane, channels, node_->output(0));
+  follow(v, x);
+  v.dims = {each, groups, x.dims[2], x.dims[3]};
+  return v;
+}
+
 void importer::gather() {
   const value x = activation(0, false);
   const int axis = plane_axis(x, integer("axis", 0));

@@ -100,7 +100,7 @@ void importer::reshape() {
     to.push_back(d);
   }
   const std::string wanted = list_text(to);
-  if (to.empty() || to.size() > 4) {
+  if (to.empty() || to.size() > 5) {
     fail(format("shape {} has {} dimensions", wanted, to.size()),
          "reshape to two or four dimensions, the batch first");
   }
@@ -131,8 +131,10 @@ void importer::reshape() {
     dims.push_back(static_cast<int>(to[i]));
   }
   ftensor& t = tensor(x);
+  // Five dimensions: groups of channels, for a Transpose that shuffles them.
   const bool same =
-      dims.size() == 1 || (dims.size() == 3 && dims[0] == t.c && dims[1] == t.h && dims[2] == t.w);
+      dims.size() == 1 || dims == std::vector<int>{t.c, t.h, t.w} ||
+      (dims.size() == 4 && dims[0] * dims[1] == t.c && dims[2] == t.h && dims[3] == t.w);
   if (!same) {
     // Another plane over the same elements: only the graph's input can still take any shape.
     const bool edge = std::any_of(out_.inputs.begin(), out_.inputs.end(),
@@ -201,26 +203,36 @@ void importer::unsqueeze() {
   result(std::move(x));
 }
 
+std::vector<std::size_t> importer::permutation(std::size_t rank) const {
+  const std::vector<std::int64_t> given = integers("perm");
+  std::vector<std::size_t> perm(given.begin(), given.end());
+  if (given.empty()) {
+    for (std::size_t i = rank; i-- > 0;) perm.push_back(i);
+  }
+  std::vector<std::size_t> sorted = perm;
+  std::sort(sorted.begin(), sorted.end());
+  for (std::size_t i = 0; i < sorted.size(); ++i) {
+    if (sorted.size() != rank || sorted[i] != i) {
+      damaged(format("perm {} is no permutation of {} dimensions", list_text(given), rank));
+    }
+  }
+  return perm;
+}
+
 void importer::transpose() {
   value x = activation(0, false);
   const std::size_t rank = x.dims.size() + 1;
-  std::vector<std::int64_t> perm = integers("perm");
-  if (perm.empty()) {
-    for (std::size_t i = rank; i-- > 0;) perm.push_back(static_cast<std::int64_t>(i));
-  }
-  std::vector<std::int64_t> sorted = perm;
-  std::sort(sorted.begin(), sorted.end());
-  for (std::size_t i = 0; i < sorted.size(); ++i) {
-    if (sorted.size() != rank || sorted[i] != static_cast<std::int64_t>(i)) {
-      damaged(format("perm {} is no permutation of {} dimensions", list_text(perm), rank));
-    }
+  const std::vector<std::size_t> perm = permutation(rank);
+  if (rank == 5 && perm == std::vector<std::size_t>{0, 2, 1, 3, 4}) {
+    result(shuffled(x));
+    return;
   }
   // The elements keep their order if the dimensions of more than one element do.
   std::vector<int> dims;
-  std::int64_t last = 0;
+  std::size_t last = 0;
   bool keeps = perm[0] == 0;
   for (std::size_t i = 1; i < rank; ++i) {
-    const int d = perm[i] == 0 ? 1 : x.dims[static_cast<std::size_t>(perm[i] - 1)];
+    const int d = perm[i] == 0 ? 1 : x.dims[perm[i] - 1];
     dims.push_back(d);
     if (d == 1) continue;
     keeps = keeps && perm[i] > last;
@@ -300,9 +312,12 @@ void importer::softmax() {
   if (node_->output(0) != model_.graph().output(0).name()) {
     fail("is not the last node", hint_for(node_->op_type()));
   }
-  if (x.dims.size() != 1 || (axis != 1 && axis != -1)) {
-    fail(format("works along axis {} of {} dimensions", axis, x.dims.size() + 1),
-         hint_for(node_->op_type()));
+  const ftensor& t = tensor(x);
+  const auto rank = static_cast<std::int64_t>(x.dims.size()) + 1;
+  // Of features, also as N x C x 1 x 1.
+  const bool features = !x.dims.empty() && t.h * t.w == 1 && x.dims[0] == t.c;
+  if (!features || (axis != 1 && axis + rank != 1)) {
+    fail(format("works along axis {} of {} dimensions", axis, rank), hint_for(node_->op_type()));
   }
   out_.remarks.push_back(
       format("{} is left out: the output holds its input, the logits. Their argmax is the same; "

@@ -39,7 +39,8 @@ std::string hint_for(const std::string& op) {
   return found != hints.end()
              ? found->second
              : "supported are Conv, Gemm, MatMul, BatchNormalization, pools, Add, Sub, Mul, "
-               "functions of one tensor, Flatten, Reshape, QLinear operators and "
+               "Concat, "
+               "Split, Slice, functions of one tensor, Flatten, Reshape, QLinear operators and "
                "Quantize/DequantizeLinear";
 }
 
@@ -50,13 +51,21 @@ constexpr std::size_t kMaxListed = 20;
 
 std::string listed(const std::string& file, const std::vector<unsupported_nodes::item>& items) {
   if (items.size() == 1) return items[0].message;
+  const std::string hint = "; " + hint_for("");
+  bool hinted = false;
   std::string text = format("{}: {} nodes are not supported:", file, items.size());
   for (std::size_t i = 0; i < std::min(items.size(), kMaxListed); ++i) {
-    const std::string& m = items[i].message;
+    std::string m = items[i].message;
     const std::string prefix = file + ": ";
-    text += "\n  " + (m.rfind(prefix, 0) == 0 ? m.substr(prefix.size()) : m);
+    if (m.rfind(prefix, 0) == 0) m.erase(0, prefix.size());
+    if (m.size() > hint.size() && m.compare(m.size() - hint.size(), hint.size(), hint) == 0) {
+      m.erase(m.size() - hint.size());  // once, below
+      hinted = true;
+    }
+    text += "\n  " + m;
   }
   if (items.size() > kMaxListed) text += format("\n  and {} more", items.size() - kMaxListed);
+  if (hinted) text += "\n" + hint.substr(2);
   return text;
 }
 

@@ -158,6 +158,13 @@ class importer {
   static bool folds(const std::string& op);
   constant shape_of(const value& x) const;
   constant sliced_vector(const constant& in) const;
+  constant filled(const constant& sizes) const;
+  std::vector<std::int64_t> reshaped(const constant& x) const;
+  constant permuted(const constant& x) const;
+  /// Reshape, Squeeze, Unsqueeze or Transpose of a constant.
+  bool relabel_constant();
+  /// perm of a Transpose, checked.
+  std::vector<std::size_t> permutation(std::size_t rank) const;
   constant gathered(const constant& in, const constant& at) const;
   constant computed(const constant& a, const constant& b) const;
 
@@ -239,6 +246,7 @@ class importer {
                        std::int64_t size) const;
   value crop(const value& x, const range_of& rows, const range_of& columns,
              const std::string& name);
+  value shuffled(const value& x);
   void concat();
   void qlinear_concat();
   void split();

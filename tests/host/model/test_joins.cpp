@@ -100,6 +100,47 @@ TEST(Joins, GatherPicksChannels) {
   expect_moved(b, x, want);
 }
 
+TEST(Joins, ReshapeAndTransposeShuffleChannels) {
+  const floats x = random_floats(kC * kH * kW, 6);
+  builder b;
+  b.input("x", {-1, kC, kH, kW}).output("y");
+  b.weight("groups", {5}, {0, 2, 3, kH, kW}, pb::TensorProto::INT64);
+  b.weight("plane", {4}, {0, -1, kH, kW}, pb::TensorProto::INT64);
+  b.node("Reshape", {"x", "groups"}, {"split"});
+  builder::ints(b.node("Transpose", {"split"}, {"swapped"}), "perm", {0, 2, 1, 3, 4});
+  b.node("Reshape", {"swapped", "plane"}, {"y"});
+  floats want;
+  for (const int c : {0, 3, 1, 4, 2, 5}) {
+    for (int i = 0; i < kH * kW; ++i) want.push_back(x[static_cast<std::size_t>(c * kH * kW + i)]);
+  }
+  expect_moved(b, x, want);
+  builder::ints(*b.graph().mutable_node(1), "perm", {0, 1, 2, 4, 3});
+  b.graph().mutable_node(1)->mutable_attribute()->DeleteSubrange(0, 1);
+  expect_refusal([&] { b.import(); }, kNo, {"perm [0, 1, 2, 4, 3]", "order of the elements"});
+}
+
+// Weights that the file computes from constants: shaped, filled, turned round.
+TEST(Joins, ConstantsAreShapedBeforeUse) {
+  builder b;
+  b.input("x", {-1, 3}).output("y");
+  b.weight("w", {2, 3}, {1, 2, 3, 4, 5, 6});
+  b.weight("row", {1}, {0}, pb::TensorProto::INT64);
+  b.weight("shape", {3}, {1, -1, 2}, pb::TensorProto::INT64);
+  b.weight("two", {1}, {2}, pb::TensorProto::INT64);
+  builder::ints(b.node("Transpose", {"w"}, {"wt"}), "perm", {1, 0});  // 1 4 2 5 3 6
+  b.node("Reshape", {"wt", "shape"}, {"w3"});
+  b.node("Squeeze", {"w3", "row"}, {"w2"});
+  auto* fill = b.node("ConstantOfShape", {"two"}, {"bias"}).add_attribute();
+  fill->set_name("value");
+  fill->set_type(pb::AttributeProto::TENSOR);
+  builder::fill(*fill->mutable_t(), {1}, {0.5F}, pb::TensorProto::FLOAT);
+  b.node("MatMul", {"x", "w2"}, {"z"});
+  b.node("Add", {"z", "bias"}, {"y"});
+  EXPECT_EQ(run(b.import(), {1, 10, 100}), (floats{321.5F, 654.5F}));
+  b.graph().mutable_initializer(2)->set_int64_data(1, 4);
+  expect_refusal([&] { b.import(); }, errc::bad_file, {"[1, 4, 2]", "6 elements"});
+}
+
 TEST(Joins, SplitGivesThePartsThatAreRead) {
   const floats x = random_floats(kC * kH * kW, 3);
   builder b = moved("Split", {"sizes"}, {"unread", "y", "rest"});
