@@ -317,8 +317,7 @@ module lk_key_block #(
   logic [31:0] cmp_x, cmp_y;
   logic        differ_q;   // some word differed
   logic [3:0]  equal_q;    // words that were equal
-  // Two wires, asked for both where they are used: stuck, one alone does not pass.
-  logic        same, all_equal;
+  logic        match_flag, match_count;  // verdicts of their own, both needed
 
   assign comparing = (state_q == StTagCompare && fresh_q) || state_q == StUnwrapCompare;
   assign cmp_idx   = (state_q == StTagCompare) ? addr_q[2:0] : walk_q[2:0];
@@ -330,8 +329,8 @@ module lk_key_block #(
       cmp_y = (state_q == StTagCompare) ? helper_q : kwp_pt[128 + 32*cmp_idx +: 32];
     end
   end
-  assign same      = !differ_q;
-  assign all_equal = equal_q == 4'd8;
+  assign match_flag  = !differ_q;
+  assign match_count = equal_q == 4'd8;
 
   // ---- public checks ---------------------------------------------------------------------------
   logic [12:0] weight_q;
@@ -482,7 +481,7 @@ module lk_key_block #(
       end
       StStartVerdict: begin  // the one place where a start is judged
         state_d = StStarted;
-        if (!same || !all_equal || dec_bad_q) begin
+        if (!match_flag || !match_count || dec_bad_q) begin
           err_d   = KeyErrKeyFailure;
           strike  = 1'b1;
           state_d = StZeroFailed;
@@ -513,7 +512,7 @@ module lk_key_block #(
       StUnwrapCompare: if (walk_q == 6'd7) state_d = StUnwrapVerdict;
       StUnwrapVerdict: begin  // the one place where an unwrapping is judged
         state_d = StPresent;
-        if (!same || !all_equal || !kwp_ok || !hash_done_q) begin
+        if (!match_flag || !match_count || !kwp_ok || !hash_done_q) begin
           err_d   = KeyErrKeyFailure;
           state_d = StZeroFailed;
         end

@@ -48,7 +48,7 @@ SECRETS = {
 }
 # What the design makes public on purpose. Each row is a decision with its reason.
 DECLASSIFIED = {
-    KEY + r"(same|all_equal)": "the verdict over helper data and manifest; wrong ones are the attacker's own",
+    KEY + r"(match_flag|match_count)": "the verdict over helper data and manifest; wrong ones are the attacker's own",
     KEY + r"kwp_ok": "the verdict over the wrapped key, reported like the one above",
     KEY + r"dec_fail": "a block could not be corrected, reported like the ones above",
     r"gen_key\.u_key\.puf_(unstable|health_fail)": "how noisy the PUF was: a count over 6,144 responses, and its "

@@ -123,8 +123,8 @@ TEST(Faults, NoSingleWireLetsPass) {
                           attempt::page, attempt::tag}) {
     const session& s = m.sessions.at(a);
     const track t = walk(k, s);
-    for (const auto& [module, wire] : {std::pair{"u_block", "same"},
-                                       {"u_block", "all_equal"},
+    for (const auto& [module, wire] : {std::pair{"u_block", "match_flag"},
+                                       {"u_block", "match_count"},
                                        {"", "eng_out_valid"},
                                        {"", "eng_out_held"},
                                        {"", "out_beat"},
