@@ -113,9 +113,16 @@ module latchkey_core #(
   logic [7:0]   key_err;
   logic [31:0]  start_cycles, setup_cycles, min_version;
   logic [15:0]  unstable, lc_state;
+  logic [255:0] attest;
+  logic [127:0] nonce;
+  logic [31:0]  runs_left, time_left, floor_version, floor_epoch, build_hash, build_flags;
 
   if (Locked) begin : gen_key
-    logic key_busy;
+    logic key_busy, running_q;
+    always_ff @(posedge ap_clk or negedge ap_rst_n) begin
+      if (!ap_rst_n) running_q <= 1'b0;
+      else running_q <= running;
+    end
     lk_key_top #(.ConfigId(ConfigId)) u_key (
       .clk_i(ap_clk), .rst_ni(ap_rst_n),
       .cmd_valid_i(reg_we && reg_waddr == RegCmd), .cmd_i(reg_wdata[3:0]),
@@ -124,6 +131,10 @@ module latchkey_core #(
       .manifest_we_i(reg_we && reg_waddr == RegManifestIn),
       .blob_we_i(reg_we && reg_waddr == RegBlobIn), .wdata_i(reg_wdata),
       .fill_clear_i(reg_we && reg_waddr == RegFillClear),
+      .msg_we_i(reg_we && reg_waddr == RegMsgIn),
+      .build_hash_i(build_hash), .build_flags_i(build_flags), .attest_o(attest), .nonce_o(nonce),
+      .runs_left_o(runs_left), .time_left_o(time_left), .floor_version_o(floor_version),
+      .floor_epoch_o(floor_epoch), .run_start_i(running && !running_q),
       .tamper_i(tamper), .wipe_o(wipe), .wipe_busy_i(wipe_busy),
       .key_valid_o(key_valid), .key_o(key),
       .manifest_valid_o(manifest_valid), .manifest_o(manifest),
@@ -156,6 +167,12 @@ module latchkey_core #(
     assign min_version   = '0;
     assign unstable      = '0;
     assign lc_state      = '0;
+    assign attest        = '0;
+    assign nonce         = '0;
+    assign runs_left     = '0;
+    assign time_left     = '0;
+    assign floor_version = '0;
+    assign floor_epoch   = '0;
   end
 
   // --- Lock chain ----------------------------------------------------------------------------------
@@ -309,7 +326,7 @@ module latchkey_core #(
   localparam logic Waveforms = 1'b0;
 `endif
 
-  logic [31:0] build_hash;
+  assign build_flags = {28'd0, Waveforms, VendorPrims, 1'b0, Locked};
   prim_build_hash #(.BuildHash(BuildHash)) u_build_hash (.hash_o(build_hash));
 
   // SEC_CM: REGS.NO_SECRETS: nothing below depends on key or on plaintext.
@@ -329,8 +346,12 @@ module latchkey_core #(
       RegStartCycles:  reg_rdata = start_cycles;
       RegSetupCycles:  reg_rdata = setup_cycles;
       RegUnstable:     reg_rdata = 32'(unstable);
+      RegFloorVersion: reg_rdata = floor_version;
+      RegFloorEpoch:   reg_rdata = floor_epoch;
+      RegRunsLeft:     reg_rdata = runs_left;
+      RegTimeLeft:     reg_rdata = time_left;
       RegBuildMagic:   reg_rdata = 32'h4843_4B4C;
-      RegBuildFlags:   reg_rdata = {28'd0, Waveforms, VendorPrims, 1'b0, Locked};
+      RegBuildFlags:   reg_rdata = build_flags;
       RegConfigId:     reg_rdata = ConfigId;
       RegArrayN:       reg_rdata = ArrayN;
       RegSpadWords:    reg_rdata = SpadWords;
@@ -339,6 +360,8 @@ module latchkey_core #(
       default: begin
         reg_rdata = '0;
         if (reg_raddr[15:8] == RegCounters[15:8]) reg_rdata = counter_word;
+        else if (reg_raddr[15:5] == RegAttestOut[15:5]) reg_rdata = attest[32*reg_raddr[4:2] +: 32];
+        else if (reg_raddr[15:4] == RegNonceOut[15:4]) reg_rdata = nonce[32*reg_raddr[3:2] +: 32];
         else if (reg_raddr[15:2+LayerAw] == RegLayerCycles[15:2+LayerAw]) reg_rdata = layer_word;
       end
     endcase

@@ -1,5 +1,5 @@
 // Latchkey's enrol build: PUF, response selection and key block on AXI-Lite, and nothing else. It is
-// the one build that can export: helper data (public) and one owner key, once per chip. It never
+// the one build that can export: helper data (public) and the roots of owner slots, once per chip. It never
 // ships with a deployed card. Wiring only.
 module latchkey_enrol #(
   parameter logic [31:0] BuildHash = 32'd0
@@ -52,14 +52,14 @@ module latchkey_enrol #(
   );
 
   logic [7:0]  slot_q;
-  logic [31:0] epoch_q;
+  logic [3:0]  slots_q;
   always_ff @(posedge ap_clk or negedge ap_rst_n) begin
     if (!ap_rst_n) begin
       slot_q  <= '0;
-      epoch_q <= '0;
+      slots_q <= '0;
     end else if (reg_we) begin
       if (reg_waddr == RegSlot) slot_q <= reg_wdata[7:0];
-      if (reg_waddr == RegEpoch) epoch_q <= reg_wdata;
+      if (reg_waddr == RegSlots) slots_q <= |reg_wdata[31:4] ? '1 : reg_wdata[3:0];
     end
   end
 
@@ -75,10 +75,10 @@ module latchkey_enrol #(
   lk_enrol_top u_enrol (
     .clk_i(ap_clk), .rst_ni(ap_rst_n),
     .cmd_valid_i(reg_we && reg_waddr == RegCmd), .cmd_i(reg_wdata[3:0]),
-    .slot_i(slot_q), .epoch_i(epoch_q), .busy_o(busy), .state_o(state), .err_o(err),
+    .slot_i(slot_q), .slots_i(slots_q), .busy_o(busy), .state_o(state), .err_o(err),
     .margin_o(margin), .health_fail_o(health_fail), .unstable_o(unstable), .lc_state_o(lc_state),
     .rd_addr_i(helper_addr), .helper_rdata_o(helper_word),
-    .kek_valid_o(kek_valid), .kek_rd_addr_i(reg_raddr[4:2]), .kek_rdata_o(kek_word),
+    .kek_valid_o(kek_valid), .kek_rd_addr_i(reg_raddr[7:2]), .kek_rdata_o(kek_word),
     .kek_taken_i(1'b0)
   );
 
@@ -98,7 +98,7 @@ module latchkey_enrol #(
 
   logic in_helper, in_kek;
   assign in_helper = reg_raddr >= RegHelperOut && reg_raddr < RegHelperOut + 16'(4 * HelperWords);
-  assign in_kek    = reg_raddr >= RegKekOut && reg_raddr < RegKekOut + 16'd32;
+  assign in_kek    = reg_raddr >= RegKekOut && reg_raddr < RegKekOut + 16'd256;
 
   always_comb begin
     unique case (reg_raddr)
@@ -107,7 +107,7 @@ module latchkey_enrol #(
       RegLcState:      reg_rdata = 32'(lc_state);
       RegUnstable:     reg_rdata = 32'(unstable);
       RegSlot:         reg_rdata = 32'(slot_q);
-      RegEpoch:        reg_rdata = epoch_q;
+      RegSlots:        reg_rdata = 32'(slots_q);
       RegMargin:       reg_rdata = 32'(margin);
       RegBuildMagic:   reg_rdata = 32'h4843_4B4C;
       RegBuildFlags:   reg_rdata = {28'd0, Waveforms, VendorPrims, 2'b11};

@@ -38,6 +38,8 @@ package lk_pkg;
   localparam int unsigned ManifestWords = 32;
   // 32-bit words of a wrapped model key.
   localparam int unsigned BlobWords = 14;
+  // Owner slots of a chip, 0..7.
+  localparam int unsigned OwnerSlots = 8;
   // Version of the descriptor, page, manifest and helper formats.
   localparam int unsigned FormatVersion = 1;
   // Version of the project: major << 16 | minor << 8 | patch.
@@ -63,7 +65,10 @@ package lk_pkg;
     CmdUnwrap = 4'd2,
     CmdZeroise = 4'd3,
     CmdEnrol = 4'd4,
-    CmdKekTaken = 4'd5
+    CmdKekTaken = 4'd5,
+    CmdAttest = 4'd6,
+    CmdNonce = 4'd7,
+    CmdTicket = 4'd8
   } cmd_e;
 
   // Public state of the key block (KEY_STATE).
@@ -91,7 +96,13 @@ package lk_pkg;
     KeyErrPufHealth = 8'd10,
     KeyErrPageTampered = 8'd11,
     KeyErrAlreadyEnrolled = 8'd12,
-    KeyErrTooFewReliable = 8'd13
+    KeyErrTooFewReliable = 8'd13,
+    KeyErrEpochTooOld = 8'd14,
+    KeyErrTicketRequired = 8'd15,
+    KeyErrTicketStale = 8'd16,
+    KeyErrTicketExpired = 8'd17,
+    KeyErrMessageMalformed = 8'd18,
+    KeyErrSlot = 8'd19
   } key_err_e;
 
   // Result of the last run (RUN_STATUS).
@@ -130,7 +141,7 @@ package lk_pkg;
   localparam logic [15:0] RegFillClear = 16'h006c;
   localparam logic [15:0] RegUnstable = 16'h0070;
   localparam logic [15:0] RegSlot = 16'h0074;
-  localparam logic [15:0] RegEpoch = 16'h0078;
+  localparam logic [15:0] RegSlots = 16'h0078;
   localparam logic [15:0] RegMargin = 16'h007c;
   localparam logic [15:0] RegBuildMagic = 16'h0080;
   localparam logic [15:0] RegBuildFlags = 16'h0084;
@@ -140,6 +151,13 @@ package lk_pkg;
   localparam logic [15:0] RegBuildVersion = 16'h0094;
   localparam logic [15:0] RegSetupCycles = 16'h009c;
   localparam logic [15:0] RegBuildHash = 16'h0098;
+  localparam logic [15:0] RegAttestOut = 16'h00a0;
+  localparam logic [15:0] RegNonceOut = 16'h00c0;
+  localparam logic [15:0] RegMsgIn = 16'h00d0;
+  localparam logic [15:0] RegFloorVersion = 16'h00d4;
+  localparam logic [15:0] RegFloorEpoch = 16'h00d8;
+  localparam logic [15:0] RegRunsLeft = 16'h00dc;
+  localparam logic [15:0] RegTimeLeft = 16'h00e0;
   localparam logic [15:0] RegCounters = 16'h0100;
   localparam logic [15:0] RegHelperOut = 16'h0800;
   localparam logic [15:0] RegKekOut = 16'h1000;

@@ -194,6 +194,13 @@ def markdown():
     out += [f"| {f['word']} | {f['words']} | {f['name']} | {f['doc']} |" for f in SPEC["manifest"]]
     out += ["", "## Parameters", "", "| name | value | meaning |", "|---|---|---|"]
     out += [f"| {p['name']} | {p['value']} | {p['doc']} |" for p in SPEC["parameters"]]
+    for part in SPEC["messages"]:
+        out += ["", f"## {part['name']}", "", part["doc"], "", "| word | field | meaning |", "|---|---|---|"]
+        word = 0
+        for f in part["fields"]:
+            last = word + f["words"] - 1
+            out.append(f"| {word}{'' if last == word else f'..{last}'} | {f['name']} | {f['doc']} |")
+            word += f["words"]
     return "\n".join(out) + "\n"
 
 

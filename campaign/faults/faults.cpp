@@ -134,14 +134,14 @@ material make_sessions(std::uint64_t seed, std::uint64_t model) {
   record.pub.id = twin.device_id;
   record.pub.helper.resize(lock::helper_bytes);
   std::memcpy(record.pub.helper.data(), chip.helper.data(), lock::helper_bytes);
-  record.keys.push_back({0, 0, lock::derive_key(prk, "owner-kek", 0, 0)});
+  record.keys.push_back({0, 0, lock::derive_key(prk, "owner-root", 0, 0)});
 
   const compiler::program program =
       compiler::compile(small_network(random), {{16, 1024}, 1, {}, {}});
   const lock::package package = lock::seal(program, record, {});
   lock::model_key dek;
   std::array<std::uint8_t, 32> hash{};
-  if (!lock::unwrap_model_key(record.keys[0].key, package.key, dek, hash)) {
+  if (!lock::unwrap_model_key(record.keys[0].kek(), package.key, dek, hash)) {
     throw error(errc::mismatch, "the package just sealed does not open");
   }
 
@@ -159,7 +159,8 @@ material make_sessions(std::uint64_t seed, std::uint64_t model) {
   s.result = compiler::interpret(program, s.images, 1).output;
   hide(s, prk.view());
   hide(s, mac.view());
-  hide(s, record.keys[0].key.view());
+  hide(s, record.keys[0].root.view());
+  hide(s, record.keys[0].kek().view());
   hide(s, dek.view());
   for (const auto& region : program.regions) {
     if (region.region == 0) continue;  // descriptors: shapes, no weights

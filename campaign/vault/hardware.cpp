@@ -73,6 +73,7 @@ hardware_enrolment enrol_in_hardware(const sim::SiliconConfig& die,
   sim::Fuses fuses;
   chip<Vlk_enrol_top> c(silicon, fuses);
   hardware_enrolment out;
+  c->slots_i = 1;
   out.cycles = c.run(command_enrol);
   out.error = c->err_o;
   out.margin = c->margin_o;

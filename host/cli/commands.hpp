@@ -14,5 +14,9 @@ void add_inspect(CLI::App& app);
 void add_explain(CLI::App& app);
 void add_bench(CLI::App& app);
 void add_wipe(CLI::App& app);
+void add_attest(CLI::App& app);
+void add_rotate(CLI::App& app);
+void add_rewrap(CLI::App& app);
+void add_ticket(CLI::App& app);
 
 }  // namespace latchkey::cli

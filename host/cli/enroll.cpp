@@ -13,7 +13,7 @@ namespace {
 
 struct options {
   std::string device, record, public_record, name;
-  std::uint32_t slot = 0, epoch = 0, unit = 0;
+  std::uint32_t slot = 0, slots = 1, unit = 0;
   passphrase_source passphrase;
 };
 
@@ -32,39 +32,65 @@ void check_writable(const std::string& path) {
   fs::remove(path);
 }
 
+/// One record per slot: FILE for one, FILE with -slotN before its extension for several.
+std::vector<std::string> record_names(const options& o) {
+  if (o.slots == 1) return {o.record};
+  const std::filesystem::path file(o.record);
+  std::vector<std::string> names;
+  for (std::uint32_t s = o.slot; s < o.slot + o.slots; ++s) {
+    std::filesystem::path name = file;
+    name.replace_filename(
+        fmt::format("{}-slot{}{}", file.stem().string(), s, file.extension().string()));
+    names.push_back(name.string());
+  }
+  return names;
+}
+
 void enroll(const options& o) {
-  check_writable(o.record);
+  if (o.slot + o.slots > 8)
+    throw error(errc::usage, fmt::format("owner slots {} to {}: a chip has 8, 0 to 7", o.slot,
+                                         o.slot + o.slots - 1));
+  const std::vector<std::string> names = record_names(o);
+  for (const std::string& name : names) check_writable(name);
   if (!o.public_record.empty()) check_writable(o.public_record);
   const lock::secret_buffer passphrase =
       o.passphrase.read("Passphrase for the device record", true);
   Device device(o.device);
   check_interrupt();
-  Enrolment made = device.enroll(o.slot, o.epoch, o.unit);
+  Enrolment made = device.enroll(o.slot, o.slots, o.unit);
 
   lock::device_record record;
   record.pub.helper = made.helper;
   record.pub.name = o.name;
   std::copy_n(made.helper.begin() + 8, record.pub.id.size(), record.pub.id.begin());
-  lock::owner_key& key = record.keys.emplace_back();
-  key.slot = made.slot;
-  key.epoch = made.epoch;
-  std::copy(made.key.begin(), made.key.end(), key.key.writable().begin());
-  lock::write_record(o.record, record, text(passphrase));
+  // All records before anything is said: the export works once.
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    record.keys.clear();
+    lock::owner_key& owner = record.keys.emplace_back();
+    owner.slot = made.owners[i].slot;
+    std::copy(made.owners[i].root.begin(), made.owners[i].root.end(),
+              owner.root.writable().begin());
+    lock::write_record(names[i], record, text(passphrase));
+  }
   if (!o.public_record.empty()) lock::write_public_record(o.public_record, record.pub);
 
   const std::string id = io::to_hex(record.pub.id);
   say(fmt::format("enrolled {} unit {}: device id {}", o.device, o.unit, id));
   say(fmt::format("  {} of 6,144 PUF responses kept, margin {}{}", grouped(2040), made.margin,
                   device.simulated() ? " (silicon is modelled)" : ""));
-  say(fmt::format("  {}: device record, owner key of slot {} epoch {} under the passphrase",
-                  o.record, o.slot, o.epoch));
+  nlohmann::json slots = nlohmann::json::array();
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    say(fmt::format("  {}: device record, owner key of slot {} under the passphrase", names[i],
+                    o.slot + i));
+    slots.push_back({{"slot", o.slot + i}, {"record", names[i]}});
+  }
   say("  this chip cannot be enrolled again: keep the record safe");
   result({{"device", o.device},
           {"unit", o.unit},
           {"device_id", id},
-          {"record", o.record},
+          {"record", names.front()},
           {"slot", o.slot},
-          {"epoch", o.epoch},
+          {"slots", slots},
           {"margin", made.margin},
           {"silicon", device.simulated() ? "modelled" : "real"}});
 }
@@ -91,9 +117,13 @@ void add_enroll(CLI::App& app) {
           "Compute unit of the card: each has a PUF of its own and gets a record of its own")
       ->check(CLI::Range(0, 98));
   command->add_option("--name", o->name, "Your name for the card");
-  command->add_option("--slot", o->slot, "Owner slot of the exported key")
-      ->check(CLI::Range(0, 255));
-  command->add_option("--epoch", o->epoch, "Epoch of the exported key")->check(whole_number);
+  command->add_option("--slot", o->slot, "First owner slot whose key is exported")
+      ->check(CLI::Range(0, 7));
+  command
+      ->add_option("--slots", o->slots,
+                   "Owner slots, one record each: FILE-slotN for several tenants of one card. "
+                   "There is no later export")
+      ->check(CLI::Range(1, 8));
   o->passphrase.add_options(*command);
   command->callback([o] { enroll(*o); });
 }

@@ -60,16 +60,21 @@ void inspect(const options& o) {
     json["kind"] = "package";
     json["device_id"] = io::to_hex(p.device());
     json["version"] = p.manifest.version;
+    json["slot"] = p.manifest.slot;
+    json["epoch"] = p.manifest.epoch;
+    json["needs_ticket"] = (p.manifest.licence_flags & lock::licence_ticket) != 0;
+    say(fmt::format("  owner slot {}, epoch {}{}", p.manifest.slot, p.manifest.epoch,
+                    json["needs_ticket"].get<bool>() ? "; runs only under a ticket" : ""));
     if (!o.record.empty()) {
       const lock::secret_buffer passphrase =
           o.passphrase.read(fmt::format("Passphrase of {}", o.record), false);
       const lock::device_record record = lock::read_record(o.record, text(passphrase));
-      const lock::owner_key* key = record.find(p.manifest.slot, p.manifest.epoch);
-      if (!key) {
-        throw error(errc::refused, fmt::format("{}: holds no owner key of slot {} epoch {}",
-                                               o.record, p.manifest.slot, p.manifest.epoch));
+      const lock::owner_key* owner = record.find(p.manifest.slot);
+      if (!owner) {
+        throw error(errc::refused,
+                    fmt::format("{}: holds no owner key of slot {}", o.record, p.manifest.slot));
       }
-      lock::verify(p, key->key, o.file);
+      lock::verify(p, owner->kek(p.manifest.epoch), o.file);
       say("  verified with the owner key: wrapped key, manifest and every page are intact");
       json["verified"] = true;
     } else {

@@ -12,8 +12,9 @@ namespace {
 
 struct options {
   std::string program, record, output;
-  std::uint32_t version = 1, slot = 0, epoch = 0;
-  bool hide_layers = false;
+  std::uint32_t version = 1;
+  std::optional<std::uint32_t> slot, epoch;
+  bool hide_layers = false, needs_ticket = false;
   passphrase_source passphrase;
 };
 
@@ -27,6 +28,7 @@ void run(const options& o) {
   options.slot = o.slot;
   options.epoch = o.epoch;
   options.publish_layers = !o.hide_layers;
+  options.needs_ticket = o.needs_ticket;
   const Package package(lock::seal(program.get(), record, options));
   package.write(o.output);
 
@@ -36,10 +38,14 @@ void run(const options& o) {
       fmt::format("  {}: {} pages, each AES-128-GCM under a fresh model key, one tag a page ({} of "
                   "tags)",
                   o.output, grouped(p.num_pages()), bytes_text(p.tags.size())));
-  say(fmt::format("  version {}, owner key of slot {} epoch {}", o.version, o.slot, o.epoch));
+  say(fmt::format("  version {}, owner slot {}, epoch {}{}", o.version, p.manifest.slot,
+                  p.manifest.epoch, o.needs_ticket ? "; runs only under a ticket" : ""));
   result({{"package", o.output},
           {"device_id", package.device_id()},
           {"version", o.version},
+          {"slot", p.manifest.slot},
+          {"epoch", p.manifest.epoch},
+          {"needs_ticket", o.needs_ticket},
           {"pages", p.num_pages()},
           {"page_bytes", p.pages.size()},
           {"tag_bytes", p.tags.size()}});
@@ -57,9 +63,12 @@ void add_lock(CLI::App& app) {
       ->add_option("--model-version", o->version,
                    "Version of the model; a chip refuses versions below its minimum")
       ->check(CLI::Range(std::uint32_t{1}, ~std::uint32_t{0}));
-  command->add_option("--slot", o->slot, "Owner slot of the wrapping key")
-      ->check(CLI::Range(0, 255));
-  command->add_option("--epoch", o->epoch, "Epoch of the wrapping key")->check(whole_number);
+  command->add_option("--slot", o->slot, "Owner slot to wrap for (default: the record's first)")
+      ->check(CLI::Range(0, 7));
+  command->add_option("--epoch", o->epoch, "Epoch to wrap for (default: the record's present one)")
+      ->check(whole_number);
+  command->add_flag("--needs-ticket", o->needs_ticket,
+                    "The chip loads the package only under a fresh ticket (`latchkey ticket`)");
   command->add_flag("--hide-layers", o->hide_layers,
                     "Leave the table of layers out of the public header");
   o->passphrase.add_options(*command);

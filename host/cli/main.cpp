@@ -55,6 +55,10 @@ int main(int argc, char** argv) {
   cli::add_inspect(app);
   cli::add_explain(app);
   cli::add_bench(app);
+  cli::add_attest(app);
+  cli::add_rotate(app);
+  cli::add_rewrap(app);
+  cli::add_ticket(app);
   cli::add_wipe(app);
   try {
     app.parse(argc, argv);

@@ -4,12 +4,14 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <thread>
 
 #include "commands.hpp"
 #include "compiler/file_io.hpp"
 #include "compiler/program.hpp"
 #include "console.hpp"
 #include "latchkey/session.hpp"
+#include "lock/owner.hpp"
 #include "lock/package.hpp"
 #include "model/dataset.hpp"
 #include "report.hpp"
@@ -20,7 +22,8 @@ namespace {
 struct options {
   std::vector<std::string> files, records, devices;
   std::string images, raw, labels, expect, output;
-  std::string mode = "raw", trace;
+  std::string mode = "raw", trace, ticket;
+  std::uint32_t ticket_wait = 300;
   std::size_t count = 0;
   std::uint32_t batch = 0, k = 1, units = 0;
   bool unlocked = false, skip_host_checks = false, nhwc = false;
@@ -154,6 +157,34 @@ void report_host(nlohmann::json& summary, const RunResult& done, const compiler:
   }
 }
 
+/// Writes the chip's request beside the ticket and waits for the owner's answer.
+std::vector<std::uint8_t> get_ticket(const options& o, const TicketRequest& asked,
+                                     std::size_t number) {
+  const std::string file = o.files.size() == 1 ? o.ticket : fmt::format("{}.{}", o.ticket, number);
+  lock::ticket_request request;
+  const io::bytes id = io::from_hex(asked.device_id, "device id");
+  std::copy(id.begin(), id.end(), request.device.begin());
+  request.slot = asked.slot;
+  request.nonce = asked.nonce;
+  const std::string text = lock::to_text(request);
+  io::write_file(file + ".request",
+                 {io::byte_view(reinterpret_cast<const std::uint8_t*>(text.data()), text.size())});
+  say(fmt::format("ticket: the owner of slot {} signs {}.request as {}", asked.slot, file, file));
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(o.ticket_wait);
+  while (!std::filesystem::exists(file)) {
+    check_interrupt();
+    if (std::chrono::steady_clock::now() > deadline) {
+      throw error(errc::refused,
+                  fmt::format("{}: no ticket came within {} s; `latchkey ticket --request "
+                              "{}.request -o {}` at the owner's desk makes it",
+                              file, o.ticket_wait, file, file));
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  }
+  const auto words = lock::parse_ticket(io::read_file(file, 1u << 16), file);
+  return {words.begin(), words.end()};
+}
+
 void run(const options& o) {
   const OutputMode mode = mode_of(o.mode);
   if (!o.expect.empty() && mode != OutputMode::raw)
@@ -225,8 +256,14 @@ void run(const options& o) {
   for (Device& device : devices)
     for (std::uint32_t u = 0; u < units; ++u) places.push_back({&device, u});
   const auto began = std::chrono::steady_clock::now();
-  Session session = o.unlocked ? Session(places, *program)
-                               : Session(places, packages, records, {o.skip_host_checks});
+  SessionOptions settings;
+  settings.skip_host_checks = o.skip_host_checks;
+  std::size_t tickets = 0;
+  if (!o.ticket.empty()) {
+    settings.ticket = [&](const TicketRequest& r) { return get_ticket(o, r, tickets++); };
+  }
+  Session session =
+      o.unlocked ? Session(places, *program) : Session(places, packages, records, settings);
   if (o.batch) session.limit_batch(o.batch);
   if (!o.trace.empty() && !session.build().waveforms) {
     throw error(
@@ -348,6 +385,11 @@ void add_run(CLI::App& app) {
       "--trace", o->trace,
       "Simulated card, trace build only: folder for waveforms (FST). They expose every "
       "secret of the chip");
+  command->add_option("--ticket", o->ticket,
+                      "Ticket of the package's owner. The chip's request goes to FILE.request; the "
+                      "run waits until FILE is there (several units: FILE.0, FILE.1, ...)");
+  command->add_option("--ticket-wait", o->ticket_wait, "Seconds to wait for the ticket (300)")
+      ->check(whole_number);
   command->add_flag("--unlocked", o->unlocked,
                     "Run a program in clear on the unlocked build, to measure the lock's price");
   command->add_flag("--skip-host-checks", o->skip_host_checks,

@@ -106,6 +106,10 @@ secret<32> derive_key(const secret<32>& root, std::string_view label, std::uint8
   return key;
 }
 
+secret<32> owner_kek(const secret<32>& owner_root, std::uint8_t slot, std::uint32_t epoch) {
+  return derive_key(owner_root, "owner-kek", slot, epoch);
+}
+
 bytes kwp_wrap(byte_view kek, byte_view plain) {
   const EVP_CIPHER* cipher = wrap_cipher(kek.size());
   if (plain.empty()) throw error(errc::usage, "nothing to wrap");

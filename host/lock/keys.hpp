@@ -5,7 +5,11 @@
 //   PUF response R (255 bytes), device id
 //     -> PRK        = HKDF-Extract-SHA256(salt = device_id | u32 format, IKM = R)      RFC 5869
 //     -> helper MAC = HKDF-Expand(PRK, "helper-mac", slot 0, epoch 0)
-//     -> owner KEK  = HKDF-Expand(PRK, "owner-kek", slot, epoch)    leaves the chip at enrolment
+//     -> owner root = HKDF-Expand(PRK, "owner-root", slot, 0)       leaves the chip at enrolment
+//          -> owner KEK       = HKDF-Expand(root, "owner-kek", slot, epoch)
+//          -> attestation key = HKDF-Expand(root, "attest", slot, 0)
+//          -> ticket key      = HKDF-Expand(root, "ticket", slot, 0)
+// Who holds the root of one slot has all keys of that slot, of every epoch, and of no other slot.
 //   model key DEK (random, one per package)
 //     wrapped key   = AES-256-KWP(KEK, DEK | SHA-256(manifest)), 56 bytes              RFC 5649
 //     page          = AES-128-GCM(DEK, IV = version | region | index, no AAD)   NIST SP 800-38D
@@ -95,6 +99,8 @@ secret<32> derive_root(const device_id& id, std::span<const std::uint8_t, respon
 /// label: at most 16 ASCII characters.
 secret<32> derive_key(const secret<32>& root, std::string_view label, std::uint8_t slot,
                       std::uint32_t epoch);
+/// The wrapping key of an epoch below the root of an owner slot.
+secret<32> owner_kek(const secret<32>& owner_root, std::uint8_t slot, std::uint32_t epoch);
 /// HMAC-SHA256 over `data`, for the tag of the helper data.
 std::array<std::uint8_t, 32> hmac_sha256(byte_view key, byte_view data);
 

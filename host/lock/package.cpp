@@ -94,11 +94,11 @@ void check_public(const package& p, const std::string& what) {
   field("max_batch", m.max_batch, p.info.max_batch);
   field("input_words", m.input_words, p.info.input.layout.words);
   field("output_words", m.output_words, p.info.output.layout.words);
-  field("licence_flags", m.licence_flags, 0);
+  field("licence_flags", m.licence_flags & ~licence_ticket, 0);
   field("expiry", m.expiry[0] | std::uint64_t{m.expiry[1]} << 32, 0);
   for (const std::uint32_t word : m.reserved) field("a reserved word", word, 0);
   if (m.version == 0) bad(what, "manifest: version is 0");
-  if (m.slot > 0xff) bad(what, "manifest: slot is above 255");
+  if (m.slot >= spec::owner_slots) bad(what, "manifest: slot is above 7");
   if (m.max_batch == 0) bad(what, "manifest: max_batch is 0");
   if (m.num_descs < 2 || m.num_descs > spec::max_descs)
     bad(what, "manifest: num_descs is " + std::to_string(m.num_descs) + "; a chip takes 2 to " +
@@ -134,7 +134,6 @@ package seal(const compiler::program& program, const device_record& record,
   const std::uint32_t config = program.target.config_id();
   if (options.version == 0)
     throw error(errc::usage, "a package's version begins with 1: 0 is what a chip never accepts");
-  if (options.slot > 0xff) throw error(errc::usage, "an owner slot is 0..255");
   const auto& configs = record.pub.config_ids;
   if (!configs.empty() && std::find(configs.begin(), configs.end(), config) == configs.end()) {
     throw error(errc::mismatch,
@@ -143,12 +142,8 @@ package seal(const compiler::program& program, const device_record& record,
                     std::to_string(program.target.spad_words) + " words), which device " +
                     io::to_hex(record.pub.id) + " is not used with: compile for its build");
   }
-  const owner_key* owner = record.find(options.slot, options.epoch);
-  if (owner == nullptr) {
-    throw error(errc::usage, "the record of device " + io::to_hex(record.pub.id) +
-                                 " holds no owner key for slot " + std::to_string(options.slot) +
-                                 ", epoch " + std::to_string(options.epoch));
-  }
+  const owner_key& owner =
+      record.at(options.slot, "the record of device " + io::to_hex(record.pub.id));
 
   package p;
   p.info = program;
@@ -170,14 +165,15 @@ package seal(const compiler::program& program, const device_record& record,
   m.desc_pages = program.regions[0].count;
   m.num_descs = static_cast<std::uint32_t>(program.descriptors.size());
   m.lock_kinds = lock_aes_gcm;
-  m.slot = options.slot;
-  m.epoch = options.epoch;
+  m.slot = owner.slot;
+  m.epoch = options.epoch.value_or(owner.epoch);
+  m.licence_flags = options.needs_ticket ? licence_ticket : 0;
   m.max_batch = program.max_batch;
   m.input_words = program.input.layout.words;
   m.output_words = program.output.layout.words;
 
   const model_key dek = random_model_key();
-  p.key = wrap_model_key(owner->key, dek, hash(m));
+  p.key = wrap_model_key(owner.kek(m.epoch), dek, hash(m));
   page_cipher cipher(dek);
   p.tags.resize(std::size_t{m.num_pages} * spec::tag_bytes);
   p.pages.resize(program.pages.size());
@@ -191,6 +187,43 @@ package seal(const compiler::program& program, const device_record& record,
     }
   }
   return p;
+}
+
+namespace {
+
+/// Opens the wrapped key and checks that it holds the manifest; throws refused.
+model_key open_wrapped(const package& p, const key_encryption_key& kek, const std::string& what) {
+  model_key dek;
+  std::array<std::uint8_t, 32> bound{};
+  if (!unwrap_model_key(kek, p.key, dek, bound)) {
+    throw error(errc::refused, what +
+                                   ": the wrapped key does not open: it was changed, or wrapped "
+                                   "for another device, slot or epoch");
+  }
+  if (CRYPTO_memcmp(bound.data(), hash(p.manifest).data(), bound.size()) != 0) {
+    throw error(errc::refused,
+                what + ": the manifest is not the one that was sealed with the model key");
+  }
+  return dek;
+}
+
+}  // namespace
+
+bool rewrap(package& p, const device_record& record, const rewrap_options& options,
+            const std::string& what) {
+  if (p.device() != record.pub.id) {
+    throw error(errc::mismatch, what + ": locked for device " + io::to_hex(p.device()) +
+                                    ", the record is of " + io::to_hex(record.pub.id));
+  }
+  const owner_key& owner = record.at(p.manifest.slot, what);
+  const model_key dek = open_wrapped(p, owner.kek(p.manifest.epoch), what);
+  spec::manifest m = p.manifest;
+  m.epoch = options.epoch.value_or(owner.epoch);
+  if (options.needs_ticket) m.licence_flags = *options.needs_ticket ? licence_ticket : 0;
+  if (hash(m) == hash(p.manifest)) return false;
+  p.key = wrap_model_key(owner.kek(m.epoch), dek, hash(m));
+  p.manifest = m;
+  return true;
 }
 
 void write_package(const std::string& path, const package& p) {
@@ -275,17 +308,7 @@ compiler::program unseal(const package& p, const key_encryption_key& kek, const 
   check_public(p, what);
   if (p.tags.size() != std::size_t{p.num_pages()} * spec::tag_bytes)
     bad(what, "the tag table does not match the number of pages");
-  model_key dek;
-  std::array<std::uint8_t, 32> bound{};
-  if (!unwrap_model_key(kek, p.key, dek, bound)) {
-    throw error(errc::refused, what +
-                                   ": the wrapped key does not open: it was changed, or wrapped "
-                                   "for another device, slot or epoch");
-  }
-  if (CRYPTO_memcmp(bound.data(), hash(p.manifest).data(), bound.size()) != 0) {
-    throw error(errc::refused,
-                what + ": the manifest is not the one that was sealed with the model key");
-  }
+  const model_key dek = open_wrapped(p, kek, what);
   // The manifest is authentic now, and so is what it binds; a package that did not come from
   // parse_package has not been through this check.
   if (p.manifest.model_id != model_id(make_preamble(p.header.size(), p.num_pages()), p.header))

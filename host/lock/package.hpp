@@ -22,6 +22,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "compiler/program.hpp"
@@ -32,6 +33,7 @@ namespace latchkey::lock {
 
 inline constexpr std::uint32_t manifest_magic = 0x464d4b4c;  // "LKMF"
 inline constexpr std::uint32_t lock_aes_gcm = 1;             // bit 0 of lock_kinds
+inline constexpr std::uint32_t licence_ticket = 1;           // bit 0 of licence_flags
 using manifest_bytes = std::array<std::uint8_t, 4 * spec::manifest_words>;
 
 /// A manifest as it lies in memory, and back.
@@ -53,17 +55,33 @@ struct package {
 struct seal_options {
   std::uint32_t version = 1;  ///< Model version, part of every IV; the chip refuses versions below
                               ///< its minimum. At least 1.
-  std::uint32_t slot = 0;     ///< Owner key of the record to wrap with
-  std::uint32_t epoch = 0;
-  bool publish_layers = true;  ///< Leave the table of layers in the public header
+  std::optional<std::uint32_t> slot;   ///< Owner slot to wrap for; the record's first one
+  std::optional<std::uint32_t> epoch;  ///< Epoch to wrap for; the record's present one
+  bool publish_layers = true;          ///< Leave the table of layers in the public header
+  bool needs_ticket = false;           ///< The chip loads it under a ticket of its owner only
 };
 
 /// Locks `program` to the device of `record`. The model key is made here, used once and forgotten,
 /// so no two packages, not even of the same program, share a key: one IV never meets two pages.
-/// Throws latchkey::error: the record holds no key for (slot, epoch), or the program is for a build
+/// Throws latchkey::error: the record holds no root of the slot, or the program is for a build
 /// that the record does not list.
 package seal(const compiler::program& program, const device_record& record,
              const seal_options& options = {});
+
+/// What a new wrapping changes; what is absent stays.
+struct rewrap_options {
+  std::optional<std::uint32_t> epoch;  ///< Default: the record's present one
+  std::optional<bool> needs_ticket;
+};
+
+/// Wraps the package's model key anew: manifest and wrapped key, 184 bytes, change; header, tags
+/// and pages stay, and so does the model key. The old wrapping stays valid until the chip's floor
+/// for the slot is raised. Returns whether anything changed. Throws latchkey::error: refused when
+/// the wrapped key does not open under the record's root or the manifest is not the sealed one,
+/// usage when the record has no root of the package's slot, mismatch for another device's record;
+/// the package is then unchanged. Write the file with write_package: it is replaced in one step.
+bool rewrap(package& p, const device_record& record, const rewrap_options& options,
+            const std::string& what);
 
 /// Writes / reads a package. read_package throws latchkey::error (errc::bad_file) naming the file,
 /// the part and the offset: truncated, not a package, other format, header changed, parts that

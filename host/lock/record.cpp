@@ -20,7 +20,7 @@ using nlohmann::json;
 constexpr const char* kind = "latchkey device record";
 constexpr std::uint64_t max_record_bytes = 1u << 20;
 constexpr std::size_t key_entry_bytes = 40;
-constexpr std::size_t max_keys = 256;
+constexpr std::size_t max_keys = spec::owner_slots;
 constexpr std::size_t salt_bytes = 16, nonce_bytes = 12, tag_bytes = 16;
 // A record that asks for more than this (1 GiB) is an attack on the reader.
 constexpr std::uint64_t max_scrypt_memory = 1ull << 30;
@@ -108,9 +108,13 @@ json parse_file(byte_view text, const std::string& name) {
   json j = io::parse_json(text, name);
   if (const auto it = j.find("kind"); it == j.end() || *it != kind)
     bad(name, "not a Latchkey device record");
-  if (number_member(j, "format", 0xffffffffu, name) != spec::format_version) {
-    bad(name, "record format " + j["format"].dump() + "; this version reads format " +
-                  std::to_string(spec::format_version));
+  const auto format = number_member(j, "format", 0xffffffffu, name);
+  // The public part has been the same ever since.
+  if (format != record_format && !(format == 1 && !j.contains("secret"))) {
+    bad(name,
+        "record format " + std::to_string(format) + "; this version reads format " +
+            std::to_string(record_format) +
+            (format == 1 ? ": the owner keys of that format open nothing of this version" : ""));
   }
   return j;
 }
@@ -167,10 +171,21 @@ void put_u32(std::uint8_t* p, std::uint32_t v) {
 
 }  // namespace
 
-const owner_key* device_record::find(std::uint32_t slot, std::uint32_t epoch) const {
+const owner_key* device_record::find(std::uint32_t slot) const {
   for (const owner_key& k : keys)
-    if (k.slot == slot && k.epoch == epoch) return &k;
+    if (k.slot == slot) return &k;
   return nullptr;
+}
+
+const owner_key& device_record::at(std::optional<std::uint32_t> slot,
+                                   const std::string& what) const {
+  const owner_key* k = slot ? find(*slot) : keys.empty() ? nullptr : &keys.front();
+  if (k == nullptr) {
+    throw error(errc::usage, what + ": holds no owner key" +
+                                 (slot ? " of slot " + std::to_string(*slot) : "") +
+                                 "; a slot's owner has a record of its own");
+  }
+  return *k;
 }
 
 void check(const public_record& r, const std::string& what) {
@@ -194,6 +209,10 @@ void write_record(const std::string& path, const device_record& record, std::str
   if (record.keys.empty() || record.keys.size() > max_keys)
     throw error(errc::usage, path + ": a record holds 1.." + std::to_string(max_keys) +
                                  " owner keys; use a public record for none");
+  for (const owner_key& k : record.keys) {
+    if (k.slot >= spec::owner_slots || record.find(k.slot) != &k)
+      throw error(errc::usage, path + ": an owner slot is 0..7, and each is there once");
+  }
   check(record.pub, path);
 
   bytes random(salt_bytes + nonce_bytes);
@@ -209,7 +228,7 @@ void write_record(const std::string& path, const device_record& record, std::str
   for (const owner_key& k : record.keys) {
     put_u32(out, k.slot);
     put_u32(out + 4, k.epoch);
-    std::copy(k.key.view().begin(), k.key.view().end(), out + 8);
+    std::copy(k.root.view().begin(), k.root.view().end(), out + 8);
     out += key_entry_bytes;
   }
   const json pub = to_json(record.pub);
@@ -220,7 +239,7 @@ void write_record(const std::string& path, const device_record& record, std::str
          tag);
 
   const json j = {{"kind", kind},
-                  {"format", spec::format_version},
+                  {"format", record_format},
                   {"public", pub},
                   {"secret",
                    {{"kdf", "scrypt"},
@@ -238,7 +257,7 @@ void write_record(const std::string& path, const device_record& record, std::str
 
 void write_public_record(const std::string& path, const public_record& record) {
   check(record, path);
-  const json j = {{"kind", kind}, {"format", spec::format_version}, {"public", to_json(record)}};
+  const json j = {{"kind", kind}, {"format", record_format}, {"public", to_json(record)}};
   const std::string text = j.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
   io::write_file(path, {as_bytes(text)});
 }
@@ -285,8 +304,10 @@ device_record parse_record(byte_view text, const std::string& name, std::string_
   if (get_u32(p) != (sealed.size() - 4) / key_entry_bytes) bad(where, "the count of keys is wrong");
   p += 4;
   for (std::size_t i = 0; i < (sealed.size() - 4) / key_entry_bytes; ++i, p += key_entry_bytes) {
-    record.keys.push_back({get_u32(p), get_u32(p + 4),
-                           key_encryption_key(std::span<const std::uint8_t, 32>(p + 8, 32))});
+    if (get_u32(p) >= spec::owner_slots || record.find(get_u32(p)) != nullptr)
+      bad(where, "a slot above 7, or twice the same");
+    record.keys.push_back(
+        {get_u32(p), get_u32(p + 4), secret<32>(std::span<const std::uint8_t, 32>(p + 8, 32))});
   }
   return record;
 }

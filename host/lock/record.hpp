@@ -3,11 +3,11 @@
 // File (.lkd): JSON with two members.
 //   "public"  what a host needs to start the chip: device id, helper data, configurations. No
 //             secret; `latchkey` hands it to the chip at every start.
-//   "secret"  the owner keys by slot and epoch, encrypted: AES-256-GCM under
+//   "secret"  the roots of owner slots, each with its present epoch, encrypted: AES-256-GCM under
 //             scrypt(passphrase, salt, N, r, p), additional data = the public part (compact JSON
 //             with sorted keys), so neither part can be exchanged. Absent in a public-only record.
 // The plaintext of the secret part, little-endian: u32 count, then per key u32 slot | u32 epoch |
-// key[32].
+// root[32]. "format" is record_format.
 #pragma once
 
 #include <cstdint>
@@ -19,6 +19,9 @@
 #include "lock/keys.hpp"
 
 namespace latchkey::lock {
+
+/// Records of format 1 held a wrapping key where the root of a slot now is.
+inline constexpr std::uint32_t record_format = 2;
 
 inline constexpr std::size_t helper_bytes = 4 * spec::helper_words;
 
@@ -32,19 +35,29 @@ struct public_record {
   friend bool operator==(const public_record&, const public_record&) = default;
 };
 
-/// An owner key as the enrol build exported it.
+/// The root of an owner slot as the enrol build exported it, and the epoch that packages are
+/// wrapped for now. Keys of every other epoch follow from the root as well: a rotation loses none.
 struct owner_key {
   std::uint32_t slot = 0;
   std::uint32_t epoch = 0;
-  key_encryption_key key;
+  secret<32> root;
+
+  [[nodiscard]] key_encryption_key kek(std::uint32_t of_epoch) const {
+    return owner_kek(root, static_cast<std::uint8_t>(slot), of_epoch);
+  }
+  [[nodiscard]] key_encryption_key kek() const { return kek(epoch); }
 };
 
 struct device_record {
   public_record pub;
   std::vector<owner_key> keys;  ///< Empty after reading without a passphrase
 
-  /// The key of (slot, epoch), or nullptr.
-  [[nodiscard]] const owner_key* find(std::uint32_t slot, std::uint32_t epoch) const;
+  /// The root of a slot, or nullptr.
+  [[nodiscard]] const owner_key* find(std::uint32_t slot) const;
+  /// As find(); without a slot the first root. Throws latchkey::error (usage), naming `what`, when
+  /// there is none.
+  [[nodiscard]] const owner_key& at(std::optional<std::uint32_t> slot,
+                                    const std::string& what) const;
 };
 
 /// Cost of the passphrase: memory 128 * n * r bytes. n is a power of two.

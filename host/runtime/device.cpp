@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "card.hpp"
+#include "unit.hpp"
 
 namespace fs = std::filesystem;
 
@@ -87,7 +88,9 @@ void check_image(const std::string& path) {
 
 }  // namespace
 
-Enrolment::~Enrolment() { OPENSSL_cleanse(key.data(), key.size()); }
+Enrolment::~Enrolment() {
+  for (OwnerRoot& owner : owners) OPENSSL_cleanse(owner.root.data(), owner.root.size());
+}
 
 std::vector<DeviceInfo> Device::list() {
   std::vector<DeviceInfo> found;
@@ -238,11 +241,16 @@ spec::key_err Device::Impl::command(std::uint32_t unit, spec::cmd command) {
   return static_cast<spec::key_err>(read(unit, spec::reg::key_err));
 }
 
-Enrolment Device::enroll(std::uint32_t slot, std::uint32_t epoch, std::uint32_t unit) {
+Enrolment Device::enroll(std::uint32_t first_slot, std::uint32_t slots, std::uint32_t unit) {
+  if (slots == 0 || slots > spec::owner_slots || first_slot > spec::owner_slots - slots) {
+    throw error(errc::usage,
+                fmt::format("owner slots {} to {}: a chip has {}, 0 to {}", first_slot,
+                            first_slot + slots - 1, spec::owner_slots, spec::owner_slots - 1));
+  }
   load(Build::enrol, 0, unit + 1);
   const std::string label = impl_->label(unit);
-  impl_->write(unit, spec::reg::slot, slot);
-  impl_->write(unit, spec::reg::epoch, epoch);
+  impl_->write(unit, spec::reg::slot, first_slot);
+  impl_->write(unit, spec::reg::slots, slots);
   const spec::key_err why = impl_->command(unit, spec::cmd::enrol);
   if (why == spec::key_err::already_enrolled) {
     throw error(
@@ -256,20 +264,30 @@ Enrolment Device::enroll(std::uint32_t slot, std::uint32_t epoch, std::uint32_t 
                 fmt::format("device {}: enrolment failed: {}", label, spec::describe(why)));
   }
   Enrolment result{};
-  result.slot = slot;
-  result.epoch = epoch;
   result.margin = impl_->read(unit, spec::reg::margin);
   for (std::uint32_t i = 0; i < spec::helper_words; ++i) {
     const std::uint32_t word = impl_->read(unit, spec::reg::helper_out + 4 * i);
     for (int b = 0; b < 4; ++b) result.helper.push_back(static_cast<std::uint8_t>(word >> 8 * b));
   }
-  for (std::uint32_t i = 0; i < 8; ++i) {
-    std::uint32_t word = impl_->read(unit, spec::reg::kek_out + 4 * i);
-    std::memcpy(result.key.data() + 4 * i, &word, 4);
-    OPENSSL_cleanse(&word, sizeof word);
+  result.owners.resize(slots);  // once: a vector that grows would leave copies behind
+  for (std::uint32_t s = 0; s < slots; ++s) {
+    result.owners[s].slot = first_slot + s;
+    for (std::uint32_t i = 0; i < 8; ++i) {
+      std::uint32_t word = impl_->read(unit, spec::reg::kek_out + 32 * s + 4 * i);
+      std::memcpy(result.owners[s].root.data() + 4 * i, &word, 4);
+      OPENSSL_cleanse(&word, sizeof word);
+    }
   }
   impl_->command(unit, spec::cmd::kek_taken);
   return result;
+}
+
+lock::attestation Device::attest(const PublicRecord& record,
+                                 const std::array<std::uint8_t, 32>& challenge, std::uint32_t slot,
+                                 std::uint32_t array_n, std::uint32_t unit) {
+  load(Build::operate, array_n, unit + 1);
+  Unit u(*this, unit);
+  return u.attest(record, challenge, slot);
 }
 
 void Device::zeroise() {

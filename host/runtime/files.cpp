@@ -32,10 +32,6 @@ Package Package::seal(const Program& program, const lock::device_record& record,
                       std::uint32_t version) {
   lock::seal_options options;
   options.version = version;
-  if (!record.keys.empty()) {
-    options.slot = record.keys.front().slot;
-    options.epoch = record.keys.front().epoch;
-  }
   return Package(lock::seal(program.get(), record, options));
 }
 std::string Package::device_id() const { return io::to_hex(package_->device()); }

@@ -366,9 +366,16 @@ Session::Session(const std::vector<ComputeUnit>& units, const std::vector<Packag
   const compiler::program& info = packages.front().get().info;
   impl_->open(units, Build::operate, info);
   for (std::size_t u = 0; u < units.size(); ++u) {
-    if (!options.skip_host_checks)
+    if (!options.skip_host_checks) {
       lock::check_for(packages[u].get(), records[u].get().id, impl_->build.config_id, info.name);
-    impl_->units[u]->load_locked(packages[u], records[u]);
+      if ((packages[u].get().manifest.licence_flags & lock::licence_ticket) && !options.ticket) {
+        throw error(errc::refused,
+                    fmt::format("{}: runs only under a ticket of its owner (slot {}): `latchkey "
+                                "run --ticket`",
+                                info.name, packages[u].get().manifest.slot));
+      }
+    }
+    impl_->units[u]->load_locked(packages[u], records[u], options);
   }
 }
 

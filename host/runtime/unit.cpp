@@ -58,8 +58,8 @@ error Unit::refuse(const std::string& what, spec::key_err why) const {
   switch (why) {
     case spec::key_err::key_failure:
       advice =
-          "check that the device record belongs to this very card, and that record and package are "
-          "unchanged";
+          "check that the device record belongs to this very card, and that record, package and "
+          "ticket are unchanged";
       break;
     case spec::key_err::life_cycle:
       code = errc::not_enrolled;
@@ -68,6 +68,21 @@ error Unit::refuse(const std::string& what, spec::key_err why) const {
     case spec::key_err::config_mismatch:
       code = errc::mismatch;
       advice = "compile and lock the model for this card's build";
+      break;
+    case spec::key_err::epoch_too_old:
+      advice =
+          "the package was wrapped for an epoch that its owner has ended; ask them for a "
+          "rewrapped one";
+      break;
+    case spec::key_err::ticket_required:
+      advice = "get a ticket from the package's owner: `latchkey run --ticket`";
+      break;
+    case spec::key_err::ticket_stale:
+      advice =
+          "a ticket serves once, for the nonce of this very start; ask the owner for a new one";
+      break;
+    case spec::key_err::ticket_expired:
+      advice = "ask the package's owner for a new ticket";
       break;
     case spec::key_err::locked_out:
     case spec::key_err::page_tampered:
@@ -103,10 +118,7 @@ void Unit::load_memory(std::span<const std::uint8_t> page_bytes,
   tags_.sync(XCL_BO_SYNC_BO_TO_DEVICE);
 }
 
-void Unit::load_locked(const Package& package, const PublicRecord& record) {
-  const lock::package& p = package.get();
-  input_ = p.info.input;
-  output_ = p.info.output;
+void Unit::start_key(const PublicRecord& record) {
   // A key that an earlier session left would make START illegal. A locked chip refuses this too,
   // and START then says why.
   if (static_cast<spec::key_state>(read(spec::reg::key_state)) != spec::key_state::idle)
@@ -115,9 +127,57 @@ void Unit::load_locked(const Package& package, const PublicRecord& record) {
   write_window(spec::reg::helper_in, record.get().helper);
   if (const auto why = command(spec::cmd::start); why != spec::key_err::none)
     throw refuse("to start its key from the device record", why);
+}
+
+lock::attestation Unit::attest(const PublicRecord& record, const lock::challenge& challenge,
+                               std::uint32_t slot) {
+  start_key(record);
+  loaded_ = true;  // the destructor wipes
+  write_window(spec::reg::msg_in, challenge);
+  write(spec::reg::msg_in, slot);
+  if (const auto why = command(spec::cmd::attest); why != spec::key_err::none)
+    throw refuse("to attest itself", why);
+  lock::attestation a;
+  a.asked = challenge;
+  a.slot = slot;
+  a.device = record.get().id;
+  a.build_version = read(spec::reg::build_version);
+  a.build_hash = read(spec::reg::build_hash);
+  a.build_flags = read(spec::reg::build_flags);
+  a.config_id = read(spec::reg::config_id);
+  a.life_cycle = read(spec::reg::lc_state);
+  a.min_version = read(spec::reg::min_version);
+  a.version_floor = read(spec::reg::floor_version);
+  a.epoch_floor = read(spec::reg::floor_epoch);
+  for (std::uint32_t i = 0; i < 8; ++i) {
+    const std::uint32_t word = read(spec::reg::attest_out + 4 * i);
+    std::memcpy(a.proof.data() + 4 * i, &word, 4);
+  }
+  return a;
+}
+
+void Unit::load_locked(const Package& package, const PublicRecord& record,
+                       const SessionOptions& options) {
+  const lock::package& p = package.get();
+  input_ = p.info.input;
+  output_ = p.info.output;
+  start_key(record);
+  loaded_ = true;  // whatever comes, the destructor wipes
   setup_.start_cycles = read(spec::reg::start_cycles);
   setup_.unstable_votes = read(spec::reg::unstable);
 
+  if (options.ticket) {
+    if (const auto why = command(spec::cmd::nonce); why != spec::key_err::none)
+      throw refuse("to draw a nonce for a ticket", why);
+    TicketRequest request{record.device_id(), p.manifest.slot, {}};
+    for (std::uint32_t i = 0; i < 4; ++i) {
+      const std::uint32_t word = read(spec::reg::nonce_out + 4 * i);
+      std::memcpy(request.nonce.data() + 4 * i, &word, 4);
+    }
+    write_window(spec::reg::msg_in, options.ticket(request));
+    if (const auto why = command(spec::cmd::ticket); why != spec::key_err::none)
+      throw refuse("the ticket", why);
+  }
   const lock::manifest_bytes manifest = lock::to_bytes(p.manifest);
   write_window(spec::reg::manifest_in, manifest);
   write_window(spec::reg::blob_in, p.key);
@@ -126,7 +186,6 @@ void Unit::load_locked(const Package& package, const PublicRecord& record) {
   setup_.cycles = read(spec::reg::setup_cycles);
   num_descs_ = p.manifest.num_descs;
   load_memory(p.pages, p.tags);
-  loaded_ = true;
 }
 
 void Unit::load_open(const compiler::program& p) {
@@ -264,6 +323,8 @@ Counters Unit::finish(unsigned slot) {
     return read_counters();
   }
   released = written(s);
+  if (static_cast<spec::key_err>(read(spec::reg::key_err)) == spec::key_err::ticket_expired)
+    throw refuse("to go on", spec::key_err::ticket_expired);
   switch (status) {
     case spec::run_status::page_tampered:
       throw error(

@@ -9,6 +9,7 @@
 #include "compiler/program.hpp"
 #include "latchkey/session.hpp"
 #include "lock/keys.hpp"
+#include "lock/owner.hpp"
 
 namespace latchkey {
 
@@ -40,7 +41,11 @@ class Unit {
   Unit(const Unit&) = delete;
   Unit& operator=(const Unit&) = delete;
 
-  void load_locked(const Package& package, const PublicRecord& record);
+  void load_locked(const Package& package, const PublicRecord& record,
+                   const SessionOptions& options);
+  /// See Device::attest.
+  lock::attestation attest(const PublicRecord& record, const lock::challenge& challenge,
+                           std::uint32_t slot);
   void load_open(const compiler::program& program);
 
   /// Images and the pattern of untouched results into card memory.
@@ -75,6 +80,8 @@ class Unit {
   spec::key_err command(spec::cmd c) { return card_.command(index_, c); }
   Device::Impl::Kernels& kernels() const { return card_.units.at(index_); }
   [[nodiscard]] error refuse(const std::string& what, spec::key_err why) const;
+  /// START from the record, whatever an earlier session left.
+  void start_key(const PublicRecord& record);
   void write_window(std::uint32_t reg, std::span<const std::uint8_t> data);
   void load_memory(std::span<const std::uint8_t> page_bytes,
                    std::span<const std::uint8_t> tag_bytes);

@@ -1,8 +1,8 @@
-// Key block of the enrol build: enrols the device, once, and hands the owner its wrapping key.
+// Key block of the enrol build: enrols the device, once, and hands out the roots of owner slots.
 //
 // ENROL    lets lk_puf_select choose 2,040 reliable response bits, draws the device id and eight
-//          random code words, forms the helper data (mask, offset, tag) and the owner KEK of the
-//          slot and epoch given with the command, and burns the fuses.
+//          random code words, forms the helper data (mask, offset, tag) and the roots of the owner
+//          slots given with the command (`slots_i` of them from `slot_i` on), and burns the fuses.
 // ZEROISE  forgets everything secret, also in the middle of an enrolment, but not between the
 // fuses.
 //
@@ -14,14 +14,14 @@
 // allows.
 //
 // After that the state is KeyStateStarted: helper data is read through `rd_addr_i` (272 words, one
-// cycle later), the KEK through `kek_rd_addr_i` (8 words, same cycle). `kek_taken_i` or the command
-// KEK_TAKEN ends the export: the KEK is gone and the state is KeyStateKeyLoaded; the helper data,
-// which is public, stays readable until a ZEROISE or reset.
+// cycle later), the roots through `kek_rd_addr_i` (8 words a slot, the first slot first, same
+// cycle). `kek_taken_i` or the command KEK_TAKEN ends the export: the roots are gone and the state
+// is KeyStateKeyLoaded; the helper data, which is public, stays readable until a ZEROISE or reset.
 //
-// ENROL is refused without side effect when the device is enrolled (KeyErrAlreadyEnrolled) or its
-// life cycle is not open (KeyErrLifeCycle). KeyErrTooFewReliable: too few reliable responses or a
-// stuck chain; KeyErrPufHealth: no random numbers, no answer from the PUF, or a fuse that does not
-// burn.
+// ENROL is refused without side effect when the slots are not 1 to 8 within 0..7 (KeyErrSlot), the
+// device is enrolled (KeyErrAlreadyEnrolled) or its life cycle is not open (KeyErrLifeCycle).
+// KeyErrTooFewReliable: too few reliable responses or a stuck chain; KeyErrPufHealth: no random
+// numbers, no answer from the PUF, or a fuse that does not burn.
 module lk_enrol_block #(
   // Longest wait for any of the PUF, a random word or a fuse, in cycles.
   parameter int unsigned Timeout = 1 << 22
@@ -32,7 +32,7 @@ module lk_enrol_block #(
   input  logic         cmd_valid_i,
   input  logic [3:0]   cmd_i,
   input  logic [7:0]   slot_i,
-  input  logic [31:0]  epoch_i,
+  input  logic [3:0]   slots_i,
   output logic         busy_o,
   output logic [3:0]   state_o,
   output logic [7:0]   err_o,
@@ -42,7 +42,7 @@ module lk_enrol_block #(
   input  logic [8:0]   rd_addr_i,
   output logic [31:0]  helper_rdata_o,
   output logic         kek_valid_o,
-  input  logic [2:0]   kek_rd_addr_i,
+  input  logic [5:0]   kek_rd_addr_i,
   output logic [31:0]  kek_rdata_o,
   input  logic         kek_taken_i,
   // lk_puf_select and sampler
@@ -156,11 +156,12 @@ module lk_enrol_block #(
   // ---- key ladder ------------------------------------------------------------------------------
   logic [127:0] device_id_q;
   logic [7:0]   slot_q, margin_q;
-  logic [31:0]  epoch_q;
+  logic [3:0]   slots_q, made_q;  // wanted, and made so far
   logic         ladder_start, ladder_ready, ladder_done, ladder_valid, ladder_last;
-  logic [2:0]   ladder_op, ladder_bytes;
+  logic [3:0]   ladder_op;
+  logic [2:0]   ladder_bytes;
   logic [31:0]  ladder_data;
-  logic [255:0] digest, kek_q;
+  logic [255:0] digest;
 
   always_comb begin
     ladder_start = 1'b0;
@@ -189,13 +190,13 @@ module lk_enrol_block #(
       end
       EnKek: begin
         ladder_start = enter_q;
-        ladder_op    = LadderKek;
+        ladder_op    = LadderRoot;
       end
       default: ;
     endcase
   end
 
-  lk_key_ladder u_ladder (
+  lk_key_ladder #(.ExportRoot(1'b1)) u_ladder (
     .clk_i,
     .rst_ni,
     .wipe_i      (wipe_all || state_q == EnBurnBit),
@@ -203,8 +204,8 @@ module lk_enrol_block #(
     .start_i     (ladder_start),
     .op_i        (ladder_op),
     .salt_i      ({HelperFormat, device_id_q}),
-    .slot_i      (slot_q),
-    .epoch_i     (epoch_q),
+    .slot_i      (slot_q + 8'(made_q)),
+    .epoch_i     (32'd0),
     .in_valid_i  (ladder_valid),
     .in_ready_o  (ladder_ready),
     .in_data_i   (ladder_data),
@@ -274,6 +275,9 @@ module lk_enrol_block #(
             err_d = KeyErrLifeCycle;
           end else if (puf_busy_i || sel_busy_i) begin
             err_d = KeyErrIllegalCommand;  // an enrolment that was zeroised still holds the sampler
+          end else if (slots_i == '0 || slots_i > 4'(OwnerSlots) ||
+                       9'(slot_i) + 9'(slots_i) > 9'(OwnerSlots)) begin
+            err_d = KeyErrSlot;
           end else begin
             accept  = 1'b1;
             err_d   = KeyErrNone;
@@ -347,7 +351,8 @@ module lk_enrol_block #(
         if (ladder_done) state_d = EnTag;
       end
       EnTag: if (walk_q == 6'd7) state_d = EnKek;
-      EnKek: if (ladder_done) state_d = EnBurnBit;
+      EnKek: if (ladder_done) state_d = EnKeep;
+      EnKeep: if (walk_q == 6'd7) state_d = (made_q + 4'd1 == slots_q) ? EnBurnBit : EnKek;
       EnBurnBit:   if (fuse_enrolled_i) state_d = EnBurnState;
       EnBurnState: if (fuse_lc_state_i == lk_lc_pkg::LcEnrolled) state_d = EnExport;
 
@@ -455,21 +460,28 @@ module lk_enrol_block #(
     if (!rst_ni) begin
       device_id_q <= '0;
       slot_q      <= '0;
-      epoch_q     <= '0;
+      slots_q     <= '0;
+      made_q      <= '0;
       margin_q    <= '0;
-      kek_q       <= '0;
     end else begin
       if (accept) begin
         slot_q  <= slot_i;
-        epoch_q <= epoch_i;
+        slots_q <= slots_i;
+        made_q  <= '0;
       end
       if (state_q == EnSelect && sel_done_i) margin_q <= sel_margin_i;
       if (state_q == EnHeader && walk_q >= 6'd2 && walk_q <= 6'd5 && trng_valid_i) begin
         device_id_q <= {trng_data_i, device_id_q[127:32]};
       end
-      if (wipe_all) kek_q <= '0;
-      else if (state_q == EnKek && ladder_done) kek_q <= digest;
+      if (state_q == EnKeep && walk_q == 6'd7) made_q <= made_q + 4'd1;
     end
+  end
+
+  // ---- roots of the slots (secret), eight words each -------------------------------------------
+  logic [31:0] kek_mem [64];
+  always_ff @(posedge clk_i) begin
+    if (scrub) kek_mem[walk_q] <= '0;
+    else if (state_q == EnKeep) kek_mem[{made_q[2:0], walk_q[2:0]}] <= digest[32*walk_q[2:0] +: 32];
   end
 
   // ---- outputs ---------------------------------------------------------------------------------
@@ -479,7 +491,8 @@ module lk_enrol_block #(
   assign lc_state_o           = fuse_lc_state_i;
   // SEC_CM: ENROL.EXPORT.ONCE
   assign kek_valid_o          = state_q == EnExport;
-  assign kek_rdata_o          = kek_valid_o ? kek_q[32*kek_rd_addr_i +: 32] : '0;
+  assign kek_rdata_o          = kek_valid_o && 4'(kek_rd_addr_i[5:3]) < made_q ?
+                                kek_mem[kek_rd_addr_i] : '0;
   assign fuse_prog_enrolled_o = state_q == EnBurnBit && enter_q;
   assign fuse_prog_lc_o       = state_q == EnBurnState && enter_q;
   assign fuse_prog_lc_state_o = lk_lc_pkg::LcEnrolled;

@@ -8,7 +8,7 @@ module lk_enrol_top (
   input  logic         cmd_valid_i,
   input  logic [3:0]   cmd_i,
   input  logic [7:0]   slot_i,
-  input  logic [31:0]  epoch_i,
+  input  logic [3:0]   slots_i,
   output logic         busy_o,
   output logic [3:0]   state_o,
   output logic [7:0]   err_o,
@@ -19,7 +19,7 @@ module lk_enrol_top (
   input  logic [8:0]   rd_addr_i,
   output logic [31:0]  helper_rdata_o,
   output logic         kek_valid_o,
-  input  logic [2:0]   kek_rd_addr_i,
+  input  logic [5:0]   kek_rd_addr_i,
   output logic [31:0]  kek_rdata_o,
   input  logic         kek_taken_i
 );
@@ -30,7 +30,7 @@ module lk_enrol_top (
   logic              sel_start, sel_clear, sel_busy, sel_done, sel_fail;
   logic [7:0]        sel_margin;
   logic              trng_req, trng_valid;
-  logic [31:0]       trng_data, fuse_min_version;
+  logic [31:0]       trng_data, fuse_min_version, floor_version, floor_epoch;
   logic              fuse_valid, fuse_enrolled, fuse_prog_enrolled, fuse_prog_lc;
   logic [15:0]       fuse_lc_state, fuse_prog_lc_state;
 
@@ -40,7 +40,7 @@ module lk_enrol_top (
     .cmd_valid_i,
     .cmd_i,
     .slot_i,
-    .epoch_i,
+    .slots_i,
     .busy_o,
     .state_o,
     .err_o,
@@ -128,8 +128,14 @@ module lk_enrol_top (
     .prog_lc_i          (fuse_prog_lc),
     .prog_lc_state_i    (fuse_prog_lc_state),
     .prog_min_version_i (1'b0),
-    .min_version_i      (32'd0)
+    .min_version_i      (32'd0),
+    .slot_i             (3'd0),
+    .floor_version_o    (floor_version),
+    .floor_epoch_o      (floor_epoch),
+    .prog_floor_i       (1'b0),
+    .floor_version_i    (32'd0),
+    .floor_epoch_i      (32'd0)
   );
   logic unused_fuse;
-  assign unused_fuse = ^{fuse_valid, fuse_min_version};
+  assign unused_fuse = ^{fuse_valid, fuse_min_version, floor_version, floor_epoch};
 endmodule

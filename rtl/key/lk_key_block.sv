@@ -4,16 +4,22 @@
 //          2,040 masked response bits, corrects them through lk_bch_decoder, extracts the PRK and
 //          verifies the helper data's tag under a key made from it. Only the PRK is kept. A word is
 //          decoded while the PUF reads the next ones; the words come in ascending order.
-// UNWRAP   checks the manifest's public fields, derives the owner KEK of its slot and epoch, opens
-//          the wrapped key and compares SHA-256(manifest) with the hash inside it; then, when
-//          the former users have been wiped, presents the model key.
+// UNWRAP   checks the manifest's public fields, derives the owner KEK of its slot and epoch from the
+//          root of the slot, opens the wrapped key and compares SHA-256(manifest) with the hash
+//          inside it; then, when the former users have been wiped, presents the model key.
+// ATTEST   answers a challenge with an HMAC under the slot's attestation key over the challenge,
+//          device, build, configuration, life cycle and the slot's floors (lk_key_pkg).
+// NONCE    draws a nonce for one ticket.
+// TICKET   checks a ticket of the slot's owner: the nonce, then its HMAC under the slot's ticket
+//          key; burns its lowest version and epoch into the slot's floors and starts its budget of
+//          runs and time. These three work only between START and UNWRAP.
 // ZEROISE  forgets every secret, at any time, also in the middle of another command.
 //
 // Commands go in with one pulse of `cmd_valid_i`; illegal ones set the reason and nothing else.
-// Helper data (272 words), manifest (32) and wrapped key (14) are written through three windows,
-// each with its own counter; `fill_clear_i` rewinds all three; a count that is not exact fails the
-// command that needs the window, and so does a write while busy. Commands, states, reasons and the
-// manifest's layout are in lk_pkg, the rest in lk_key_pkg.
+// Helper data (272 words), manifest (32), wrapped key (14) and message (challenge 9, ticket 20) are
+// written through four windows, each with its own counter; `fill_clear_i` rewinds all; a count that
+// is not exact fails the command that needs the window, and so does a write while busy. Commands,
+// states, reasons and the manifest's layout are in lk_pkg, the rest in lk_key_pkg.
 //
 // Every failure but an illegal command wipes everything, a loaded model key included. What depends
 // on secrets (decoding, tag, unwrapping, manifest hash) is judged at one point, after the full
@@ -21,10 +27,14 @@
 // starts, a page that failed authentication (`tamper_i`) or a broken state lock the block until
 // reset. A success does not give failed starts back.
 //
+// A package whose manifest says so loads only under a ticket of its slot. A loaded package of a
+// ticket's slot stays loaded for the ticket's runs (`run_start_i`, a pulse as one begins) and time
+// (units of 2^20 cycles from its acceptance); then everything is wiped (KeyErrTicketExpired).
+//
 // `wipe_o` pulses four cycles (ZEROISE, failure, new UNWRAP) or stays (locked); users of the key
 // must drop what they hold and raise `wipe_busy_i` before it falls. `key_valid_o` waits for them.
 // `manifest_o` means something only with `manifest_valid_o`. No response, PRK or key reaches any
-// output but `key_o`.
+// output but `key_o`; of digests only an attestation does (`attest_o`).
 module lk_key_block #(
   parameter logic [31:0] ConfigId = 32'd0,
   // Longest time from the start of the PUF to the end of decoding, in cycles.
@@ -42,9 +52,19 @@ module lk_key_block #(
   input  logic          helper_we_i,
   input  logic          manifest_we_i,
   input  logic          blob_we_i,
+  input  logic          msg_we_i,
   input  logic [31:0]   wdata_i,
   input  logic          fill_clear_i,
+  // what an attestation says of the build
+  input  logic [31:0]   build_hash_i,
+  input  logic [31:0]   build_flags_i,
+  // answers, public
+  output logic [255:0]  attest_o,
+  output logic [127:0]  nonce_o,
+  output logic [31:0]   runs_left_o,
+  output logic [31:0]   time_left_o,
   // the rest of the chip
+  input  logic          run_start_i,
   input  logic          tamper_i,
   output logic          wipe_o,
   input  logic          wipe_busy_i,
@@ -64,10 +84,20 @@ module lk_key_block #(
   input  logic          puf_done_i,
   input  logic          puf_health_fail_i,
   input  logic [15:0]   puf_unstable_i,
-  // fuses
+  // random numbers
+  output logic          trng_req_o,
+  input  logic          trng_valid_i,
+  input  logic [31:0]   trng_data_i,
+  // fuses; the floors are those of fuse_slot_o
   input  logic [15:0]   fuse_lc_state_i,
   input  logic          fuse_enrolled_i,
-  input  logic [31:0]   fuse_min_version_i
+  input  logic [31:0]   fuse_min_version_i,
+  output logic [2:0]    fuse_slot_o,
+  input  logic [31:0]   fuse_floor_version_i,
+  input  logic [31:0]   fuse_floor_epoch_i,
+  output logic          fuse_prog_floor_o,
+  output logic [31:0]   fuse_floor_version_o,
+  output logic [31:0]   fuse_floor_epoch_o
 );
   import lk_pkg::*;
   import lk_key_pkg::*;
@@ -92,15 +122,18 @@ module lk_key_block #(
   logic [31:0] helper_mem [512];
   logic [31:0] manifest_mem [ManifestWords];
   logic [31:0] blob_mem [16];
+  logic [31:0] msg_mem [32];
   logic [8:0]  helper_fill_q;
   logic [5:0]  manifest_fill_q;
   logic [3:0]  blob_fill_q;
-  logic        helper_over_q, manifest_over_q, blob_over_q;
-  logic        helper_we, manifest_we, blob_we;
+  logic [4:0]  msg_fill_q;
+  logic        helper_over_q, manifest_over_q, blob_over_q, msg_over_q;
+  logic        helper_we, manifest_we, blob_we, msg_we;
 
   assign helper_we   = helper_we_i && !busy_o && helper_fill_q != 9'(HelperWords);
   assign manifest_we = manifest_we_i && !busy_o && manifest_fill_q != 6'(ManifestWords);
   assign blob_we     = blob_we_i && !busy_o && blob_fill_q != 4'(BlobWords);
+  assign msg_we      = msg_we_i && !busy_o && msg_fill_q != 5'(TicketWords);
 
   always_ff @(posedge clk_i or negedge rst_ni) begin
     if (!rst_ni) begin
@@ -110,6 +143,8 @@ module lk_key_block #(
       helper_over_q   <= 1'b0;
       manifest_over_q <= 1'b0;
       blob_over_q     <= 1'b0;
+      msg_fill_q      <= '0;
+      msg_over_q      <= 1'b0;
     end else if (fill_clear_i) begin
       // A command that runs keeps its words; what comes after finds the counters empty.
       helper_fill_q   <= '0;
@@ -118,6 +153,8 @@ module lk_key_block #(
       helper_over_q   <= 1'b0;
       manifest_over_q <= 1'b0;
       blob_over_q     <= 1'b0;
+      msg_fill_q      <= '0;
+      msg_over_q      <= 1'b0;
     end else begin
       if (helper_we) helper_fill_q <= helper_fill_q + 9'd1;
       if (manifest_we) manifest_fill_q <= manifest_fill_q + 6'd1;
@@ -125,13 +162,17 @@ module lk_key_block #(
       if (helper_we_i && !helper_we) helper_over_q <= 1'b1;
       if (manifest_we_i && !manifest_we) manifest_over_q <= 1'b1;
       if (blob_we_i && !blob_we) blob_over_q <= 1'b1;
+      if (msg_we) msg_fill_q <= msg_fill_q + 5'd1;
+      if (msg_we_i && !msg_we) msg_over_q <= 1'b1;
     end
   end
 
-  logic helper_full, manifest_full, blob_full;
+  logic helper_full, manifest_full, blob_full, challenge_full, ticket_full;
   assign helper_full   = helper_fill_q == 9'(HelperWords) && !helper_over_q;
   assign manifest_full = manifest_fill_q == 6'(ManifestWords) && !manifest_over_q;
   assign blob_full     = blob_fill_q == 4'(BlobWords) && !blob_over_q;
+  assign challenge_full = msg_fill_q == 5'(ChallengeWords) && !msg_over_q;
+  assign ticket_full    = msg_fill_q == 5'(TicketWords) && !msg_over_q;
 
   // Helper data is read at `addr_q`; `fresh_q` says that `helper_q` is the word at this address.
   logic [8:0]  addr_q, addr_d;
@@ -144,6 +185,7 @@ module lk_key_block #(
   always_ff @(posedge clk_i) begin
     if (manifest_we) manifest_mem[manifest_fill_q[4:0]] <= wdata_i;
     if (blob_we) blob_mem[blob_fill_q] <= wdata_i;
+    if (msg_we) msg_mem[msg_fill_q] <= wdata_i;
   end
 
   // ---- response and code word memories (secret) ------------------------------------------------
@@ -219,7 +261,8 @@ module lk_key_block #(
                              manifest.input_words, manifest.output_words};
   logic          ladder_start, ladder_ready, ladder_done, ladder_valid, ladder_last;
   logic          ladder_wipe_work;
-  logic [2:0]    ladder_op, ladder_bytes;
+  logic [3:0]    ladder_op;
+  logic [2:0]    ladder_bytes;
   logic [31:0]   ladder_data;
   logic [255:0]  digest;
   logic [5:0]    hash_word_q;   // manifest words hashed
@@ -227,6 +270,43 @@ module lk_key_block #(
   logic [5:0]    cw_idx;
 
   assign cw_idx = addr_q[5:0] - HelperOffsetWord[5:0];
+
+  // What is attested and what a ticket says, word by word; `msg_word` is the word of the window.
+  logic [2:0]   slot_q;        // owner slot of the command
+  logic [4:0]   msg_word_q, msg_idx;
+  logic [31:0]  msg_word, attest_word;
+  logic [127:0] nonce_q;
+  always_comb begin
+    msg_idx = msg_word_q;
+    unique case (state_q)
+      StAttLoad:    msg_idx = 5'(ChallengeWords - 1);
+      StAttMac:     msg_idx = msg_word_q - 5'd2;
+      StTktLoad:    msg_idx = walk_q[4:0];
+      StTktCompare: msg_idx = 5'(TicketBodyWords) + walk_q[4:0];
+      default: ;
+    endcase
+  end
+  assign msg_word = msg_mem[msg_idx];
+  always_comb begin
+    unique case (msg_word_q)
+      5'd0:    attest_word = AttestMagic;
+      5'd1:    attest_word = FormatVersion;
+      5'd10:   attest_word = {29'd0, slot_q};
+      5'd11:   attest_word = device_id_q[31:0];
+      5'd12:   attest_word = device_id_q[63:32];
+      5'd13:   attest_word = device_id_q[95:64];
+      5'd14:   attest_word = device_id_q[127:96];
+      5'd15:   attest_word = BuildVersion;
+      5'd16:   attest_word = build_hash_i;
+      5'd17:   attest_word = build_flags_i;
+      5'd18:   attest_word = ConfigId;
+      5'd19:   attest_word = {16'd0, fuse_lc_state_i};
+      5'd20:   attest_word = fuse_min_version_i;
+      5'd21:   attest_word = fuse_floor_version_i;
+      5'd22:   attest_word = fuse_floor_epoch_i;
+      default: attest_word = msg_word;
+    endcase
+  end
 
   always_comb begin
     ladder_start = 1'b0;
@@ -254,6 +334,32 @@ module lk_key_block #(
         ladder_valid = fresh_q && addr_q != HelperTagWord;
         ladder_last  = addr_q == HelperTagWord - 9'd1;
       end
+      StRoot, StAttRoot, StTktRoot: begin
+        ladder_start = enter_q;
+        ladder_op    = LadderRoot;
+      end
+      StAttKey: begin
+        ladder_start = enter_q;
+        ladder_op    = LadderAttestKey;
+      end
+      StTktKey: begin
+        ladder_start = enter_q;
+        ladder_op    = LadderTicketKey;
+      end
+      StAttMac: begin
+        ladder_start = enter_q;
+        ladder_op    = LadderMac;
+        ladder_valid = msg_word_q != 5'(AttestWords);
+        ladder_data  = attest_word;
+        ladder_last  = msg_word_q == 5'(AttestWords - 1);
+      end
+      StTktMac: begin
+        ladder_start = enter_q;
+        ladder_op    = LadderMac;
+        ladder_valid = msg_word_q != 5'(TicketBodyWords);
+        ladder_data  = msg_word;
+        ladder_last  = msg_word_q == 5'(TicketBodyWords - 1);
+      end
       StKek: begin
         ladder_start = enter_q;
         ladder_op    = LadderKek;
@@ -268,7 +374,8 @@ module lk_key_block #(
       default: ;
     endcase
   end
-  assign ladder_wipe_work = state_q == StStartVerdict || state_q == StLoaded;
+  assign ladder_wipe_work = state_q == StStartVerdict || state_q == StPresent ||
+                            state_q == StTktBurn || (state_q == StAttMac && ladder_done);
 
   lk_key_ladder u_ladder (
     .clk_i,
@@ -278,7 +385,7 @@ module lk_key_block #(
     .start_i     (ladder_start),
     .op_i        (ladder_op),
     .salt_i      ({HelperFormat, device_id_q}),
-    .slot_i      (manifest.slot[7:0]),
+    .slot_i      ({5'd0, slot_q}),
     .epoch_i     (manifest.epoch),
     .in_valid_i  (ladder_valid),
     .in_ready_o  (ladder_ready),
@@ -319,14 +426,19 @@ module lk_key_block #(
   logic [3:0]  equal_q;    // words that were equal
   logic        match_flag, match_count;  // verdicts of their own, both needed
 
-  assign comparing = (state_q == StTagCompare && fresh_q) || state_q == StUnwrapCompare;
+  assign comparing = (state_q == StTagCompare && fresh_q) || state_q == StUnwrapCompare ||
+                     state_q == StTktCompare;
   assign cmp_idx   = (state_q == StTagCompare) ? addr_q[2:0] : walk_q[2:0];
   always_comb begin
     cmp_x = '0;
     cmp_y = '0;
     if (comparing) begin
       cmp_x = digest[32*cmp_idx +: 32];
-      cmp_y = (state_q == StTagCompare) ? helper_q : kwp_pt[128 + 32*cmp_idx +: 32];
+      unique case (state_q)
+        StTagCompare: cmp_y = helper_q;
+        StTktCompare: cmp_y = msg_word;
+        default:      cmp_y = kwp_pt[128 + 32*cmp_idx +: 32];
+      endcase
     end
   end
   assign match_flag  = !differ_q;
@@ -366,9 +478,134 @@ module lk_key_block #(
       manifest_bad = manifest.magic != ManifestMagic || manifest.format != FormatVersion ||
                      manifest.num_pages == '0 || manifest.desc_pages == '0 ||
                      manifest.desc_pages > manifest.num_pages || manifest.num_descs == '0 ||
-                     manifest.lock_kinds != LockAes128Gcm || manifest.slot > 32'd255 ||
-                     manifest.licence_flags != '0 || manifest.reserved != '0;
+                     manifest.lock_kinds != LockAes128Gcm || manifest.slot >= OwnerSlots ||
+                     manifest.licence_flags[31:1] != '0 || manifest.reserved != '0;
     end
+  end
+
+  // ---- tickets ---------------------------------------------------------------------------------
+  // A ticket counts while its code is exactly TktGood; no flipped bit makes one of another value.
+  // SEC_CM: KEY.TICKET.BUDGET
+  localparam logic [3:0] TktNone = 4'b0011, TktGood = 4'b1100;
+  logic [3:0]  ticket_q;
+  logic [2:0]  ticket_slot_q;
+  logic        nonce_valid_q, msg_bad_q, msg_stale_q, bound_q;
+  logic [2:0]  nonce_left_q;
+  logic [31:0] tkt_version_q, tkt_epoch_q;
+  logic [31:0] tkt_runs_q, tkt_time_q;  // of the ticket, then what is left
+  logic [19:0] tick_q;
+  logic        ticket_ok, ticket_mine, overrun, time_up;
+
+  assign ticket_ok   = ticket_q == TktGood;
+  assign ticket_mine = ticket_ok && ticket_slot_q == manifest.slot[2:0];
+  assign overrun     = run_start_i && bound_q && ticket_ok && tkt_runs_q == '0;
+  assign time_up     = ticket_ok && tkt_time_q == '0;
+
+  always_ff @(posedge clk_i or negedge rst_ni) begin
+    if (!rst_ni) begin
+      slot_q        <= '0;
+      msg_word_q    <= '0;
+      nonce_q       <= '0;
+      nonce_valid_q <= 1'b0;
+      nonce_left_q  <= '0;
+      msg_bad_q     <= 1'b0;
+      msg_stale_q   <= 1'b0;
+      bound_q       <= 1'b0;
+      ticket_q      <= TktNone;
+      ticket_slot_q <= '0;
+      tkt_version_q <= '0;
+      tkt_epoch_q   <= '0;
+      tkt_runs_q    <= '0;
+      tkt_time_q    <= '0;
+      tick_q        <= '0;
+    end else begin
+      if (state_q == StAttLoad) slot_q <= msg_word[2:0];
+      if (state_q == StManifestCheck) begin
+        slot_q  <= manifest.slot[2:0];
+        bound_q <= ticket_mine;
+      end
+      if (state_q != StAttMac && state_q != StTktMac) msg_word_q <= '0;
+      else if (ladder_valid && ladder_ready) msg_word_q <= msg_word_q + 5'd1;
+
+      if (state_q == StStarted) nonce_left_q <= 3'd4;
+      if (state_q == StNonce) begin
+        if (enter_q) nonce_valid_q <= 1'b0;
+        if (trng_valid_i && nonce_left_q != '0) begin
+          nonce_q       <= {trng_data_i, nonce_q[127:32]};
+          nonce_left_q  <= nonce_left_q - 3'd1;
+          nonce_valid_q <= nonce_left_q == 3'd1;
+        end
+      end
+
+      if (state_q == StTktLoad) begin
+        if (enter_q) begin
+          msg_bad_q   <= 1'b0;
+          msg_stale_q <= !nonce_valid_q;
+          ticket_q    <= TktNone;
+        end
+        unique case (walk_q[4:0])
+          5'd0:  if (msg_word != TicketMagic) msg_bad_q <= 1'b1;
+          5'd1:  if (msg_word != FormatVersion) msg_bad_q <= 1'b1;
+          5'd2:  if (msg_word != nonce_q[31:0]) msg_stale_q <= 1'b1;
+          5'd3:  if (msg_word != nonce_q[63:32]) msg_stale_q <= 1'b1;
+          5'd4:  if (msg_word != nonce_q[95:64]) msg_stale_q <= 1'b1;
+          5'd5:  if (msg_word != nonce_q[127:96]) msg_stale_q <= 1'b1;
+          5'd6: begin
+            slot_q <= msg_word[2:0];
+            if (msg_word >= OwnerSlots) msg_bad_q <= 1'b1;
+          end
+          5'd7:  tkt_version_q <= msg_word;
+          5'd8:  tkt_epoch_q <= msg_word;
+          5'd9:  tkt_runs_q <= msg_word;
+          5'd10: tkt_time_q <= msg_word;
+          5'd11: if (msg_word != '0) msg_bad_q <= 1'b1;
+          default: ;
+        endcase
+      end
+      // Whatever becomes of the ticket, its nonce has served. SEC_CM: KEY.TICKET.NONCE
+      if (state_q == StTktCheck) nonce_valid_q <= 1'b0;
+      if (state_q == StTktBurn && state_d == StStarted) begin
+        ticket_q      <= TktGood;
+        ticket_slot_q <= slot_q;
+        tick_q        <= '0;
+      end
+      if (ticket_ok && state_q != StTktLoad) begin
+        tick_q <= tick_q + 20'd1;
+        if (tick_q == '1 && tkt_time_q != NoLimit && tkt_time_q != '0) begin
+          tkt_time_q <= tkt_time_q - 32'd1;
+        end
+        if (run_start_i && bound_q && state_q == StLoaded && tkt_runs_q != NoLimit &&
+            tkt_runs_q != '0) begin
+          tkt_runs_q <= tkt_runs_q - 32'd1;
+        end
+        if (time_up || overrun) ticket_q <= TktNone;
+      end
+      if (wipe_all) begin
+        nonce_valid_q <= 1'b0;
+        bound_q       <= 1'b0;
+        ticket_q      <= TktNone;
+        tkt_version_q <= '0;
+        tkt_epoch_q   <= '0;
+        tkt_runs_q    <= '0;
+        tkt_time_q    <= '0;
+      end
+    end
+  end
+
+  assign trng_req_o           = state_q == StNonce && nonce_left_q != '0;
+  assign fuse_slot_o          = state_q == StManifestCheck ? manifest.slot[2:0] : slot_q;
+  assign fuse_prog_floor_o    = state_q == StTktBurn && enter_q;
+  assign fuse_floor_version_o = tkt_version_q;
+  assign fuse_floor_epoch_o   = tkt_epoch_q;
+
+  // The answer to a challenge: the only digest that leaves the block, taken in the only state that
+  // makes one over an attestation's words. SEC_CM: KEY.ATTEST.OUT
+  logic [255:0] attest_q, attest_digest;
+  assign attest_digest = state_q == StAttMac ? digest : '0;
+  always_ff @(posedge clk_i or negedge rst_ni) begin
+    if (!rst_ni) attest_q <= '0;
+    else if (wipe_all || state_q == StAttLoad) attest_q <= '0;
+    else if (state_q == StAttMac && ladder_done) attest_q <= attest_digest;
   end
 
   // ---- control ---------------------------------------------------------------------------------
@@ -401,9 +638,18 @@ module lk_key_block #(
             accept_unwrap = 1'b1;
             err_d         = KeyErrNone;
             state_d       = StManifestLoad;
+          end else if (state_q == StStarted && (cmd_i == CmdAttest || cmd_i == CmdNonce ||
+                                                cmd_i == CmdTicket)) begin
+            err_d   = KeyErrNone;
+            state_d = cmd_i == CmdAttest ? StAttLoad : cmd_i == CmdNonce ? StNonce : StTktLoad;
           end else if (cmd_i != CmdZeroise) begin
             illegal = 1'b1;
           end
+        end
+        // A ticket that ended takes what it let in with it.
+        if (state_q == StLoaded && bound_q && (!ticket_ok || overrun)) begin
+          err_d   = KeyErrTicketExpired;
+          state_d = StZeroFailed;
         end
       end
       StLocked: ;
@@ -504,9 +750,15 @@ module lk_key_block #(
         if (manifest_bad) err_d = KeyErrManifestMalformed;
         else if (manifest.config_id != ConfigId) err_d = KeyErrConfigMismatch;
         else if (manifest.device_id != device_id_q) err_d = KeyErrDeviceMismatch;
-        else if (manifest.version < fuse_min_version_i) err_d = KeyErrVersionTooOld;
-        else state_d = StKek;
+        // SEC_CM: KEY.FLOOR
+        else if (manifest.version < fuse_min_version_i ||
+                 manifest.version < fuse_floor_version_i) err_d = KeyErrVersionTooOld;
+        else if (manifest.epoch < fuse_floor_epoch_i) err_d = KeyErrEpochTooOld;
+        // SEC_CM: KEY.TICKET.REQUIRED
+        else if (manifest.licence_flags[0] && !ticket_mine) err_d = KeyErrTicketRequired;
+        else state_d = StRoot;
       end
+      StRoot: if (ladder_done) state_d = StKek;
       StKek: if (ladder_done) state_d = StUnwrap;
       StUnwrap: if (kwp_done) state_d = StUnwrapCompare;
       StUnwrapCompare: if (walk_q == 6'd7) state_d = StUnwrapVerdict;
@@ -518,6 +770,60 @@ module lk_key_block #(
         end
       end
       StPresent: if (!wipe_busy_i && !wipe_o) state_d = StLoaded;
+
+      StAttLoad: begin
+        state_d = StAttRoot;
+        if (!lc_ok || !challenge_full || msg_word >= OwnerSlots) begin
+          err_d   = lc_ok ? KeyErrMessageMalformed : KeyErrLifeCycle;
+          state_d = StZeroFailed;
+        end
+      end
+      StAttRoot: if (ladder_done) state_d = StAttKey;
+      StAttKey:  if (ladder_done) state_d = StAttMac;
+      StAttMac:  if (ladder_done) state_d = StStarted;
+
+      StNonce: begin
+        if (nonce_left_q == '0) state_d = StStarted;
+        if (hung) begin  // no random numbers
+          err_d   = KeyErrPufHealth;
+          state_d = StZeroFailed;
+        end
+      end
+
+      StTktLoad: begin
+        if (walk_q == 6'(TicketBodyWords - 1)) state_d = StTktCheck;
+        if (!lc_ok || !ticket_full) begin
+          err_d   = lc_ok ? KeyErrMessageMalformed : KeyErrLifeCycle;
+          state_d = StZeroFailed;
+        end
+      end
+      StTktCheck: begin
+        state_d = StTktRoot;
+        if (msg_bad_q || msg_stale_q) begin
+          err_d   = msg_bad_q ? KeyErrMessageMalformed : KeyErrTicketStale;
+          state_d = StZeroFailed;
+        end
+      end
+      StTktRoot:    if (ladder_done) state_d = StTktKey;
+      StTktKey:     if (ladder_done) state_d = StTktMac;
+      StTktMac:     if (ladder_done) state_d = StTktCompare;
+      StTktCompare: if (walk_q == 6'd7) state_d = StTktVerdict;
+      StTktVerdict: begin  // the one place where a ticket is judged
+        state_d = StTktBurn;
+        if (!match_flag || !match_count) begin
+          err_d   = KeyErrKeyFailure;
+          state_d = StZeroFailed;
+        end
+      end
+      StTktBurn: begin
+        if (!enter_q && fuse_floor_version_i >= tkt_version_q &&
+            fuse_floor_epoch_i >= tkt_epoch_q) begin
+          state_d = StStarted;
+        end else if (walk_q == 6'd63) begin  // a fuse that does not burn
+          err_d   = KeyErrPufHealth;
+          state_d = StZeroFailed;
+        end
+      end
 
       default: begin  // SEC_CM: KEY.FSM.TRAP
         err_d   = KeyErrLockedOut;
@@ -629,7 +935,10 @@ module lk_key_block #(
       if (state_q != StScrub) dec_bad_q <= 1'b0;
     end else begin
       if (puf_done_i) sampling_q <= 1'b0;
-      if ((state_q == StPufWait || decoding) && !hung) timer_q <= timer_q + 32'd1;
+      if (state_q == StStarted) timer_q <= '0;
+      else if ((state_q == StPufWait || state_q == StNonce || decoding) && !hung) begin
+        timer_q <= timer_q + 32'd1;
+      end
       if (resp_we) rows_q <= rows_q + 7'd1;
       if (state_q == StMaskLoad && state_d == StScan) begin
         mask_sr_q   <= helper_q;
@@ -702,7 +1011,7 @@ module lk_key_block #(
         if (ladder_start || (ladder_valid && ladder_ready)) hash_word_q <= hash_word_q + 6'd1;
         if (ladder_done) hash_done_q <= 1'b1;
       end
-      if (state_q == StMac || state_q == StUnwrap || wipe_all) begin
+      if (state_q == StMac || state_q == StUnwrap || state_q == StTktMac || wipe_all) begin
         differ_q <= wipe_all;
         equal_q  <= '0;
       end else if (comparing) begin
@@ -764,6 +1073,10 @@ module lk_key_block #(
   assign unstable_o       = unstable_q;
   assign min_version_o    = fuse_min_version_i;
   assign lc_state_o       = fuse_lc_state_i;
+  assign attest_o         = attest_q;
+  assign nonce_o          = nonce_valid_q ? nonce_q : '0;
+  assign runs_left_o      = ticket_ok ? tkt_runs_q : '0;
+  assign time_left_o      = ticket_ok ? tkt_time_q : '0;
 
   always_comb begin
     unique case (state_q)

@@ -27,17 +27,33 @@ package lk_key_pkg;
   localparam logic [31:0] ManifestMagic = 32'h464d_4b4c;  // "LKMF"
   localparam logic [31:0] LockAes128Gcm = 32'd1;
 
+  // Messages of the window MSG_IN: a challenge (8 words, then the slot), and a ticket (12 words,
+  // then its MAC); docs/registers.md has their words.
+  localparam logic [31:0] AttestMagic     = 32'h5441_4b4c;  // "LKAT"
+  localparam logic [31:0] TicketMagic     = 32'h4b54_4b4c;  // "LKTK"
+  localparam int unsigned ChallengeWords  = 9;
+  localparam int unsigned TicketBodyWords = 12;
+  localparam int unsigned TicketWords     = 20;
+  localparam int unsigned AttestWords     = 23;
+  localparam logic [31:0] NoLimit         = 32'hffff_ffff;
+
   // Key ladder labels, zero-padded to 16 bytes.
   localparam logic [127:0] LabelHelperMac = 128'h0000_0000_0000_6361_6d2d_7265_706c_6568;
+  localparam logic [127:0] LabelOwnerRoot = 128'h0000_0000_0000_746f_6f72_2d72_656e_776f;
+  localparam logic [127:0] LabelAttest    = 128'h0000_0000_0000_0000_0000_7473_6574_7461;
+  localparam logic [127:0] LabelTicket    = 128'h0000_0000_0000_0000_0000_7465_6b63_6974;
   localparam logic [127:0] LabelOwnerKek  = 128'h0000_0000_0000_006b_656b_2d72_656e_776f;
 
   // Operations of lk_key_ladder.
-  typedef enum logic [2:0] {
-    LadderExtract = 3'd1,  // PRK = HMAC(salt, message)
-    LadderMacKey  = 3'd2,  // MAC key = Expand(PRK, "helper-mac")
-    LadderKek     = 3'd3,  // digest = Expand(PRK, "owner-kek", slot, epoch)
-    LadderMac     = 3'd4,  // digest = HMAC(MAC key, message)
-    LadderHash    = 3'd5   // digest = SHA-256(message)
+  typedef enum logic [3:0] {
+    LadderExtract   = 4'd1,  // PRK = HMAC(salt, message)
+    LadderMacKey    = 4'd2,  // work key = Expand(PRK, "helper-mac")
+    LadderRoot      = 4'd3,  // work key = Expand(PRK, "owner-root", slot)
+    LadderKek       = 4'd4,  // digest = Expand(work key, "owner-kek", slot, epoch)
+    LadderAttestKey = 4'd5,  // work key = Expand(work key, "attest", slot)
+    LadderTicketKey = 4'd6,  // work key = Expand(work key, "ticket", slot)
+    LadderMac       = 4'd7,  // digest = HMAC(work key, message)
+    LadderHash      = 4'd8   // digest = SHA-256(message)
   } ladder_op_e;
 
   // FSM codes: ten bits, any two at Hamming distance three or more, none within two of all-zero or
@@ -72,7 +88,21 @@ package lk_key_pkg;
     StUnwrap         = 10'h1d3,
     StUnwrapCompare  = 10'h1d4,
     StUnwrapVerdict  = 10'h1e0,
-    StPresent        = 10'h1e7
+    StPresent        = 10'h1e7,
+    StRoot           = 10'h1f9,
+    StNonce          = 10'h282,
+    StAttLoad        = 10'h285,
+    StAttRoot        = 10'h29b,
+    StAttKey         = 10'h29c,
+    StAttMac         = 10'h2a8,
+    StTktLoad        = 10'h2af,
+    StTktCheck       = 10'h2b1,
+    StTktRoot        = 10'h2b6,
+    StTktKey         = 10'h2c9,
+    StTktMac         = 10'h2ce,
+    StTktCompare     = 10'h2d0,
+    StTktVerdict     = 10'h2d7,
+    StTktBurn        = 10'h2e3
   } key_fsm_e;
 
   // SEC_CM: ENROL.FSM.SPARSE
@@ -99,7 +129,8 @@ package lk_key_pkg;
     EnKek         = 10'h1ab,
     EnBurnBit     = 10'h1ac,
     EnBurnState   = 10'h1b2,
-    EnZeroDone    = 10'h1b5
+    EnZeroDone    = 10'h1b5,
+    EnKeep        = 10'h1ca
   } enrol_fsm_e;
 
   // SHA-256 (FIPS 180-4): round constants and initial hash value.

@@ -16,8 +16,18 @@ module lk_key_top #(
   input  logic          helper_we_i,
   input  logic          manifest_we_i,
   input  logic          blob_we_i,
+  input  logic          msg_we_i,
   input  logic [31:0]   wdata_i,
   input  logic          fill_clear_i,
+  input  logic [31:0]   build_hash_i,
+  input  logic [31:0]   build_flags_i,
+  output logic [255:0]  attest_o,
+  output logic [127:0]  nonce_o,
+  output logic [31:0]   runs_left_o,
+  output logic [31:0]   time_left_o,
+  output logic [31:0]   floor_version_o,
+  output logic [31:0]   floor_epoch_o,
+  input  logic          run_start_i,
   input  logic          tamper_i,
   output logic          wipe_o,
   input  logic          wipe_busy_i,
@@ -36,6 +46,9 @@ module lk_key_top #(
   logic [15:0] puf_unstable, fuse_lc_state;
   logic        fuse_valid, fuse_enrolled;
   logic [31:0] fuse_min_version;
+  logic        trng_req, trng_valid, fuse_prog_floor;
+  logic [31:0] trng_data, fuse_floor_version, fuse_floor_epoch;
+  logic [2:0]  fuse_slot;
 
   lk_key_block #(.ConfigId(ConfigId)) u_block (
     .clk_i,
@@ -48,8 +61,16 @@ module lk_key_top #(
     .helper_we_i,
     .manifest_we_i,
     .blob_we_i,
+    .msg_we_i,
     .wdata_i,
     .fill_clear_i,
+    .build_hash_i,
+    .build_flags_i,
+    .attest_o,
+    .nonce_o,
+    .runs_left_o,
+    .time_left_o,
+    .run_start_i,
     .tamper_i,
     .wipe_o,
     .wipe_busy_i,
@@ -68,9 +89,26 @@ module lk_key_top #(
     .puf_done_i         (puf_done),
     .puf_health_fail_i  (puf_health_fail),
     .puf_unstable_i     (puf_unstable),
-    .fuse_lc_state_i    (fuse_lc_state),
-    .fuse_enrolled_i    (fuse_valid && fuse_enrolled),
-    .fuse_min_version_i (fuse_min_version)
+    .trng_req_o           (trng_req),
+    .trng_valid_i         (trng_valid),
+    .trng_data_i          (trng_data),
+    .fuse_lc_state_i      (fuse_lc_state),
+    .fuse_enrolled_i      (fuse_valid && fuse_enrolled),
+    .fuse_min_version_i   (fuse_min_version),
+    .fuse_slot_o          (fuse_slot),
+    .fuse_floor_version_i (floor_version_o),
+    .fuse_floor_epoch_i   (floor_epoch_o),
+    .fuse_prog_floor_o    (fuse_prog_floor),
+    .fuse_floor_version_o (fuse_floor_version),
+    .fuse_floor_epoch_o   (fuse_floor_epoch)
+  );
+
+  prim_trng u_trng (
+    .clk_i,
+    .rst_ni,
+    .req_i   (trng_req),
+    .valid_o (trng_valid),
+    .data_o  (trng_data)
   );
 
   lk_puf u_puf (
@@ -104,6 +142,12 @@ module lk_key_top #(
     .prog_lc_i          (1'b0),
     .prog_lc_state_i    (16'd0),
     .prog_min_version_i (1'b0),
-    .min_version_i      (32'd0)
+    .min_version_i      (32'd0),
+    .slot_i             (fuse_slot),
+    .floor_version_o,
+    .floor_epoch_o,
+    .prog_floor_i       (fuse_prog_floor),
+    .floor_version_i    (fuse_floor_version),
+    .floor_epoch_i      (fuse_floor_epoch)
   );
 endmodule

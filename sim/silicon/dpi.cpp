@@ -40,6 +40,11 @@ long long latchkey_fuse_read() {
   return static_cast<long long>(o.fuse_read(o.fuse_ctx));
 }
 
+long long latchkey_fuse_floor(int slot) {
+  const latchkey_silicon_ops& o = ops(__func__);
+  return static_cast<long long>(o.fuse_floor(o.fuse_ctx, static_cast<uint32_t>(slot)));
+}
+
 void latchkey_fuse_program(int field, int value) {
   const latchkey_silicon_ops& o = ops(__func__);
   o.fuse_program(o.fuse_ctx, static_cast<uint32_t>(field), static_cast<uint32_t>(value));

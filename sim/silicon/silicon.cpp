@@ -306,8 +306,22 @@ std::uint64_t Fuses::read() const {
          static_cast<std::uint64_t>(state_.enrolled ? 1 : 0) << 16 | state_.life_cycle;
 }
 
+std::uint64_t Fuses::floor(std::uint32_t slot) const {
+  return static_cast<std::uint64_t>(state_.epoch_floor.at(slot)) << 32 |
+         state_.version_floor.at(slot);
+}
+
 void Fuses::program(latchkey_fuse_field field, std::uint32_t value) {
   const FuseState before = state_;
+  const auto raise = [&](std::array<std::uint32_t, 8>& floors, latchkey_fuse_field first) {
+    std::uint32_t& floor = floors[static_cast<std::size_t>(field - first)];
+    floor = std::max(floor, value);
+    if (state_ != before && on_change_) on_change_(state_);
+  };
+  if (field >= LATCHKEY_FUSE_VERSION_FLOOR && field < LATCHKEY_FUSE_VERSION_FLOOR + 8)
+    return raise(state_.version_floor, LATCHKEY_FUSE_VERSION_FLOOR);
+  if (field >= LATCHKEY_FUSE_EPOCH_FLOOR && field < LATCHKEY_FUSE_EPOCH_FLOOR + 8)
+    return raise(state_.epoch_floor, LATCHKEY_FUSE_EPOCH_FLOOR);
   switch (field) {
     case LATCHKEY_FUSE_ENROLLED:
       state_.enrolled = true;
@@ -336,6 +350,9 @@ latchkey_silicon_ops make_ops(Silicon& silicon, Fuses& fuses) {
   };
   ops.trng_word = [](void* ctx) noexcept { return static_cast<Silicon*>(ctx)->trng_word(); };
   ops.fuse_read = [](void* ctx) noexcept { return static_cast<Fuses*>(ctx)->read(); };
+  ops.fuse_floor = [](void* ctx, std::uint32_t slot) noexcept {
+    return static_cast<Fuses*>(ctx)->floor(slot);
+  };
   ops.fuse_program = [](void* ctx, std::uint32_t field, std::uint32_t value) noexcept {
     static_cast<Fuses*>(ctx)->program(static_cast<latchkey_fuse_field>(field), value);
   };

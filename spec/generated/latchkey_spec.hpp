@@ -25,6 +25,7 @@ inline constexpr std::uint32_t adapter_words = 16384;  // 64-byte words of an im
 inline constexpr std::uint32_t helper_words = 272;  // 32-bit words of the helper data
 inline constexpr std::uint32_t manifest_words = 32;  // 32-bit words of a manifest
 inline constexpr std::uint32_t blob_words = 14;  // 32-bit words of a wrapped model key
+inline constexpr std::uint32_t owner_slots = 8;  // Owner slots of a chip, 0..7
 inline constexpr std::uint32_t format_version = 1;  // Version of the descriptor, page, manifest and helper formats
 inline constexpr std::uint32_t build_version = 0x100;  // Version of the project: major << 16 | minor << 8 | patch
 
@@ -63,8 +64,11 @@ enum class cmd : std::uint32_t {
   start = 1,  ///< Sample the PUF, correct the response with the helper data, derive the root key
   unwrap = 2,  ///< Check the manifest and unwrap the model key
   zeroise = 3,  ///< Wipe every key and every plaintext weight and activation
-  enrol = 4,  ///< Enrol build only: select responses, make helper data, export the owner key once
-  kek_taken = 5,  ///< Enrol build only: the owner key was read; wipe it
+  enrol = 4,  ///< Enrol build only: select responses, make helper data, export the roots of owner slots once
+  kek_taken = 5,  ///< Enrol build only: the roots were read; wipe them
+  attest = 6,  ///< Answer the challenge in MSG_IN; after Start, before Unwrap
+  nonce = 7,  ///< Draw a nonce for one ticket; after Start, before Unwrap
+  ticket = 8,  ///< Check the ticket in MSG_IN and put it into force; after Start, before Unwrap
 };
 /// The documented meaning of a cmd value; empty when unknown.
 constexpr std::string_view describe(cmd value) {
@@ -72,8 +76,11 @@ constexpr std::string_view describe(cmd value) {
     case cmd::start: return "Sample the PUF, correct the response with the helper data, derive the root key";
     case cmd::unwrap: return "Check the manifest and unwrap the model key";
     case cmd::zeroise: return "Wipe every key and every plaintext weight and activation";
-    case cmd::enrol: return "Enrol build only: select responses, make helper data, export the owner key once";
-    case cmd::kek_taken: return "Enrol build only: the owner key was read; wipe it";
+    case cmd::enrol: return "Enrol build only: select responses, make helper data, export the roots of owner slots once";
+    case cmd::kek_taken: return "Enrol build only: the roots were read; wipe them";
+    case cmd::attest: return "Answer the challenge in MSG_IN; after Start, before Unwrap";
+    case cmd::nonce: return "Draw a nonce for one ticket; after Start, before Unwrap";
+    case cmd::ticket: return "Check the ticket in MSG_IN and put it into force; after Start, before Unwrap";
   }
   return {};
 }
@@ -116,6 +123,12 @@ enum class key_err : std::uint32_t {
   page_tampered = 11,  ///< A page failed authentication; keys are wiped and the session is locked
   already_enrolled = 12,  ///< Enrol build: this chip was enrolled before
   too_few_reliable = 13,  ///< Enrol build: too few reliable responses
+  epoch_too_old = 14,  ///< The package's epoch is below the lowest epoch of its owner slot
+  ticket_required = 15,  ///< The package needs a ticket of its owner slot, and none is in force
+  ticket_stale = 16,  ///< The ticket is not for the nonce that the chip drew last, or that nonce has served
+  ticket_expired = 17,  ///< The ticket's runs or its time are used up; keys are wiped
+  message_malformed = 18,  ///< Challenge or ticket: wrong length, magic, format or slot
+  slot = 19,  ///< Enrol build: the owner slots are not 1 to 8 of 0..7
 };
 /// The documented meaning of a key_err value; empty when unknown.
 constexpr std::string_view describe(key_err value) {
@@ -134,6 +147,12 @@ constexpr std::string_view describe(key_err value) {
     case key_err::page_tampered: return "A page failed authentication; keys are wiped and the session is locked";
     case key_err::already_enrolled: return "Enrol build: this chip was enrolled before";
     case key_err::too_few_reliable: return "Enrol build: too few reliable responses";
+    case key_err::epoch_too_old: return "The package's epoch is below the lowest epoch of its owner slot";
+    case key_err::ticket_required: return "The package needs a ticket of its owner slot, and none is in force";
+    case key_err::ticket_stale: return "The ticket is not for the nonce that the chip drew last, or that nonce has served";
+    case key_err::ticket_expired: return "The ticket's runs or its time are used up; keys are wiped";
+    case key_err::message_malformed: return "Challenge or ticket: wrong length, magic, format or slot";
+    case key_err::slot: return "Enrol build: the owner slots are not 1 to 8 of 0..7";
   }
   return {};
 }
@@ -186,10 +205,10 @@ inline constexpr std::uint32_t start_cycles = 0x5c;  // Cycles of the last START
 inline constexpr std::uint32_t helper_in = 0x60;  // Next word of the helper data
 inline constexpr std::uint32_t manifest_in = 0x64;  // Next word of the manifest
 inline constexpr std::uint32_t blob_in = 0x68;  // Next word of the wrapped model key
-inline constexpr std::uint32_t fill_clear = 0x6c;  // Any write rewinds the three input windows
+inline constexpr std::uint32_t fill_clear = 0x6c;  // Any write rewinds the four input windows
 inline constexpr std::uint32_t unstable = 0x70;  // Votes of the last START that were not unanimous
-inline constexpr std::uint32_t slot = 0x74;  // Enrol build: owner slot of the exported key
-inline constexpr std::uint32_t epoch = 0x78;  // Enrol build: epoch of the exported key
+inline constexpr std::uint32_t slot = 0x74;  // Enrol build: first owner slot whose root is exported
+inline constexpr std::uint32_t slots = 0x78;  // Enrol build: owner slots whose roots are exported, 1..8
 inline constexpr std::uint32_t margin = 0x7c;  // Enrol build: margin at which enough responses survived
 inline constexpr std::uint32_t build_magic = 0x80;  // 0x48434B4C, 'LKCH'
 inline constexpr std::uint32_t build_flags = 0x84;  // Bit 0 locked, bit 1 enrol build, bit 2 vendor primitives, bit 3 waveforms compiled in
@@ -199,16 +218,23 @@ inline constexpr std::uint32_t spad_words = 0x90;  // Words of the scratchpad
 inline constexpr std::uint32_t build_version = 0x94;  // Version: major << 16 | minor << 8 | patch
 inline constexpr std::uint32_t setup_cycles = 0x9c;  // Cycles that loading a model took since the last START: start, unwrap and the wipe between
 inline constexpr std::uint32_t build_hash = 0x98;  // First 32 bits of the commit that the build was made from; 0 when unknown, also when files differed from it
+inline constexpr std::uint32_t attest_out = 0xa0;  // 8 words: the answer to the last challenge; zero without one
+inline constexpr std::uint32_t nonce_out = 0xc0;  // 4 words: the nonce for the next ticket; zero when it has served
+inline constexpr std::uint32_t msg_in = 0xd0;  // Next word of a challenge (9 words) or ticket (20 words)
+inline constexpr std::uint32_t floor_version = 0xd4;  // Lowest package version of the owner slot last named to the chip
+inline constexpr std::uint32_t floor_epoch = 0xd8;  // Lowest epoch of the owner slot last named to the chip
+inline constexpr std::uint32_t runs_left = 0xdc;  // Starts that the ticket in force still allows; 0xFFFFFFFF without limit, 0 without ticket
+inline constexpr std::uint32_t time_left = 0xe0;  // Time that the ticket in force still has, in units of 2^20 cycles; 0xFFFFFFFF without limit, 0 without ticket
 inline constexpr std::uint32_t counters = 0x100;  // 64-bit counters of the last run, low word first, in the order of the table below
 inline constexpr std::uint32_t helper_out = 0x800;  // Enrol build: 272 words of helper data
-inline constexpr std::uint32_t kek_out = 0x1000;  // Enrol build: 8 words of the owner key, until KekTaken
+inline constexpr std::uint32_t kek_out = 0x1000;  // Enrol build: 8 words of each exported slot's root, the first slot first, until KekTaken
 inline constexpr std::uint32_t layer_cycles = 0x2000;  // 32-bit times of the last run, one a word: word 0 the cycle in which the descriptors stood, word i + 1 the cycle in which descriptor i's operation ended; low 32 bits of the counter Cycles, 0 for what has not ended
 }  // namespace reg
 
 /// Register offsets of the arguments of latchkey_enrol.
 namespace enrol_arg {
-inline constexpr std::uint32_t slot = 0x74;  // Owner slot of the exported key
-inline constexpr std::uint32_t epoch = 0x78;  // Epoch of the exported key
+inline constexpr std::uint32_t slot = 0x74;  // First owner slot whose root is exported
+inline constexpr std::uint32_t slots = 0x78;  // Owner slots whose roots are exported
 }  // namespace enrol_arg
 
 /// Register offsets of the arguments of latchkey_core.
@@ -509,7 +535,7 @@ struct manifest {
   std::uint32_t slot{};  ///< Owner slot of the wrapping key
   std::uint32_t epoch{};  ///< Epoch of the wrapping key
   std::uint32_t max_batch{};  ///< Most images of one run
-  std::uint32_t licence_flags{};  ///< None defined: zero
+  std::uint32_t licence_flags{};  ///< Bit 0: loads only under a ticket of its owner slot; others zero
   std::array<std::uint32_t, 2> expiry{};  ///< None defined: zero
   std::uint32_t input_words{};  ///< Input words per image
   std::uint32_t output_words{};  ///< Output words per image

@@ -246,10 +246,10 @@ KeyScan keys_of(const World& t, const std::string& card) {
   const lock::package package = t.package(card).get();
   lock::model_key key;
   std::array<std::uint8_t, 32> hash{};
-  if (!lock::unwrap_model_key(record.keys.at(0).key, package.key, key, hash))
+  if (!lock::unwrap_model_key(record.keys.at(0).kek(), package.key, key, hash))
     throw std::runtime_error("the wrapped key does not open");
   KeyScan scan;
-  scan.add("owner key", record.keys[0].key.view());
+  scan.add("owner key", record.keys[0].kek().view());
   scan.add("model key", key.view());
   return scan;
 }
@@ -280,7 +280,7 @@ TEST(ReadOut, NoKeyInAnyRegister) {
 
   bytes planted = ran;
   const lock::device_record record = lock::read_record(t.w.str("21.lkd"), kPassphrase);
-  const auto key = record.keys[0].key.view();
+  const auto key = record.keys[0].kek().view();
   std::copy(key.begin(), key.end(), planted.begin() + 0x1000);
   EXPECT_THAT(scan.find(planted), Contains("owner key"));
 }

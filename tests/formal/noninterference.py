@@ -48,7 +48,9 @@ SECRETS = {
 }
 # What the design makes public on purpose. Each row is a decision with its reason.
 DECLASSIFIED = {
-    KEY + r"(match_flag|match_count)": "the verdict over helper data and manifest; wrong ones are the attacker's own",
+    KEY + r"match_(flag|count)": "the verdict over helper data, manifest and ticket, judged twice; wrong ones are "
+                                 "the attacker's own",
+    KEY + r"attest_digest": "the answer to a challenge: an HMAC under a key of its own, over public words",
     KEY + r"kwp_ok": "the verdict over the wrapped key, reported like the one above",
     KEY + r"dec_fail": "a block could not be corrected, reported like the ones above",
     r"gen_key\.u_key\.puf_(unstable|health_fail)": "how noisy the PUF was: a count over 6,144 responses, and its "
@@ -69,6 +71,12 @@ LEAKS = [
     ("the comparison of the tag ends at the first difference", "rtl/key/lk_key_block.sv",
      "if (addr_q == HelperLastWord) state_d = StStartVerdict;",
      "if (addr_q == HelperLastWord || differ_q) state_d = StStartVerdict;",
+     "s_axi_control_rdata"),
+    ("the comparison of a ticket ends at the first difference", "rtl/key/lk_key_block.sv",
+     "StTktCompare: if (walk_q == 6'd7) state_d", "StTktCompare: if (walk_q == 6'd7 || differ_q) state_d",
+     "s_axi_control_rdata"),
+    ("an attestation shows the tag of the helper data", "rtl/key/lk_key_block.sv",
+     "attest_q <= attest_digest;", "attest_q <= attest_digest;\n    else if (state_q == StMac && ladder_done) attest_q <= digest;",
      "s_axi_control_rdata"),
     ("the decoder stops early without errors", "rtl/key/lk_bch_decoder.sv",
      "(iter_q == 5'(T - 1)) ?", "(iter_q == 5'(T - 1) || disc_q == '0) ?", "s_axi_control_rdata"),

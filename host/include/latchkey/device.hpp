@@ -41,14 +41,24 @@ struct DeviceInfo {
   std::uint32_t units;  ///< Most compute units of any card image for it; 0 without images
 };
 
+/// The root of an owner slot: every key of the slot follows from it, no key of another does.
+struct OwnerRoot {
+  std::uint32_t slot;                 ///< 0..7
+  std::array<std::uint8_t, 32> root;  ///< Secret
+};
+
 /// What the enrol build exports, once per chip.
 struct Enrolment {
   std::vector<std::uint8_t> helper;  ///< Public helper data, 1,088 bytes
-  std::uint32_t slot, epoch;         ///< Which owner key this is
-  std::array<std::uint8_t, 32> key;  ///< Owner key; the destructor overwrites it
+  std::vector<OwnerRoot> owners;     ///< One per slot asked for; the destructor overwrites them
   std::uint32_t margin;              ///< Margin at which enough responses survived
   ~Enrolment();
 };
+
+class PublicRecord;
+namespace lock {
+struct attestation;
+}
 
 /// One opened card. Move-only. Names:
 ///   "0", "1", ...             card by index; also a PCIe address such as "0000:03:00.1"
@@ -85,10 +95,19 @@ class Device {
   BuildInfo load(Build build, std::uint32_t array_n = 16, std::uint32_t units = 1);
 
   /// Enrols a unit: loads the enrol build, selects reliable PUF responses, exports helper data and
-  /// one owner key. Every unit of a card has a PUF of its own and is enrolled by itself, once.
-  /// Throws latchkey::error: already_enrolled, run_failed. The caller must store the result before
-  /// it is destroyed: it cannot be had again.
-  Enrolment enroll(std::uint32_t slot, std::uint32_t epoch, std::uint32_t unit = 0);
+  /// the roots of `slots` owner slots, first_slot and up, within 0..7. Every unit of a card has a
+  /// PUF of its own and is enrolled by itself, once. Throws latchkey::error: already_enrolled,
+  /// run_failed, usage. The caller must store the result before it is destroyed: it cannot be had
+  /// again.
+  Enrolment enroll(std::uint32_t first_slot, std::uint32_t slots, std::uint32_t unit = 0);
+
+  /// Loads the operate build, starts the chip's key from `record`, lets the chip prove itself over
+  /// `challenge` under the attestation key of `slot`, and wipes. What comes back is only what the
+  /// card says; lock::verify judges it. Throws latchkey::error: refused, not_enrolled, device_busy
+  /// when a session of this program runs on the card.
+  lock::attestation attest(const PublicRecord& record,
+                           const std::array<std::uint8_t, 32>& challenge, std::uint32_t slot,
+                           std::uint32_t array_n = 16, std::uint32_t unit = 0);
 
   /// Wipes every key, plaintext weight and activation in every unit of the loaded operate build.
   void zeroise();

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <future>
 #include <memory>
 #include <span>
@@ -89,10 +90,21 @@ struct LayerCycles {
       cycles;  ///< Of each descriptor's operation, fetch included; End has none
 };
 
+/// A chip asks the owner of a slot for leave.
+struct TicketRequest {
+  std::string device_id;  ///< 32 hexadecimal digits
+  std::uint32_t slot;
+  std::array<std::uint8_t, 16> nonce;  ///< Drawn by the chip for one ticket
+};
+
 struct SessionOptions {
   /// Hands the package to the chip even when the host's own checks find fault with it: the chip
   /// decides. For tests and demonstrations; the chip refuses whatever is wrong.
   bool skip_host_checks = false;
+  /// Gets the ticket for a request from the package's owner: the 80 bytes of lock::sign. Asked
+  /// between start and unwrap, once per unit; the chip drops the nonce whatever comes back. Without
+  /// it a package that needs a ticket is refused.
+  std::function<std::vector<std::uint8_t>(const TicketRequest&)> ticket = {};
 };
 
 /// What loading a package cost, reported apart from inference.

@@ -18,9 +18,30 @@ module prim_xilinx_fuse #(
   input  logic        prog_lc_i,
   input  logic [15:0] prog_lc_state_i,
   input  logic        prog_min_version_i,
-  input  logic [31:0] min_version_i
+  input  logic [31:0] min_version_i,
+  input  logic [2:0]  slot_i,
+  output logic [31:0] floor_version_o,
+  output logic [31:0] floor_epoch_o,
+  input  logic        prog_floor_i,
+  input  logic [31:0] floor_version_i,
+  input  logic [31:0] floor_epoch_i
 );
   assign valid_o = 1'b1;
+
+  // Lowest version and epoch of each owner slot: held until reset.
+  logic [7:0]  floor_set_q;
+  logic [63:0] floor_mem [8];
+  logic [63:0] floor, floor_new;
+  assign floor           = floor_set_q[slot_i] ? floor_mem[slot_i] : '0;
+  assign floor_version_o = floor[31:0];
+  assign floor_epoch_o   = floor[63:32];
+  assign floor_new       = {floor_epoch_i > floor_epoch_o ? floor_epoch_i : floor_epoch_o,
+                            floor_version_i > floor_version_o ? floor_version_i : floor_version_o};
+  always_ff @(posedge clk_i) if (prog_floor_i) floor_mem[slot_i] <= floor_new;
+  always_ff @(posedge clk_i or negedge rst_ni) begin
+    if (!rst_ni) floor_set_q <= '0;
+    else if (prog_floor_i) floor_set_q[slot_i] <= 1'b1;
+  end
 
   always_ff @(posedge clk_i or negedge rst_ni) begin
     if (!rst_ni) begin

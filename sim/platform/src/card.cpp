@@ -79,6 +79,11 @@ CardState::CardState(const std::filesystem::path& root, const CardConfig& config
       fuses.life_cycle = json.at("life_cycle").get<std::uint16_t>();
       fuses.enrolled = json.at("enrolled").get<bool>();
       fuses.min_version = json.at("min_version").get<std::uint32_t>();
+      // Cards of earlier versions have no floors yet.
+      if (json.contains("version_floor")) {
+        fuses.version_floor = json.at("version_floor").get<std::array<std::uint32_t, 8>>();
+        fuses.epoch_floor = json.at("epoch_floor").get<std::array<std::uint32_t, 8>>();
+      }
     } catch (const std::exception& e) {
       ::close(lock_fd_);
       lock_fd_ = -1;
@@ -103,6 +108,8 @@ void CardState::store(std::size_t region, const FuseState& fuses) {
   json["life_cycle"] = fuses.life_cycle;
   json["enrolled"] = fuses.enrolled;
   json["min_version"] = fuses.min_version;
+  json["version_floor"] = fuses.version_floor;
+  json["epoch_floor"] = fuses.epoch_floor;
   write_file(fuse_file(region), json.dump(2) + "\n");
 }
 

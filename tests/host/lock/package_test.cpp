@@ -65,10 +65,10 @@ TEST(Package, RoundTrip) {
   EXPECT_EQ(p.info.input, s.program.input);
   EXPECT_EQ(p.info.output, s.program.output);
   EXPECT_EQ(p.info.layers, s.program.layers);
-  const compiler::program back = unseal(p, s.record.keys[0].key, "p.lkx");
+  const compiler::program back = unseal(p, s.record.keys[0].kek(), "p.lkx");
   EXPECT_EQ(back.pages, s.program.pages);
   EXPECT_EQ(back.regions, s.program.regions);
-  EXPECT_NO_THROW(verify(p, s.record.keys[0].key, "p.lkx"));
+  EXPECT_NO_THROW(verify(p, s.record.keys[0].kek(), "p.lkx"));
   EXPECT_NO_THROW(check_for(p, s.record.pub.id, spec::config_id(16, 64), "p.lkx"));
 }
 
@@ -91,18 +91,18 @@ TEST(Package, ManifestLiesAsTheChipReadsIt) {
   // The wrapped key opens to DEK | SHA-256(manifest).
   bytes plain(48);
   ASSERT_TRUE(
-      kwp_unwrap(s.record.keys[0].key.view(), byte_view(s.file).subspan(s.key_at(), 56), plain));
+      kwp_unwrap(s.record.keys[0].kek().view(), byte_view(s.file).subspan(s.key_at(), 56), plain));
   const auto hash = io::sha256({byte_view(s.file).subspan(s.manifest_at(), 128)});
   EXPECT_TRUE(std::equal(hash.begin(), hash.end(), plain.begin() + 16));
 }
 
 TEST(Package, EveryBitOutsideThePagesIsAuthenticated) {
   const sealed_file s;
-  ASSERT_FALSE(refused(s.file, s.record.keys[0].key));
+  ASSERT_FALSE(refused(s.file, s.record.keys[0].kek()));
   bytes file = s.file;
   for (std::size_t bit = 0; bit < 8 * s.pages_at(); ++bit) {
     file[bit / 8] ^= static_cast<std::uint8_t>(1u << (bit % 8));
-    ASSERT_TRUE(refused(file, s.record.keys[0].key)) << "byte " << bit / 8 << " bit " << bit % 8;
+    ASSERT_TRUE(refused(file, s.record.keys[0].kek())) << "byte " << bit / 8 << " bit " << bit % 8;
     file[bit / 8] ^= static_cast<std::uint8_t>(1u << (bit % 8));
   }
 }
@@ -114,7 +114,7 @@ TEST(Package, EveryBitOfThePagesIsAuthenticated) {
   for (std::size_t bit = 0; bit < 8 * p.pages.size(); ++bit) {
     p.pages[bit / 8] ^= static_cast<std::uint8_t>(1u << (bit % 8));
     try {
-      verify(p, s.record.keys[0].key, "p.lkx");
+      verify(p, s.record.keys[0].kek(), "p.lkx");
       FAIL() << "byte " << bit / 8 << " bit " << bit % 8;
     } catch (const error& e) {
       ASSERT_EQ(e.code(), errc::refused);
@@ -122,7 +122,7 @@ TEST(Package, EveryBitOfThePagesIsAuthenticated) {
     }
     p.pages[bit / 8] ^= static_cast<std::uint8_t>(1u << (bit % 8));
   }
-  EXPECT_NO_THROW(verify(p, s.record.keys[0].key, "p.lkx"));
+  EXPECT_NO_THROW(verify(p, s.record.keys[0].kek(), "p.lkx"));
 }
 
 TEST(Package, EveryTruncationIsRefused) {
@@ -188,7 +188,7 @@ TEST(Package, SplicedPartsAreRefused) {
   const compiler::program program = sample_program();
   const package a = seal(program, record, {1, 0, 0, true});
   const package b = seal(program, record, {1, 0, 0, true});
-  const auto& kek = record.keys[0].key;
+  const auto kek = record.keys[0].kek();
   const auto expect_refused = [&](const package& p, const char* reason) {
     EXPECT_THAT([&] { verify(p, kek, "p"); }, ThrowsMessage<error>(HasSubstr(reason)));
   };
@@ -218,7 +218,7 @@ TEST(Package, NoTwoPackagesShareAKey) {
     const package p = seal(program, record, {1, 0, 0, true});
     model_key dek;
     std::array<std::uint8_t, 32> bound{};
-    ASSERT_TRUE(unwrap_model_key(record.keys[0].key, p.key, dek, bound));
+    ASSERT_TRUE(unwrap_model_key(record.keys[0].kek(), p.key, dek, bound));
     keys.insert(bytes(dek.view().begin(), dek.view().end()));
     first_pages.insert(bytes(p.pages.begin(), p.pages.begin() + 4096));
   }
@@ -229,10 +229,10 @@ TEST(Package, NoTwoPackagesShareAKey) {
 TEST(Package, NeitherKeysNorWeightsLieInTheFile) {
   const sealed_file s;
   const std::string text(s.file.begin(), s.file.end());
-  expect_no_trace(text, s.record.keys[0].key.view(), "the owner key");
+  expect_no_trace(text, s.record.keys[0].kek().view(), "the owner key");
   model_key dek;
   std::array<std::uint8_t, 32> bound{};
-  ASSERT_TRUE(unwrap_model_key(s.record.keys[0].key, s.sealed.key, dek, bound));
+  ASSERT_TRUE(unwrap_model_key(s.record.keys[0].kek(), s.sealed.key, dek, bound));
   expect_no_trace(text, dek.view(), "the model key");
   for (std::size_t at = 4096; at + 16 <= s.program.pages.size(); at += 16) {
     EXPECT_EQ(text.find(std::string(&s.program.pages[at], &s.program.pages[at] + 16)),
@@ -247,14 +247,14 @@ TEST(Package, LayersCanBeWithheld) {
   EXPECT_EQ(std::string(p.header.begin(), p.header.end()).find("conv"), std::string::npos);
   const temp_dir dir;
   write_package(dir.file("p.lkx"), p);
-  EXPECT_NO_THROW(verify(read_package(dir.file("p.lkx")), record.keys[0].key, "p"));
+  EXPECT_NO_THROW(verify(read_package(dir.file("p.lkx")), record.keys[0].kek(), "p"));
 }
 
 TEST(Package, SealRefusesWhatItCannotHonour) {
   device_record record = sample_record();
   const compiler::program program = sample_program();
   EXPECT_THAT([&] { seal(program, record, {1, 2, 3, true}); },
-              ThrowsMessage<error>(HasSubstr("slot 2, epoch 3")));
+              ThrowsMessage<error>(HasSubstr("slot 2")));
   EXPECT_THROW(seal(program, record, {0, 0, 0, true}), error);
   record.pub.config_ids = {spec::config_id(64, 65536)};
   EXPECT_THAT([&] { seal(program, record, {1, 0, 0, true}); },
@@ -264,6 +264,79 @@ TEST(Package, SealRefusesWhatItCannotHonour) {
   compiler::program broken = program;
   broken.pages.resize(2 * 4096);
   EXPECT_THROW(seal(broken, record, {1, 0, 0, true}), error);
+}
+
+// What a new wrapping may change: 184 bytes, at one place.
+TEST(Package, RewrapLeavesTheWeights) {
+  sealed_file s;
+  device_record& record = s.record;
+  record.keys[0].epoch = 4;
+  package p = s.sealed;
+  ASSERT_TRUE(rewrap(p, record, {}, "p"));
+  EXPECT_EQ(p.manifest.epoch, 4u);
+  const temp_dir dir;
+  write_package(dir.file("p.lkx"), p);
+  const std::string text = read_text(dir.file("p.lkx"));
+  const bytes file(text.begin(), text.end());
+  ASSERT_EQ(file.size(), s.file.size());
+  std::size_t first = file.size(), last = 0;
+  for (std::size_t i = 0; i < file.size(); ++i) {
+    if (file[i] == s.file[i]) continue;
+    first = std::min(first, i);
+    last = i;
+  }
+  EXPECT_GE(first, s.key_at() - 128);
+  EXPECT_LT(last, s.key_at() + 56);
+  const package back = read_package(dir.file("p.lkx"));
+  EXPECT_NO_THROW(verify(back, record.keys[0].kek(), "p"));
+  EXPECT_TRUE(refused(file, record.keys[0].kek(0))) << "the epoch before opens the new wrapping";
+  EXPECT_TRUE(refused(s.file, record.keys[0].kek(4)));
+  // The same model key, so the same weights; and back again.
+  model_key before, after;
+  std::array<std::uint8_t, 32> bound{};
+  ASSERT_TRUE(unwrap_model_key(record.keys[0].kek(0), s.sealed.key, before, bound));
+  ASSERT_TRUE(unwrap_model_key(record.keys[0].kek(4), back.key, after, bound));
+  EXPECT_TRUE(before == after);
+  EXPECT_FALSE(rewrap(p, record, {}, "p")) << "nothing to do";
+  EXPECT_TRUE(rewrap(p, record, {0, {}}, "p"));
+  EXPECT_NO_THROW(verify(p, record.keys[0].kek(0), "p"));
+  // The licence is bound as well.
+  ASSERT_TRUE(rewrap(p, record, {{}, true}, "p"));
+  EXPECT_EQ(p.manifest.licence_flags, licence_ticket);
+  EXPECT_NO_THROW(verify(p, record.keys[0].kek(), "p"));
+  package bare = p;
+  bare.manifest.licence_flags = 0;
+  EXPECT_THROW(verify(bare, record.keys[0].kek(), "p"), error);
+}
+
+TEST(Package, RewrapOpensNothingOfOthers) {
+  const sealed_file s;
+  const auto expect_refused = [&](package p, const device_record& record, errc code) {
+    const package before = p;
+    EXPECT_THAT([&] { rewrap(p, record, {9, true}, "p"); },
+                Throws<error>(Property(&error::code, code)));
+    EXPECT_EQ(p.key, before.key);
+    EXPECT_EQ(to_bytes(p.manifest), to_bytes(before.manifest));
+  };
+  device_record record = sample_record();
+  expect_refused(s.sealed, record, errc::mismatch);  // another device
+  record.pub = s.record.pub;
+  expect_refused(s.sealed, record, errc::refused);  // another root of this slot
+  record.keys[0] = {3, 0, s.record.keys[0].root.clone()};
+  expect_refused(s.sealed, record, errc::usage);  // the record of another slot
+  record.keys[0] = {0, 0, s.record.keys[0].root.clone()};
+  package p = s.sealed;
+  p.manifest.version += 1;
+  expect_refused(p, record, errc::refused);
+  p = s.sealed;
+  p.manifest.slot = 1;
+  record.keys.push_back({1, 0, random_kek()});
+  expect_refused(p, record, errc::refused);  // one slot's package in another's name
+  p = s.sealed;
+  p.key[20] ^= 4;
+  expect_refused(p, record, errc::refused);
+  p = s.sealed;
+  EXPECT_TRUE(rewrap(p, record, {9, true}, "p"));
 }
 
 }  // namespace

@@ -21,7 +21,7 @@ constexpr std::uint16_t kLcOpen = 0x0240, kLcEnrolled = 0x5A69, kLcLocked = 0x7F
 constexpr int kEnrol = 4, kZeroise = 3, kTaken = 5;
 constexpr int kIdle = 0, kExport = 2, kDone = 3, kFailed = 4, kLocked = 5;
 constexpr int kNone = 0, kIllegal = 1, kLifeCycle = 7, kLockout = 8, kHealth = 10, kEnrolled = 12,
-              kTooFew = 13;
+              kTooFew = 13, kSlots = 19;
 
 class EnrolBlock : public ::testing::Test {
  protected:
@@ -33,6 +33,7 @@ class EnrolBlock : public ::testing::Test {
     lc_ = kLcOpen;
     enrolled_ = false;
     fuses_burn_ = true;
+    dut_->slots_i = 1;
     reset();
   }
   void reset() {
@@ -101,7 +102,7 @@ class EnrolBlock : public ::testing::Test {
     std::uint64_t n = 1;
     while (dut_->busy_o) {
       dut_->rd_addr_i = static_cast<std::uint16_t>(rng_() & 511);  // whoever reads early gets zero
-      dut_->kek_rd_addr_i = rng_() & 7;
+      dut_->kek_rd_addr_i = rng_() & 63;
       tick();
       if (++n > 200000) throw std::runtime_error("the enrol block does not come back");
     }
@@ -121,10 +122,11 @@ class EnrolBlock : public ::testing::Test {
     }
     return out;
   }
-  bytes kek() {
+  /// What the export shows at place `n` of the slots.
+  bytes kek(unsigned n = 0) {
     bytes out(32);
     for (unsigned w = 0; w < 8; ++w) {
-      dut_->kek_rd_addr_i = static_cast<std::uint8_t>(w);
+      dut_->kek_rd_addr_i = static_cast<std::uint8_t>(8 * n + w);
       dut_->eval();
       store_le32(&out[4 * w], dut_->kek_rdata_o);
     }
@@ -185,13 +187,13 @@ TEST_F(EnrolBlock, HelperDataAndKeyOfTwelveDies) {
     power_up();
     new_die();
     trng_delay_ = 1 + seed % 4;
-    dut_->slot_i = static_cast<std::uint8_t>(rng_());
-    dut_->epoch_i = static_cast<std::uint32_t>(rng_());
-    const auto slot = dut_->slot_i;
-    const auto epoch = dut_->epoch_i;
+    const auto slots = static_cast<std::uint8_t>(1 + seed % 8);
+    const auto slot = static_cast<std::uint8_t>(rng_() % (9 - slots));
+    dut_->slot_i = slot;
+    dut_->slots_i = slots;
     command(kEnrol);
     dut_->slot_i = 0;  // taken with the command
-    dut_->epoch_i = 0;
+    dut_->slots_i = 0;
     while (dut_->busy_o) tick();
     ASSERT_NO_FATAL_FAILURE(expect(kExport, kNone, "seed " + std::to_string(seed)));
     if (seed == 0) RecordProperty("cycles_without_selection", std::to_string(cycle_));
@@ -223,8 +225,28 @@ TEST_F(EnrolBlock, HelperDataAndKeyOfTwelveDies) {
     device signed_twin = d;
     signed_twin.sign();
     EXPECT_EQ(h, signed_twin.helper) << "tag";
-    EXPECT_EQ(kek(), d.kek(slot, epoch));
+    for (unsigned n = 0; n < 8; ++n) {
+      const auto at = static_cast<std::uint8_t>(slot + n);
+      EXPECT_EQ(kek(n), n < slots ? d.root(at) : bytes(32)) << "slot " << int{at};
+    }
+    EXPECT_FALSE(state_holds(d.prk)) << "the key above all slots";
   }
+}
+
+TEST_F(EnrolBlock, SlotsOutsideAreRefused) {
+  new_die();
+  const std::pair<int, int> cases[] = {{0, 0}, {0, 9}, {1, 8}, {7, 2}, {8, 1}, {255, 1}, {0, 15}};
+  for (auto [slot, slots] : cases) {
+    dut_->slot_i = static_cast<std::uint8_t>(slot);
+    dut_->slots_i = static_cast<std::uint8_t>(slots);
+    run(kEnrol);
+    expect(kIdle, kSlots, std::to_string(slot) + " and " + std::to_string(slots));
+    EXPECT_FALSE(enrolled_);
+  }
+  dut_->slot_i = 7;
+  dut_->slots_i = 1;
+  run(kEnrol);
+  expect(kExport, kNone);
 }
 
 TEST_F(EnrolBlock, TheKeyIsExportedOnce) {
@@ -235,7 +257,7 @@ TEST_F(EnrolBlock, TheKeyIsExportedOnce) {
     expect(kExport, kNone);
     const bytes h = helper(), k = kek();
     const device d = from_helper(h);
-    EXPECT_EQ(k, d.kek(dut_->slot_i, dut_->epoch_i));
+    EXPECT_EQ(k, d.root(dut_->slot_i));
     EXPECT_TRUE(state_holds(k)) << "the search finds nothing: the test is blind";
     for (const bytes& s : {d.prk, d.response, ladder_key(d.prk, "helper-mac", 0, 0)}) {
       EXPECT_FALSE(state_holds(s)) << "only the owner key may be left";

@@ -13,15 +13,17 @@
 #include "Vlk_key_block___024root.h"
 #pragma clang diagnostic pop
 #include "key_twin.h"
+#include "latchkey_spec.hpp"
 #include "verilated.h"
 
 namespace {
 
 using namespace latchkey::test;
 
-constexpr std::uint32_t kConfig = 0x20C0FFEE;
+constexpr std::uint32_t kConfig = 0x20C0FFEE, kBuildVersion = latchkey::spec::build_version;
 constexpr std::uint16_t kLcOpen = 0x0240, kLcEnrolled = 0x5A69, kLcLocked = 0x7FFB;
-constexpr int kStart = 1, kUnwrap = 2, kZeroise = 3;  // commands
+constexpr int kStart = 1, kUnwrap = 2, kZeroise = 3, kAttest = 6, kNonce = 7, kTicket = 8;
+constexpr std::uint32_t kNoLimit = 0xffffffff;
 enum state { kIdle = 0, kBusy = 1, kStarted = 2, kLoaded = 3, kFailed = 4, kLocked = 5 };
 enum error {
   kNone = 0,
@@ -35,7 +37,12 @@ enum error {
   kLockout = 8,
   kDevice = 9,
   kHealth = 10,
-  kTamper = 11
+  kTamper = 11,
+  kEpoch = 14,
+  kTicketRequired = 15,
+  kTicketStale = 16,
+  kTicketExpired = 17,
+  kBadMessage = 18
 };
 
 class KeyBlock : public ::testing::Test {
@@ -50,6 +57,10 @@ class KeyBlock : public ::testing::Test {
     dut_->fuse_lc_state_i = kLcEnrolled;
     dut_->fuse_enrolled_i = 1;
     dut_->fuse_min_version_i = 0;
+    dut_->build_hash_i = 0x1234abcd;
+    dut_->build_flags_i = 1;
+    floor_version_.fill(0);
+    floor_epoch_.fill(0);
     rows_.clear();
     reset();
   }
@@ -81,8 +92,22 @@ class KeyBlock : public ::testing::Test {
         dut_->puf_unstable_i = 77;
       }
     }
+    // Random numbers two cycles after they are asked for; fuses burn at the clock.
+    dut_->trng_valid_i = trng_works_ && dut_->trng_req_o && ++trng_wait_ >= 3;
+    if (dut_->trng_valid_i) trng_wait_ = 0;
+    dut_->trng_data_i = dut_->trng_valid_i ? static_cast<std::uint32_t>(rng_()) : 0;
     dut_->clk_i = 0;
     dut_->eval();
+    const std::size_t slot = dut_->fuse_slot_o;
+    dut_->fuse_floor_version_i = floor_version_[slot];
+    dut_->fuse_floor_epoch_i = floor_epoch_[slot];
+    dut_->eval();
+    if (dut_->fuse_prog_floor_o && fuses_burn_ && dut_->rst_ni) {
+      ++burns_;
+      floor_version_[slot] =
+          std::max<std::uint32_t>(floor_version_[slot], dut_->fuse_floor_version_o);
+      floor_epoch_[slot] = std::max<std::uint32_t>(floor_epoch_[slot], dut_->fuse_floor_epoch_o);
+    }
     if (dut_->puf_start_o && puf_works_) {
       for (int r = 0; r < 64 - missing_rows_; ++r)
         rows_.emplace_back(cycle_ + 20 + row_pitch_ * r, r);
@@ -112,6 +137,7 @@ class KeyBlock : public ::testing::Test {
   }
   void fill_helper(const bytes& h) { fill(dut_->helper_we_i, h, h.size() / 4); }
   void fill_manifest(const bytes& m) { fill(dut_->manifest_we_i, m, m.size() / 4); }
+  void fill_message(const bytes& m) { fill(dut_->msg_we_i, m, m.size() / 4); }
   void fill_blob(const bytes& b) { fill(dut_->blob_we_i, b, b.size() / 4); }
 
   void command(int c) {
@@ -142,6 +168,72 @@ class KeyBlock : public ::testing::Test {
     fill_manifest(manifest);
     fill_blob(blob);
     return run(kUnwrap);
+  }
+
+  std::uint64_t attest(const bytes& challenge, std::uint32_t slot) {
+    rewind();
+    fill_message(attest_message(challenge, slot));
+    return run(kAttest);
+  }
+  static bytes attest_message(const bytes& challenge, std::uint32_t slot) {
+    bytes m = challenge;
+    m.resize(36);
+    store_le32(&m[32], slot);
+    return m;
+  }
+  /// The answer as docs/registers.md spells it, from what the test feeds the block.
+  bytes attested(const device& d, const bytes& challenge, std::uint8_t slot) {
+    bytes m(92);
+    std::memcpy(m.data(), "LKAT", 4);
+    store_le32(&m[4], 1);
+    std::copy(challenge.begin(), challenge.end(), m.begin() + 8);
+    store_le32(&m[40], slot);
+    std::copy(d.id.begin(), d.id.end(), m.begin() + 44);
+    store_le32(&m[60], kBuildVersion);
+    store_le32(&m[64], dut_->build_hash_i);
+    store_le32(&m[68], dut_->build_flags_i);
+    store_le32(&m[72], kConfig);
+    store_le32(&m[76], dut_->fuse_lc_state_i);
+    store_le32(&m[80], dut_->fuse_min_version_i);
+    store_le32(&m[84], floor_version_[slot]);
+    store_le32(&m[88], floor_epoch_[slot]);
+    return hmac_sha256(d.attest_key(slot), m);
+  }
+  bytes answer_out() { return from_wide(dut_->attest_o, 32); }
+
+  struct ticket_fields {
+    std::uint32_t slot = 5, version = 0, epoch = 0, runs = kNoLimit, time = kNoLimit;
+  };
+  bytes make_ticket(const bytes& key, const bytes& nonce, const ticket_fields& f) {
+    bytes t(48);
+    std::memcpy(t.data(), "LKTK", 4);
+    store_le32(&t[4], 1);
+    std::copy(nonce.begin(), nonce.end(), t.begin() + 8);
+    const std::uint32_t words[] = {f.slot, f.version, f.epoch, f.runs, f.time, 0};
+    for (std::size_t i = 0; i < 6; ++i) store_le32(&t[24 + 4 * i], words[i]);
+    const bytes mac = hmac_sha256(key, t);
+    t.insert(t.end(), mac.begin(), mac.end());
+    return t;
+  }
+  bytes nonce() {
+    run(kNonce);
+    return from_wide(dut_->nonce_o, 16);
+  }
+  std::uint64_t present(const bytes& ticket) {
+    rewind();
+    fill_message(ticket);
+    return run(kTicket);
+  }
+  /// Nonce, ticket of the slot's owner, and back.
+  std::uint64_t grant(const device& d, const ticket_fields& f) {
+    return present(make_ticket(d.ticket_key(static_cast<std::uint8_t>(f.slot)), nonce(), f));
+  }
+  void start_run() {
+    dut_->run_start_i = 1;
+    tick();
+    dut_->run_start_i = 0;
+    tick();
+    while (dut_->busy_o) tick();
   }
 
   void expect(int state, int err, const std::string& what = "") {
@@ -206,6 +298,9 @@ class KeyBlock : public ::testing::Test {
     return {{"model key", p.dek},
             {"PRK", d.prk},
             {"owner KEK", d.kek(static_cast<std::uint8_t>(f.slot), f.epoch)},
+            {"slot root", d.root(static_cast<std::uint8_t>(f.slot))},
+            {"attestation key", d.attest_key(static_cast<std::uint8_t>(f.slot))},
+            {"ticket key", d.ticket_key(static_cast<std::uint8_t>(f.slot))},
             {"MAC key", ladder_key(d.prk, "helper-mac", 0, 0)},
             {"response", d.response},
             {"scan", d.scan}};
@@ -223,7 +318,9 @@ class KeyBlock : public ::testing::Test {
   std::function<void()> watch_;
   bytes answer_ = bytes(kScanBits / 8);
   std::deque<std::pair<std::uint64_t, int>> rows_;
-  bool health_fail_ = false, puf_works_ = true;
+  bool health_fail_ = false, puf_works_ = true, trng_works_ = true, fuses_burn_ = true;
+  int trng_wait_ = 0, burns_ = 0;
+  std::array<std::uint32_t, 8> floor_version_{}, floor_epoch_{};
   int missing_rows_ = 0;
   int row_pitch_ = 3;  // cycles from one word of the PUF to the next
 };
@@ -243,7 +340,7 @@ TEST_F(KeyBlock, RightKeyOnTwentyFourDevices) {
     ASSERT_NO_FATAL_FAILURE(expect(kStarted, kNone, "seed " + std::to_string(seed)));
     for (int model = 0; model < 2; ++model) {
       manifest_fields f;
-      f.slot = static_cast<std::uint32_t>(rng_() & 255);
+      f.slot = static_cast<std::uint32_t>(rng_() & 7);
       f.epoch = static_cast<std::uint32_t>(rng_());
       const package p = make_package(d, f);
       unwrap(p.manifest, p.blob);
@@ -291,6 +388,20 @@ TEST_F(KeyBlock, TimeDependsOnNothingSecret) {
     EXPECT_EQ(n, right + (i == 0 ? 0u : 63u)) << "case " << i;
   }
   RecordProperty("unwrap_cycles", std::to_string(right));
+  // A ticket: the same time to the verdict, whatever differs.
+  for (int i = 0; i < 4; ++i) {
+    power_up();
+    start(d);
+    bytes t = make_ticket(d.ticket_key(5), nonce(), {});
+    if (i == 1) t[48] ^= 1;
+    if (i == 2) t[79] ^= 128;
+    if (i == 3) t[36] ^= 1;
+    const auto n = present(t);
+    if (i == 0) right = n;
+    expect(i == 0 ? kStarted : kFailed, i == 0 ? kNone : kKey);
+    // The good one burns its floors after the verdict, the others wipe.
+    EXPECT_EQ(n, right + (i == 0 ? 0u : 62u)) << "case " << i;
+  }
 }
 
 // ---- wrong inputs ------------------------------------------------------------------------------
@@ -399,7 +510,7 @@ TEST_F(KeyBlock, EveryWordOfTheManifest) {
       package p = make_package(d);
       // The low bits of the counts stay plausible; the slot stays a slot.
       const int any = static_cast<int>(rng_() % 32);
-      const int bit = w == 16 ? any % 8 : w == 13 ? 0 : any;
+      const int bit = w == 16 ? any % 3 : w == 13 ? 0 : w == 19 ? 1 + any % 31 : any;
       if ((w == 12 || w == 14) && bit < 6) continue;
       p.manifest[4 * w + bit / 8] ^= static_cast<std::uint8_t>(1u << (bit % 8));
       unwrap(p.manifest, p.blob);
@@ -448,11 +559,13 @@ TEST_F(KeyBlock, PublicReasons) {
   f.locks = 3;
   try_fields(f, kManifest, "unknown lock");
   f = {};
-  f.slot = 256 + 5;
-  try_fields(f, kManifest, "slot of nine bits");
+  f.slot = 8;
+  try_fields(f, kManifest, "slot 8");
   f = {};
-  f.flags = 1;
+  f.flags = 2;
   try_fields(f, kManifest, "licence flags");
+  f.flags = 1;
+  try_fields(f, kTicketRequired, "a ticket is wanted");
   f = {};
   f.version = 6;
   dut_->fuse_min_version_i = 7;
@@ -465,6 +578,16 @@ TEST_F(KeyBlock, PublicReasons) {
   try_fields(f, kVersion, "versions are unsigned");
   f.version = 0x80000000;
   try_fields(f, kNone, "versions are unsigned");
+  dut_->fuse_min_version_i = 0;
+  f = {};
+  floor_version_[5] = f.version + 1;
+  try_fields(f, kVersion, "version below the slot's floor");
+  floor_version_[5] = f.version;
+  floor_epoch_[5] = f.epoch + 1;
+  try_fields(f, kEpoch, "epoch below the slot's floor");
+  floor_epoch_[5] = f.epoch;
+  floor_epoch_[4] = floor_epoch_[6] = floor_version_[4] = floor_version_[6] = kNoLimit;
+  try_fields(f, kNone, "at the floors; others' floors do not matter");
 }
 
 TEST_F(KeyBlock, KeysOfOthersDoNotOpen) {
@@ -874,7 +997,16 @@ TEST_F(KeyBlock, NoSecretOnAnyPublicOutput) {
         {"min_version_o", dut_->min_version_o},
         {"wipe_o", dut_->wipe_o},
         {"busy_o", dut_->busy_o},
-        {"manifest_valid_o", dut_->manifest_valid_o}};
+        {"manifest_valid_o", dut_->manifest_valid_o},
+        {"runs_left_o", dut_->runs_left_o},
+        {"time_left_o", dut_->time_left_o},
+        {"nonce_o", dut_->nonce_o[0]},
+        {"fuse_slot_o", dut_->fuse_slot_o},
+        {"fuse_floor_version_o", dut_->fuse_floor_version_o},
+        {"fuse_floor_epoch_o", dut_->fuse_floor_epoch_o},
+        {"attest_o[0]", dut_->attest_o[0]},
+        {"attest_o[3]", dut_->attest_o[3]},
+        {"attest_o[7]", dut_->attest_o[7]}};
     for (auto [name, value] : ports) {
       if (last.count(name) && last[name] == value) continue;
       last[name] = value;
@@ -892,6 +1024,10 @@ TEST_F(KeyBlock, NoSecretOnAnyPublicOutput) {
     }
   };
   start(d);
+  attest(random_bytes(rng_, 32), 5);
+  expect(kStarted, kNone);
+  grant(d, {});
+  expect(kStarted, kNone);
   unwrap(p.manifest, p.blob);
   expect(kLoaded, kNone);
   run(kZeroise);
@@ -910,6 +1046,363 @@ TEST_F(KeyBlock, NoSecretOnAnyPublicOutput) {
   }
 }
 
+// ---- attestation and tickets -------------------------------------------------------------------
+
+TEST_F(KeyBlock, AttestationAgreesWithTheTwin) {
+  for (int seed = 0; seed < 8; ++seed) {
+    power_up();
+    const device d = make_device(rng_);
+    const auto slot = static_cast<std::uint8_t>(seed);
+    dut_->build_hash_i = static_cast<std::uint32_t>(rng_());
+    dut_->build_flags_i = static_cast<std::uint32_t>(rng_() & 15);
+    dut_->fuse_min_version_i = static_cast<std::uint32_t>(rng_());
+    floor_version_[slot] = static_cast<std::uint32_t>(rng_());
+    floor_epoch_[slot] = static_cast<std::uint32_t>(rng_());
+    start(d);
+    EXPECT_EQ(answer_out(), bytes(32)) << "an answer before a challenge";
+    const bytes challenge = random_bytes(rng_, 32);
+    const auto cycles = attest(challenge, slot);
+    expect(kStarted, kNone);
+    RecordProperty("attest_cycles", std::to_string(cycles));
+    EXPECT_EQ(answer_out(), attested(d, challenge, slot));
+    // Every part of the message counts.
+    std::set<bytes> answers{answer_out()};
+    auto differs = [&](const bytes& c, std::uint8_t s, const std::string& what) {
+      attest(c, s);
+      EXPECT_EQ(answer_out(), attested(d, c, s)) << what;
+      EXPECT_TRUE(answers.insert(answer_out()).second) << what << " makes no difference";
+    };
+    bytes other = challenge;
+    other[rng_() % 32] ^= 1;
+    differs(other, slot, "the challenge");
+    differs(challenge, static_cast<std::uint8_t>(slot ^ 1), "the slot");
+    dut_->build_hash_i ^= 1;
+    differs(challenge, slot, "the build's hash");
+    dut_->build_flags_i ^= 8;
+    differs(challenge, slot, "the build's flags");
+    dut_->fuse_min_version_i ^= 1;
+    differs(challenge, slot, "the minimum version");
+    floor_version_[slot] ^= 1;
+    differs(challenge, slot, "the version floor");
+    floor_epoch_[slot] ^= 1;
+    differs(challenge, slot, "the epoch floor");
+    // Nothing of it stays, and loading goes on as ever.
+    const package p = make_package(d);
+    for (const auto& [name, secret] : secrets(d, p)) {
+      if (name != "PRK") EXPECT_FALSE(state_holds(secret)) << name << " after ATTEST";
+    }
+    floor_epoch_[5] = floor_version_[5] = dut_->fuse_min_version_i = 0;
+    unwrap(p.manifest, p.blob);
+    expect(kLoaded, kNone);
+    attest(challenge, slot);
+    expect(kLoaded, kIllegal, "ATTEST with a key loaded");
+    run(kZeroise);
+    EXPECT_EQ(answer_out(), bytes(32));
+  }
+}
+
+TEST_F(KeyBlock, MalformedChallenges) {
+  const device d = make_device(rng_);
+  const bytes challenge = random_bytes(rng_, 32);
+  attest(challenge, 0);
+  expect(kIdle, kIllegal, "without a START");
+  EXPECT_EQ(answer_out(), bytes(32));
+  for (std::size_t words : {0, 8, 10, 20, 21}) {
+    run(kZeroise);
+    start(d);
+    rewind();
+    fill(dut_->msg_we_i, attest_message(challenge, 0), words);
+    run(kAttest);
+    expect(kFailed, kBadMessage, std::to_string(words) + " words");
+    EXPECT_EQ(answer_out(), bytes(32));
+  }
+  for (std::uint32_t slot : {8u, 0x100u, 0x80000000u}) {
+    start(d);
+    attest(challenge, slot);
+    expect(kFailed, kBadMessage, "slot " + std::to_string(slot));
+  }
+  start(d);
+  dut_->fuse_lc_state_i = kLcLocked;
+  attest(challenge, 0);
+  expect(kFailed, kLifeCycle);
+}
+
+// Who holds the root of one slot has the keys of that slot and of no other.
+TEST_F(KeyBlock, SlotsShareNoKey) {
+  const device d = make_device(rng_);
+  std::set<bytes> keys{d.prk};
+  for (std::uint8_t s = 0; s < 8; ++s) {
+    for (const bytes& k : {d.root(s), d.kek(s, 0), d.kek(s, 1), d.attest_key(s), d.ticket_key(s)})
+      EXPECT_TRUE(keys.insert(k).second) << "slot " << int{s};
+  }
+  // With slot 4's root one makes no package, ticket or answer of slot 5.
+  reset();
+  start(d);
+  package p = make_package(d);
+  unwrap(p.manifest, wrap_model_key(ladder_key(d.root(4), "owner-kek", 5, 7), p.dek, p.manifest));
+  expect(kFailed, kKey, "a key that was made below another slot's root");
+  start(d);
+  present(make_ticket(ladder_key(d.root(4), "ticket", 5, 0), nonce(), {}));
+  expect(kFailed, kKey, "a ticket of another slot's owner");
+  EXPECT_EQ(burns_, 0);
+  // A ticket of slot 4 lets in nothing of slot 5.
+  start(d);
+  ticket_fields f;
+  f.slot = 4;
+  grant(d, f);
+  expect(kStarted, kNone);
+  manifest_fields m;
+  m.flags = 1;
+  p = make_package(d, m);
+  unwrap(p.manifest, p.blob);
+  expect(kFailed, kTicketRequired);
+}
+
+TEST_F(KeyBlock, TicketsLetInAndRaiseFloors) {
+  const device d = make_device(rng_);
+  manifest_fields m;
+  m.flags = 1;
+  const package p = make_package(d, m);
+  start(d);
+  ticket_fields f;
+  f.version = m.version;
+  f.epoch = m.epoch;
+  const auto cycles = grant(d, f);
+  RecordProperty("ticket_cycles", std::to_string(cycles));
+  expect(kStarted, kNone);
+  EXPECT_EQ(floor_version_[5], m.version);
+  EXPECT_EQ(floor_epoch_[5], m.epoch);
+  EXPECT_EQ(dut_->runs_left_o, kNoLimit);
+  for (const auto& [name, secret] : secrets(d, p)) {
+    if (name != "PRK") EXPECT_FALSE(state_holds(secret)) << name << " after TICKET";
+  }
+  unwrap(p.manifest, p.blob);
+  expect(kLoaded, kNone);
+  EXPECT_EQ(key(), p.dek);
+  for (int i = 0; i < 5; ++i) start_run();
+  expect(kLoaded, kNone, "no limit");
+  run(kZeroise);
+  EXPECT_EQ(dut_->runs_left_o, 0u);
+  start(d);
+  unwrap(p.manifest, p.blob);
+  expect(kFailed, kTicketRequired, "the ticket went with ZEROISE");
+  // A lower floor lowers nothing; a higher one shuts the package out, after a reset too.
+  start(d);
+  f.version = f.epoch = 0;
+  grant(d, f);
+  expect(kStarted, kNone);
+  EXPECT_EQ(floor_epoch_[5], m.epoch);
+  f.epoch = m.epoch + 1;
+  grant(d, f);
+  expect(kStarted, kNone);
+  unwrap(p.manifest, p.blob);
+  expect(kFailed, kEpoch, "replayed from the epoch before");
+  reset();
+  start(d);
+  f.epoch = 0;
+  grant(d, f);
+  unwrap(p.manifest, p.blob);
+  expect(kFailed, kEpoch, "the fuses remember");
+}
+
+TEST_F(KeyBlock, TicketsServeOnce) {
+  const device d = make_device(rng_);
+  const bytes k = d.ticket_key(5);
+  start(d);
+  present(make_ticket(k, bytes(16), {}));
+  expect(kFailed, kTicketStale, "without a nonce");
+  start(d);
+  const bytes ticket = make_ticket(k, nonce(), {});
+  present(ticket);
+  expect(kStarted, kNone);
+  EXPECT_EQ(from_wide(dut_->nonce_o, 16), bytes(16));
+  present(ticket);
+  expect(kFailed, kTicketStale, "again");
+  start(d);
+  present(ticket);
+  expect(kFailed, kTicketStale, "again after a START");
+  start(d);
+  run(kNonce);
+  present(ticket);
+  expect(kFailed, kTicketStale, "for another nonce");
+  start(d);
+  bytes n = nonce();
+  const bytes first = make_ticket(k, n, {});
+  EXPECT_NE(nonce(), n);
+  present(first);
+  expect(kFailed, kTicketStale, "for the nonce before the last");
+  // A refused ticket spends its nonce as well.
+  start(d);
+  n = nonce();
+  bytes bad = make_ticket(k, n, {});
+  bad[60] ^= 1;
+  present(bad);
+  expect(kFailed, kKey);
+  start(d);
+  present(make_ticket(k, n, {}));
+  expect(kFailed, kTicketStale);
+  reset();
+  start(d);
+  present(make_ticket(k, n, {}));
+  expect(kFailed, kTicketStale, "after a reset");
+}
+
+TEST_F(KeyBlock, EveryByteOfATicket) {
+  const device d = make_device(rng_);
+  for (std::size_t b = 0; b < 80; ++b) {
+    reset();
+    burns_ = 0;
+    start(d);
+    bytes t = make_ticket(d.ticket_key(5), nonce(), {});
+    int bit = static_cast<int>(rng_() % 8);
+    if (b == 24) bit %= 3;  // another slot, not a slot that is none
+    t[b] ^= static_cast<std::uint8_t>(1u << bit);
+    present(t);
+    const bool format = b < 8 || (b > 24 && b < 28) || (b >= 44 && b < 48);
+    expect(kFailed,
+           format             ? kBadMessage
+           : b >= 8 && b < 24 ? kTicketStale
+                              : kKey,
+           "byte " + std::to_string(b));
+    EXPECT_EQ(burns_, 0);
+    EXPECT_EQ(dut_->runs_left_o, 0u);
+  }
+  for (std::size_t words : {0, 9, 19, 21, 32}) {
+    reset();
+    start(d);
+    const bytes t = make_ticket(d.ticket_key(5), nonce(), {});
+    rewind();
+    fill(dut_->msg_we_i, t, words);
+    run(kTicket);
+    expect(kFailed, kBadMessage, std::to_string(words) + " words");
+  }
+  reset();
+  start(d);
+  present(make_ticket(make_device(rng_).ticket_key(5), nonce(), {}));
+  expect(kFailed, kKey, "another chip's ticket");
+  reset();
+  start(d);
+  fuses_burn_ = false;
+  ticket_fields f;
+  f.epoch = 3;
+  grant(d, f);
+  expect(kFailed, kHealth, "a fuse that does not burn");
+  fuses_burn_ = true;
+  reset();
+  start(d);
+  trng_works_ = false;
+  run(kNonce);
+  expect(kFailed, kHealth, "no random numbers");
+}
+
+TEST_F(KeyBlock, ABudgetOfRunsAndTimeEnds) {
+  const device d = make_device(rng_);
+  for (std::uint32_t flags : {1u, 0u}) {  // a ticket binds the packages of its slot, flag or not
+    manifest_fields m;
+    m.flags = flags;
+    const package p = make_package(d, m);
+    reset();
+    start(d);
+    ticket_fields f;
+    f.runs = 3;
+    grant(d, f);
+    unwrap(p.manifest, p.blob);
+    for (std::uint32_t left : {2u, 1u, 0u}) {
+      start_run();
+      expect(kLoaded, kNone);
+      EXPECT_EQ(dut_->runs_left_o, left);
+    }
+    unwrap(p.manifest, p.blob);  // loading again does not refill it
+    expect(kLoaded, kNone);
+    wipes_ = 0;
+    start_run();
+    expect(kFailed, kTicketExpired);
+    EXPECT_GE(wipes_, 4u);
+    expect_forgotten(d, p, "after the last run");
+    start(d);
+    f.runs = 0;
+    grant(d, f);
+    unwrap(p.manifest, p.blob);
+    expect(kLoaded, kNone);
+    start_run();
+    expect(kFailed, kTicketExpired, "a ticket for no run");
+  }
+  manifest_fields m;
+  m.flags = 1;
+  const package p = make_package(d, m);
+  reset();
+  start(d);
+  ticket_fields f;
+  f.time = 1;
+  grant(d, f);
+  const auto from = cycle_;
+  unwrap(p.manifest, p.blob);
+  expect(kLoaded, kNone);
+  start_run();
+  while (dut_->key_valid_o && cycle_ < from + (3u << 20)) tick();
+  EXPECT_NEAR(static_cast<double>(cycle_ - from), 1 << 20, 8);
+  while (dut_->busy_o) tick();
+  expect(kFailed, kTicketExpired, "the time is up");
+  expect_forgotten(d, p, "after its time");
+  start(d);
+  unwrap(p.manifest, p.blob);
+  expect(kFailed, kTicketRequired);
+  start(d);
+  f.time = 0;
+  grant(d, f);
+  unwrap(p.manifest, p.blob);
+  expect(kFailed, kTicketRequired, "a ticket without time only raises floors");
+}
+
+// Power lost at any time around a burn: floors are old or new as a whole, and the chip starts.
+TEST_F(KeyBlock, PowerLossAroundATicket) {
+  const device d = make_device(rng_);
+  start(d);
+  ticket_fields f;
+  f.version = 3;
+  f.epoch = 7;
+  const auto length = grant(d, f);
+  const package p = make_package(d);
+  for (std::uint64_t back = 0; back < 40; ++back) {
+    power_up();
+    start(d);
+    const bytes t = make_ticket(d.ticket_key(5), nonce(), f);
+    rewind();
+    fill_message(t);
+    command(kTicket);
+    const std::uint64_t stop = back < 24 ? length - back : rng_() % length;
+    for (std::uint64_t n = 1; n < stop; ++n) tick();
+    reset();
+    EXPECT_EQ(floor_version_[5] != 0, floor_epoch_[5] != 0);
+    EXPECT_TRUE(floor_epoch_[5] == 0 || floor_epoch_[5] == 7);
+    EXPECT_FALSE(state_holds(d.ticket_key(5)));
+    start(d);
+    expect(kStarted, kNone);
+    present(t);
+    expect(kFailed, kTicketStale);
+    start(d);
+    unwrap(p.manifest, p.blob);
+    expect(kLoaded, kNone);
+  }
+}
+
+TEST_F(KeyBlock, FlippedTicketBitsLetNothingIn) {
+  const device d = make_device(rng_);
+  manifest_fields m;
+  m.flags = 1;
+  const package p = make_package(d, m);
+  for (int bits = 0; bits < 16; ++bits) {
+    if (std::bitset<4>(static_cast<unsigned>(bits)).count() == 4) continue;  // 0011 to 1100
+    reset();
+    start(d);
+    dut_->rootp->lk_key_block__DOT__ticket_q ^= static_cast<std::uint8_t>(bits);
+    dut_->rootp->lk_key_block__DOT__ticket_slot_q = 5;
+    dut_->rootp->lk_key_block__DOT__tkt_time_q = kNoLimit;
+    unwrap(p.manifest, p.blob);
+    expect(kFailed, kTicketRequired, "flipped " + std::to_string(bits));
+  }
+}
+
 // ---- faults ------------------------------------------------------------------------------------
 
 // One and two flipped bits of the state register, in every state the walk comes by, end in the
@@ -917,7 +1410,7 @@ TEST_F(KeyBlock, NoSecretOnAnyPublicOutput) {
 TEST_F(KeyBlock, FlippedStateBitsLock) {
   const device d = make_device(rng_);
   const package p = make_package(d);
-  std::set<int> seen;
+  const bytes challenge = random_bytes(rng_, 32);
   std::uint64_t tried = 0;
   // First the states there are, then a shot into each.
   std::map<int, std::uint64_t> first;  // state code -> cycle after the beginning
@@ -933,6 +1426,8 @@ TEST_F(KeyBlock, FlippedStateBitsLock) {
     };
     try {
       start(d);
+      attest(challenge, 5);
+      grant(d, {});
       unwrap(p.manifest, p.blob);
       run(kZeroise);
     } catch (std::uint64_t) {
@@ -943,7 +1438,7 @@ TEST_F(KeyBlock, FlippedStateBitsLock) {
     return false;
   };
   walk(UINT64_MAX);
-  EXPECT_GE(first.size(), 22u);
+  EXPECT_GE(first.size(), 36u);
   for (auto [code, when] : first) {
     for (int flips = 1; flips <= 2; ++flips) {
       ASSERT_TRUE(walk(when));
@@ -952,6 +1447,7 @@ TEST_F(KeyBlock, FlippedStateBitsLock) {
       const int bad = code ^ 1 << a ^ (flips == 2 ? 1 << b : 0);
       dut_->rootp->lk_key_block__DOT__state_q = static_cast<std::uint16_t>(bad);
       dut_->cmd_valid_i = dut_->helper_we_i = dut_->manifest_we_i = dut_->blob_we_i = 0;
+      dut_->msg_we_i = dut_->fill_clear_i = 0;
       tick();
       EXPECT_FALSE(dut_->key_valid_o);
       // What the test's own PUF still has to say goes unheard, but stands at the inputs meanwhile.
@@ -962,7 +1458,42 @@ TEST_F(KeyBlock, FlippedStateBitsLock) {
       ++tried;
     }
   }
-  EXPECT_GE(tried, 44u);
+  EXPECT_GE(tried, 72u);
+}
+
+// Each half of the judgement by itself, forced to say "equal" as it is judged.
+TEST_F(KeyBlock, OneStuckVerdictPassesNothing) {
+  const device d = make_device(rng_);
+  constexpr int kStartVerdict = 0x1b2, kUnwrapVerdict = 0x1e0, kTicketVerdict = 0x2d7;
+  for (const int where : {kStartVerdict, kUnwrapVerdict, kTicketVerdict}) {
+    for (const int half : {0, 1, 2}) {  // 2: both, which shows that the fault reaches the verdict
+      power_up();
+      int hits = 0;
+      watch_ = [&] {
+        if (dut_->rootp->lk_key_block__DOT__state_q != where) return;
+        ++hits;
+        if (half != 1) dut_->rootp->lk_key_block__DOT__differ_q = 0;
+        if (half != 0) dut_->rootp->lk_key_block__DOT__equal_q = 8;
+      };
+      device used = d;
+      if (where == kStartVerdict) used.helper[1060] ^= 1;
+      start(used);
+      if (where == kTicketVerdict) {
+        bytes t = make_ticket(d.ticket_key(5), nonce(), {});
+        t[50] ^= 1;
+        present(t);
+      }
+      if (where == kUnwrapVerdict) {
+        package p = make_package(d);
+        p.manifest[88] ^= 1;
+        unwrap(p.manifest, p.blob);
+      }
+      watch_ = nullptr;
+      EXPECT_EQ(hits, 1);
+      EXPECT_EQ(dut_->state_o == kFailed, half != 2) << "verdict " << where << ", half " << half;
+      if (half != 2) EXPECT_EQ(dut_->err_o, kKey);
+    }
+  }
 }
 
 TEST_F(KeyBlock, ImpossibleStrikeCountLocks) {

@@ -73,14 +73,14 @@ class chip {
 };
 
 struct record {
-  bytes helper, kek, id;
+  bytes helper, root, id;
   unsigned margin = 0;
 };
 
-record enrol(Silicon& silicon, Fuses& fuses, std::uint8_t slot, std::uint32_t epoch) {
+record enrol(Silicon& silicon, Fuses& fuses, std::uint8_t slot) {
   chip<Vlk_enrol_top> c(silicon, fuses);
   c->slot_i = slot;
-  c->epoch_i = epoch;
+  c->slots_i = 1;
   const auto cycles = c.run(kEnrol);
   ::testing::Test::RecordProperty("enrol_cycles", std::to_string(cycles));
   record r;
@@ -94,11 +94,11 @@ record enrol(Silicon& silicon, Fuses& fuses, std::uint8_t slot, std::uint32_t ep
     c.tick();
     store_le32(&r.helper[4 * w], c->helper_rdata_o);
   }
-  r.kek.resize(32);
+  r.root.resize(32);
   for (unsigned w = 0; w < 8; ++w) {
     c->kek_rd_addr_i = static_cast<std::uint8_t>(w);
     c.tick();
-    store_le32(&r.kek[4 * w], c->kek_rdata_o);
+    store_le32(&r.root[4 * w], c->kek_rdata_o);
   }
   c.run(kTaken);
   EXPECT_EQ(c->state_o, kLoaded);
@@ -115,7 +115,7 @@ TEST(KeyChip, EnrolStartUnwrap) {
     config.die_seed = die;
     Silicon silicon(config, 1);
     Fuses fuses;
-    const record r = enrol(silicon, fuses, 4, 99);
+    const record r = enrol(silicon, fuses, 4);
     EXPECT_TRUE(fuses.state().enrolled);
     EXPECT_EQ(fuses.state().life_cycle, 0x5a69);
     EXPECT_EQ(load_le32(&r.helper[24]), r.margin);
@@ -124,7 +124,7 @@ TEST(KeyChip, EnrolStartUnwrap) {
     f.slot = 4;
     f.epoch = 99;
     const bytes dek = random_bytes(rng, 16), manifest = make_manifest(rng, r.id, f);
-    const bytes blob = wrap_model_key(r.kek, dek, manifest);
+    const bytes blob = wrap_model_key(ladder_key(r.root, "owner-kek", 4, 99), dek, manifest);
     const std::pair<double, double> corners[] = {{25, 0.85}, {85, 0.8075}, {-35, 0.8925}};
     for (auto [temperature, voltage] : corners) {
       SCOPED_TRACE(std::to_string(temperature) + " C");
@@ -163,7 +163,7 @@ TEST(KeyChip, AnotherDieFailsAndLocks) {
   config.die_seed = 21;
   Silicon silicon(config, 1);
   Fuses fuses;
-  const record r = enrol(silicon, fuses, 0, 0);
+  const record r = enrol(silicon, fuses, 0);
   config.die_seed = 22;
   Silicon other(config, 1);
   Fuses other_fuses(fuses.state());

@@ -140,8 +140,12 @@ struct device {
     std::copy(tag.begin(), tag.end(), helper.begin() + 1056);
   }
   bytes kek(std::uint8_t slot, std::uint32_t epoch) const {
-    return ladder_key(prk, "owner-kek", slot, epoch);
+    return ladder_key(root(slot), "owner-kek", slot, epoch);
   }
+  /// The root of an owner slot, and the keys of its attestations and tickets.
+  bytes root(std::uint8_t slot) const { return ladder_key(prk, "owner-root", slot, 0); }
+  bytes attest_key(std::uint8_t slot) const { return ladder_key(root(slot), "attest", slot, 0); }
+  bytes ticket_key(std::uint8_t slot) const { return ladder_key(root(slot), "ticket", slot, 0); }
 };
 
 inline device make_device(std::mt19937_64& rng) {

@@ -352,8 +352,26 @@ TEST(Fuses, OnlyMoveForward) {
   fuses.program(LATCHKEY_FUSE_LIFE_CYCLE, static_cast<std::uint32_t>(LifeCycle::locked));
   EXPECT_EQ(fuses.state().life_cycle, 0x7ffb);
   EXPECT_THROW(fuses.program(static_cast<latchkey_fuse_field>(3), 0), std::invalid_argument);
+  // Floors belong to their slot, and only rise.
+  const auto told = seen.size();
+  const auto field = [](int first, int slot) {
+    return static_cast<latchkey_fuse_field>(first + slot);
+  };
+  fuses.program(field(LATCHKEY_FUSE_VERSION_FLOOR, 3), 5);
+  fuses.program(field(LATCHKEY_FUSE_EPOCH_FLOOR, 3), 0x80000000);
+  fuses.program(field(LATCHKEY_FUSE_EPOCH_FLOOR, 7), 2);
+  EXPECT_EQ(seen.size(), told + 3);
+  fuses.program(field(LATCHKEY_FUSE_EPOCH_FLOOR, 7), 1);
+  EXPECT_EQ(seen.size(), told + 3);
+  EXPECT_EQ(fuses.floor(3), 0x8000000000000005u);
+  EXPECT_EQ(fuses.floor(7), 0x0000000200000000u);
+  EXPECT_EQ(fuses.floor(2), 0u);
+  EXPECT_THROW(fuses.floor(8), std::out_of_range);
+  EXPECT_THROW(fuses.program(field(LATCHKEY_FUSE_VERSION_FLOOR, 8), 1), std::invalid_argument);
+  EXPECT_THROW(fuses.program(field(LATCHKEY_FUSE_EPOCH_FLOOR, 8), 1), std::invalid_argument);
   Fuses again(fuses.state());
   EXPECT_EQ(again.read(), fuses.read());
+  EXPECT_EQ(again.floor(3), fuses.floor(3));
 }
 
 TEST(Fuses, CodesAreSparseAndNested) {

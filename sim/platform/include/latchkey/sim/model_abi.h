@@ -17,7 +17,7 @@ extern "C" {
 #endif
 
 /* Raised when a structure or the meaning of a call changes; the card refuses other versions. */
-#define LATCHKEY_MODEL_ABI 1u
+#define LATCHKEY_MODEL_ABI 2u
 
 /* The modelled chip of one card (PUF, noise source, fuses); defined in silicon_ops.h. */
 struct latchkey_silicon_ops;

@@ -153,16 +153,19 @@ struct FuseState {
   std::uint16_t life_cycle = static_cast<std::uint16_t>(LifeCycle::open);
   bool enrolled = false;
   std::uint32_t min_version = 0;
+  // By owner slot: the lowest version and epoch of its packages.
+  std::array<std::uint32_t, 8> version_floor{}, epoch_floor{};
 
   bool operator==(const FuseState& o) const {
-    return life_cycle == o.life_cycle && enrolled == o.enrolled && min_version == o.min_version;
+    return life_cycle == o.life_cycle && enrolled == o.enrolled && min_version == o.min_version &&
+           version_floor == o.version_floor && epoch_floor == o.epoch_floor;
   }
   bool operator!=(const FuseState& o) const { return !(*this == o); }
 };
 
-// One-time-programmable memory: bits go from 0 to 1 and never back, the minimum version only
-// rises. The caller keeps the state between runs: `load` it at start, and store what the callback
-// reports.
+// One-time-programmable memory: bits go from 0 to 1 and never back, the minimum
+// version and the floors only rise. The caller keeps the state between runs: `load` it at start,
+// and store what the callback reports.
 class Fuses {
  public:
   Fuses() = default;
@@ -176,6 +179,8 @@ class Fuses {
   }
 
   std::uint64_t read() const;
+  // Throws std::out_of_range for a slot above 7.
+  std::uint64_t floor(std::uint32_t slot) const;
   // Throws std::invalid_argument for an unknown field.
   void program(latchkey_fuse_field field, std::uint32_t value);
 

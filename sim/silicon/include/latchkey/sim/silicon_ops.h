@@ -23,11 +23,13 @@ enum latchkey_fuse_field {
   LATCHKEY_FUSE_ENROLLED = 0,     // value ignored: sets the bit
   LATCHKEY_FUSE_LIFE_CYCLE = 1,   // value: 16-bit code; its ones are burnt into the current code
   LATCHKEY_FUSE_MIN_VERSION = 2,  // value: new minimum; a smaller one than stored changes nothing
+  LATCHKEY_FUSE_VERSION_FLOOR = 16,  // plus the owner slot 0..7; likewise
+  LATCHKEY_FUSE_EPOCH_FLOOR = 32,    // likewise
 };
 
 typedef struct latchkey_silicon_ops {
   void* ctx;       // passed to puf_eval and trng_word
-  void* fuse_ctx;  // passed to fuse_read and fuse_program
+  void* fuse_ctx;  // passed to the fuse functions
   // One race of `chain` under `challenge` (bit i steers stage i) with `offset` delay-line steps
   // (-128..127) in favour of the answer 1. Returns 0 or 1.
   int32_t (*puf_eval)(void* ctx, uint32_t chain, uint64_t challenge, int32_t offset);
@@ -35,6 +37,8 @@ typedef struct latchkey_silicon_ops {
   uint32_t (*trng_word)(void* ctx);
   // [15:0] life-cycle code, [16] enrolled, [31:17] zero, [63:32] minimum version.
   uint64_t (*fuse_read)(void* fuse_ctx);
+  // Floors of an owner slot 0..7: [31:0] lowest version, [63:32] lowest epoch.
+  uint64_t (*fuse_floor)(void* fuse_ctx, uint32_t slot);
   void (*fuse_program)(void* fuse_ctx, uint32_t field, uint32_t value);
 } latchkey_silicon_ops;
 
