@@ -249,7 +249,8 @@ KeyScan keys_of(const World& t, const std::string& card) {
   if (!lock::unwrap_model_key(record.keys.at(0).kek(), package.key, key, hash))
     throw std::runtime_error("the wrapped key does not open");
   KeyScan scan;
-  scan.add("owner key", record.keys[0].kek().view());
+  scan.add("owner key", record.keys[0].root.view());
+  scan.add("wrapping key", record.keys[0].kek().view());
   scan.add("model key", key.view());
   return scan;
 }
@@ -280,7 +281,7 @@ TEST(ReadOut, NoKeyInAnyRegister) {
 
   bytes planted = ran;
   const lock::device_record record = lock::read_record(t.w.str("21.lkd"), kPassphrase);
-  const auto key = record.keys[0].kek().view();
+  const auto key = record.keys[0].root.view();
   std::copy(key.begin(), key.end(), planted.begin() + 0x1000);
   EXPECT_THAT(scan.find(planted), Contains("owner key"));
 }

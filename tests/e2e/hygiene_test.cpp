@@ -133,7 +133,8 @@ TEST(Keys, AreInNoFileAndInNoOutput) {
   std::array<std::uint8_t, 32> hash{};
   ASSERT_TRUE(lock::unwrap_model_key(record.keys[0].kek(), package.key, model_key, hash));
   KeyScan scan;
-  scan.add("owner key", record.keys[0].kek().view());
+  scan.add("owner key", record.keys[0].root.view());
+  scan.add("wrapping key", record.keys[0].kek().view());
   scan.add("model key", model_key.view());
   scan.add_text("passphrase", passphrase);
 
@@ -161,7 +162,7 @@ TEST(Keys, AreInNoFileAndInNoOutput) {
   EXPECT_EQ(std::search(sealed.begin(), sealed.end(), weights, weights + 64), sealed.end());
 
   // The same look finds planted keys.
-  const auto key = record.keys[0].kek().view();
+  const auto key = record.keys[0].root.view();
   write(w.path("state/planted"), bytes(key.begin() + 8, key.begin() + 24));
   EXPECT_THAT(scan_files(), Contains(HasSubstr("planted: owner key")));
   write(w.path("state/planted"),
