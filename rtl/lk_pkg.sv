@@ -40,8 +40,8 @@ package lk_pkg;
   localparam int unsigned BlobWords = 14;
   // Owner slots of a chip, 0..7.
   localparam int unsigned OwnerSlots = 8;
-  // Version of the descriptor, page, manifest and message formats.
-  localparam int unsigned FormatVersion = 2;
+  // Version of the descriptor, page, manifest and helper formats.
+  localparam int unsigned FormatVersion = 1;
   // Version of the project: major << 16 | minor << 8 | patch.
   localparam logic [31:0] BuildVersion = 32'h00000100;
 

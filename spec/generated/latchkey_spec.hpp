@@ -26,7 +26,7 @@ inline constexpr std::uint32_t helper_words = 272;  // 32-bit words of the helpe
 inline constexpr std::uint32_t manifest_words = 32;  // 32-bit words of a manifest
 inline constexpr std::uint32_t blob_words = 14;  // 32-bit words of a wrapped model key
 inline constexpr std::uint32_t owner_slots = 8;  // Owner slots of a chip, 0..7
-inline constexpr std::uint32_t format_version = 2;  // Version of the descriptor, page, manifest and message formats
+inline constexpr std::uint32_t format_version = 1;  // Version of the descriptor, page, manifest and helper formats
 inline constexpr std::uint32_t build_version = 0x100;  // Version of the project: major << 16 | minor << 8 | patch
 
 /// Operation of a descriptor.
