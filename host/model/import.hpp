@@ -14,15 +14,16 @@
 //   moves         Concat, Split and Gather of channels, Reshape and Transpose that shuffle them;
 //                 Slice of channels, rows and columns
 //   sizes         Shape, and what Cast, Concat, Gather, Slice, Squeeze, Unsqueeze, Add, Sub, Mul
-//                 and Div make of it and of other vectors of constants, for Reshape; weights through
-//                 ConstantOfShape, Reshape, Squeeze, Unsqueeze and Transpose
+//                 and Div make of it and of other vectors of constants, for Reshape; weights
+//                 through ConstantOfShape, Reshape, Squeeze, Unsqueeze and Transpose
 //   relabelling   Flatten, Reshape, Squeeze, Unsqueeze, Transpose that keeps the order of the
 //                 elements, Identity, Dropout, Constant, Pad with zeros before Conv or AveragePool;
 //                 Softmax as the last node is left out with a remark
 //   integers      QuantizeLinear, DequantizeLinear, QLinearConv, QLinearMatMul, ConvInteger and
 //                 MatMulInteger with their scale in a Mul behind them; of com.microsoft QGemm,
-//                 QLinearAdd, QLinearConcat, QLinearMul, QLinearAveragePool, QLinearGlobalAveragePool,
-//                 QLinearLeakyRelu, QLinearSigmoid, Gelu, FastGelu, QuickGelu
+//                 QLinearAdd, QLinearConcat, QLinearMul, QLinearAveragePool,
+//                 QLinearGlobalAveragePool, QLinearLeakyRelu, QLinearSigmoid, Gelu, FastGelu,
+//                 QuickGelu
 //
 // Weights may be initializers, Constant nodes or bound graph inputs. Groups that are not depthwise,
 // and depthwise kernels of more than 64 taps, become dense convolutions; dilated kernels get zeros
