@@ -869,6 +869,40 @@ TEST_F(KeyBlock, ZeroiseAtAnyTime) {
   }
 }
 
+// Power lost at any time in a START or an UNWRAP costs nothing: no strike, no key left, and both
+// work afterwards.
+TEST_F(KeyBlock, PowerLossInAStartOrAnUnwrap) {
+  const device d = make_device(rng_);
+  const package p = make_package(d);
+  const auto length = start(d);
+  for (int i = 0; i < 40; ++i) {
+    reset();
+    answer_ = d.scan;
+    rewind();
+    fill_helper(d.helper);
+    command(kStart);
+    const auto stop = rng_() % length;
+    for (std::uint64_t n = 0; n < stop; ++n) tick();
+    reset();
+    start(d);
+    expect(kStarted, kNone, "started again after " + std::to_string(stop) + " cycles");
+    rewind();
+    fill_manifest(p.manifest);
+    fill_blob(p.blob);
+    command(kUnwrap);
+    const auto stop2 = rng_() % 4800;
+    for (std::uint64_t n = 0; n < stop2; ++n) tick();
+    reset();
+    EXPECT_FALSE(dut_->key_valid_o);
+    EXPECT_FALSE(state_holds(p.dek)) << "after " << stop2 << " cycles of UNWRAP";
+    start(d);
+    unwrap(p.manifest, p.blob);
+    ASSERT_NO_FATAL_FAILURE(
+        expect(kLoaded, kNone, "unwrapped again after " + std::to_string(stop2) + " cycles"));
+    EXPECT_EQ(key(), p.dek);
+  }
+}
+
 TEST_F(KeyBlock, TamperLocksFromEveryState) {
   const device d = make_device(rng_);
   const package p = make_package(d);
