@@ -72,12 +72,19 @@ TEST_P(Batch, IsExactOverSeveralStarts) {
 INSTANTIATE_TEST_SUITE_P(Sizes, Batch, testing::Values(1, 7, 64, 256));
 
 /// A model and how many images run on the RTL.
-class Network : public testing::TestWithParam<std::pair<const char*, unsigned>> {};
+struct workload {
+  const char* model;
+  unsigned images;
+};
+
+void PrintTo(const workload& w, std::ostream* out) { *out << w.model; }
+
+class Network : public testing::TestWithParam<workload> {};
 
 TEST_P(Network, FashionIsExact) {
   Workspace w;
   w.enroll("sim:7", "card.lkd");
-  const std::string name = GetParam().first, count = std::to_string(GetParam().second);
+  const std::string name = GetParam().model, count = std::to_string(GetParam().images);
   const Outcome compiled = w.tool(
       {"compile", model(name + ".onnx"), "-o", w.str("net.lkm"), "--calibrate",
        fashion("train-images-idx3-ubyte.gz"), "--calibrate-count", "128", "--evaluate",
@@ -88,14 +95,13 @@ TEST_P(Network, FashionIsExact) {
   const Outcome o = w.tool({"run", w.str("net.lkx"), "--record", w.str("card.lkd"), "--device",
                             "sim:7", "--images", fashion("t10k-images-idx3-ubyte.gz"), "--count",
                             count, "--expect", w.str("net.ref")});
-  expect_exact(o, GetParam().second, compiled.json()["macs"].get<std::uint64_t>());
+  expect_exact(o, GetParam().images, compiled.json()["macs"].get<std::uint64_t>());
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, Network,
-                         testing::Values(std::pair{"fashion_mlp", 48U},
-                                         std::pair{"fashion_lenet", 48U},
-                                         std::pair{"fashion_resnet8", 200U}),
-                         [](const auto& p) { return std::string(p.param.first); });
+                         testing::Values(workload{"fashion_mlp", 48}, workload{"fashion_lenet", 48},
+                                         workload{"fashion_resnet8", 200}),
+                         [](const auto& p) { return std::string(p.param.model); });
 
 TEST(Run, TheUnlockedBuildGivesTheSameOutputs) {
   Workspace w;
