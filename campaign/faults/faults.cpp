@@ -63,6 +63,15 @@ std::vector<std::uint32_t> words_of(std::span<const std::uint8_t> data) {
   return out;
 }
 
+/// What the host loads of a package.
+void fill(session& s, const lock::package& package) {
+  s.manifest = words_of(lock::to_bytes(package.manifest));
+  s.blob = words_of(package.key);
+  s.pages = package.pages;
+  s.tags = package.tags;
+  s.tags.resize((s.tags.size() + 255) / 256 * 256);
+}
+
 void hide(session& s, std::span<const std::uint8_t> key) {
   for (std::size_t i = 0; i + 4 <= key.size(); i += 4) {
     std::uint32_t w = 0;
@@ -90,6 +99,8 @@ std::string name_of(attempt a) {
       return "a changed bit of the manifest";
     case attempt::wrapped_key:
       return "a changed bit of the wrapped key";
+    case attempt::ticket:
+      return "a package that needs a ticket, without one";
     case attempt::page:
       return "a changed bit of a weight page";
     case attempt::tag:
@@ -149,11 +160,7 @@ material make_sessions(std::uint64_t seed, std::uint64_t model) {
   session& s = m.honest;
   s.die_seed = config.die_seed;
   s.helper.assign(chip.helper.begin(), chip.helper.end());
-  s.manifest = words_of(lock::to_bytes(package.manifest));
-  s.blob = words_of(package.key);
-  s.pages = package.pages;
-  s.tags = package.tags;
-  s.tags.resize((s.tags.size() + 255) / 256 * 256);
+  fill(s, package);
   s.images.resize(std::size_t{program.input.layout.words} * 64);
   for (auto& b : s.images) b = static_cast<std::uint8_t>(random());
   s.result = compiler::interpret(program, s.images, 1).output;
@@ -195,6 +202,18 @@ material make_sessions(std::uint64_t seed, std::uint64_t model) {
       case attempt::wrapped_key:
         t.blob[random() % 14] ^= 1U << (random() % 32);
         break;
+      case attempt::ticket: {
+        lock::seal_options options;
+        options.needs_ticket = true;
+        const lock::package bound = lock::seal(program, record, options);
+        lock::model_key key;
+        if (!lock::unwrap_model_key(record.keys[0].kek(), bound.key, key, hash)) {
+          throw error(errc::mismatch, "the package just sealed does not open");
+        }
+        fill(t, bound);
+        hide(t, key.view());
+        break;
+      }
       // The last page: every other was verified and consumed before it fails.
       case attempt::page:
         t.pages[t.pages.size() - 1 - random() % 4096] ^=
@@ -317,7 +336,9 @@ void inject(kernel& k, const material& m, const std::map<attempt, track>& tracks
 std::vector<injection> injections(const plan& p, attempt a, const kernel& k, const track& t,
                                   std::mt19937_64& random) {
   stage first = stage::start;
-  if (a == attempt::manifest || a == attempt::wrapped_key) first = stage::unwrap;
+  if (a == attempt::manifest || a == attempt::wrapped_key || a == attempt::ticket) {
+    first = stage::unwrap;
+  }
   if (a == attempt::page || a == attempt::tag) first = stage::run;
   const std::uint64_t begin = t.begins.at(first), end = t.begins.at(stage::look);
 

@@ -14,10 +14,19 @@
 namespace latchkey::campaign::faults {
 
 /// What the host tries. All but the first must be refused.
-enum class attempt : std::uint8_t { honest, other_die, helper, manifest, wrapped_key, page, tag };
+enum class attempt : std::uint8_t {
+  honest,
+  other_die,
+  helper,
+  manifest,
+  wrapped_key,
+  ticket,  ///< a package that needs one, without
+  page,
+  tag
+};
 inline constexpr attempt attempts[] = {attempt::honest,   attempt::other_die,   attempt::helper,
-                                       attempt::manifest, attempt::wrapped_key, attempt::page,
-                                       attempt::tag};
+                                       attempt::manifest, attempt::wrapped_key, attempt::ticket,
+                                       attempt::page,     attempt::tag};
 std::string name_of(attempt a);
 
 /// What came of a fault.

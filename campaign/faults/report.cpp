@@ -97,7 +97,7 @@ std::string markdown_page(const json& r) {
       "`campaign/faults/faults.vlt`. Nothing here says how hard it is to cause such a\nfault in "
       "silicon, and two faults at once are not tried.\n\n"
       "The host gives up nowhere: it loads, starts, unwraps, runs and reads every register "
-      "whatever the chip answers, in\nan honest session and in six that must be refused.\n\n",
+      "whatever the chip answers, in\nan honest session and in seven that must be refused.\n\n",
       r["command"].get<std::string>(), r["seconds"].get<double>());
   s += markdown(ways(r));
   s += "A fault is *masked* when the host sees what it sees without it, *refused* when the chip "

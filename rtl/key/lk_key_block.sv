@@ -494,10 +494,12 @@ module lk_key_block #(
   logic [31:0] tkt_version_q, tkt_epoch_q;
   logic [31:0] tkt_runs_q, tkt_time_q;  // of the ticket, then what is left
   logic [19:0] tick_q;
-  logic        ticket_ok, ticket_mine, overrun, time_up;
+  logic        ticket_ok, ticket_mine, ticket_other, overrun, time_up;
 
   assign ticket_ok   = ticket_q == TktGood;
   assign ticket_mine = ticket_ok && ticket_slot_q == manifest.slot[2:0];
+  // The other way round and from the registers: a package passes with the one and not the other.
+  assign ticket_other = ticket_q != TktGood || ticket_slot_q != manifest.slot[2:0];
   assign overrun     = run_start_i && bound_q && ticket_ok && tkt_runs_q == '0;
   assign time_up     = ticket_ok && tkt_time_q == '0;
 
@@ -755,7 +757,9 @@ module lk_key_block #(
                  manifest.version < fuse_floor_version_i) err_d = KeyErrVersionTooOld;
         else if (manifest.epoch < fuse_floor_epoch_i) err_d = KeyErrEpochTooOld;
         // SEC_CM: KEY.TICKET.REQUIRED
-        else if (manifest.licence_flags[0] && !ticket_mine) err_d = KeyErrTicketRequired;
+        else if (manifest.licence_flags[0] && (!ticket_mine || ticket_other)) begin
+          err_d = KeyErrTicketRequired;
+        end
         else state_d = StRoot;
       end
       StRoot: if (ladder_done) state_d = StKek;

@@ -119,19 +119,22 @@ TEST(Faults, TheJudgeSeesAPagePassUnverified) {
 TEST(Faults, NoSingleWireLetsPass) {
   const material m = make_sessions(4);
   kernel k;
+  struct wire {
+    const char *module, *name;
+    bool level = true;
+  };
   for (const attempt a : {attempt::honest, attempt::helper, attempt::manifest, attempt::wrapped_key,
-                          attempt::page, attempt::tag}) {
+                          attempt::ticket, attempt::page, attempt::tag}) {
     const session& s = m.sessions.at(a);
     const track t = walk(k, s);
-    for (const auto& [module, wire] : {std::pair{"u_block", "match_flag"},
-                                       {"u_block", "match_count"},
-                                       {"", "eng_out_valid"},
-                                       {"", "eng_out_held"},
-                                       {"", "out_beat"},
-                                       {"", "out_open"}}) {
-      SCOPED_TRACE(std::string(module) + "." + wire);
+    for (const auto& [module, name, level] :
+         {wire{"u_block", "match_flag"}, wire{"u_block", "match_count"},
+          wire{"u_block", "ticket_ok"}, wire{"u_block", "ticket_mine"},
+          wire{"u_block", "ticket_other", false}, wire{"", "eng_out_valid"},
+          wire{"", "eng_out_held"}, wire{"", "out_beat"}, wire{"", "out_open"}}) {
+      SCOPED_TRACE(std::string(module) + "." + name);
       k.begin(s);
-      k.hold(find(k, module, wire), 0, true);
+      k.hold(find(k, module, name), 0, level);
       while (k.tick()) {
       }
       std::string why;
