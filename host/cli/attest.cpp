@@ -32,8 +32,7 @@ nlohmann::json report(const lock::attestation& a, bool verified) {
   return {{"device_id", io::to_hex(a.device)},
           {"challenge", io::to_hex(a.asked)},
           {"slot", a.slot},
-          {"build_version", fmt::format("{}.{}.{}", a.build_version >> 16,
-                                        a.build_version >> 8 & 255, a.build_version & 255)},
+          {"build_version", version_text(a.build_version)},
           {"build_hash", fmt::format("{:08x}", a.build_hash)},
           {"build_flags", a.build_flags},
           {"config_id", fmt::format("{:08x}", a.config_id)},
@@ -55,9 +54,8 @@ void judge(const options& o, const lock::attestation& a, const lock::challenge& 
                             what, a.build_hash, o.build));
   }
   say(fmt::format("{}: proven by the chip of device {}", what, io::to_hex(a.device)));
-  say(fmt::format("  build {:08x}, version {}.{}.{}, configuration {:08x}, life cycle enrolled",
-                  a.build_hash, a.build_version >> 16, a.build_version >> 8 & 255,
-                  a.build_version & 255, a.config_id));
+  say(fmt::format("  build {:08x}, version {}, configuration {:08x}, life cycle enrolled",
+                  a.build_hash, version_text(a.build_version), a.config_id));
   say(fmt::format("  slot {}: packages from version {} and epoch {} on", a.slot,
                   std::max(a.min_version, a.version_floor), a.epoch_floor));
   if (a.build_flags & 8)
@@ -65,12 +63,6 @@ void judge(const options& o, const lock::attestation& a, const lock::challenge& 
   if (a.build_hash == 0 && o.build.empty())
     say("note: the build names no commit, so it can be any; builds of a clean checkout name "
         "theirs");
-}
-
-lock::device_record open_record(const options& o) {
-  const lock::secret_buffer passphrase =
-      o.passphrase.read(fmt::format("Passphrase of {}", o.record), false);
-  return lock::read_record(o.record, text(passphrase));
 }
 
 void attest(const options& o) {
@@ -82,7 +74,7 @@ void attest(const options& o) {
     const lock::challenge asked = challenge_of(o);
     const lock::attestation a =
         lock::parse_attestation(io::read_file(o.answer, 1u << 16), o.answer);
-    judge(o, a, asked, open_record(o), o.answer);
+    judge(o, a, asked, open_record(o.record, o.passphrase), o.answer);
     return result(report(a, true));
   }
   // Asked for somebody else: the secret part stays closed, and the answer is theirs to judge.
@@ -94,7 +86,7 @@ void attest(const options& o) {
   std::optional<lock::device_record> record;
   std::uint32_t slot = o.slot.value_or(0);
   if (!remote) {
-    record = open_record(o);
+    record = open_record(o.record, o.passphrase);
     slot = record->at(o.slot, o.record).slot;
   }
   Device card(o.device);
@@ -103,8 +95,7 @@ void attest(const options& o) {
   if (record) judge(o, a, asked, *record, o.device);
   if (!o.output.empty()) {
     const std::string words = lock::to_text(a);
-    io::write_file(o.output, {io::byte_view(reinterpret_cast<const std::uint8_t*>(words.data()),
-                                            words.size())});
+    io::write_file(o.output, {io::as_bytes(words)});
     say(fmt::format("{}: the chip's answer", o.output));
   }
   result(report(a, record.has_value()));
@@ -130,7 +121,7 @@ void add_attest(CLI::App& app) {
   command->add_option("--build", o->build,
                       "Build that the chip must run: its commit's first 8 hexadecimal digits");
   command->add_option("--slot", o->slot, "Owner slot (default: the record's first; 0)")
-      ->check(CLI::Range(0, 7));
+      ->check(owner_slot);
   command->add_option("--array", o->array_n, "Array of the operate build: 16, 32 or 64")
       ->check(CLI::IsMember({16, 32, 64}));
   command->add_option("--unit", o->unit, "Compute unit of the card")->check(CLI::Range(0, 98));

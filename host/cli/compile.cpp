@@ -172,9 +172,7 @@ void run(const options& o) {
     options.after_pass = [&](std::string_view name, int number, const compiler::draft& draft) {
       const std::string text =
           compiler::to_json(draft).dump(1, ' ', false, nlohmann::json::error_handler_t::replace);
-      io::write_file(
-          fmt::format("{}/{}_{}.json", o.dump, number, name),
-          {io::byte_view(reinterpret_cast<const std::uint8_t*>(text.data()), text.size())});
+      io::write_file(fmt::format("{}/{}_{}.json", o.dump, number, name), {io::as_bytes(text)});
     };
   }
   compiler::program compiled = compiler::compile(int8, options);

@@ -184,6 +184,15 @@ void check_folder(const std::string& path) {
   }
 }
 
+lock::device_record open_record(const std::string& file, const passphrase_source& source) {
+  const lock::secret_buffer passphrase = source.read(fmt::format("Passphrase of {}", file), false);
+  return lock::read_record(file, text(passphrase));
+}
+
+std::string version_text(std::uint32_t version) {
+  return fmt::format("{}.{}.{}", version >> 16, version >> 8 & 255, version & 255);
+}
+
 std::string grouped(std::uint64_t n) {
   std::string s = std::to_string(n);
   for (int i = static_cast<int>(s.size()) - 3; i > 0; i -= 3)

@@ -8,7 +8,9 @@
 #include <cstddef>
 #include <string>
 
+#include "latchkey_spec.hpp"
 #include "lock/keys.hpp"
+#include "lock/record.hpp"
 
 namespace latchkey::cli {
 
@@ -59,6 +61,9 @@ inline std::string_view text(const lock::secret_buffer& passphrase) {
   return {reinterpret_cast<const char*>(passphrase.view().data()), passphrase.view().size()};
 }
 
+/// A device record with its secret part; asks for its passphrase.
+lock::device_record open_record(const std::string& file, const passphrase_source& source);
+
 /// Throws latchkey::error (io) unless the folder of `path` can be written into: asked before work
 /// whose result would be lost.
 void check_folder(const std::string& path);
@@ -74,6 +79,11 @@ inline const CLI::Validator whole_number(
     },
     "COUNT");
 
+/// For options that name an owner slot.
+inline const CLI::Range owner_slot(0, static_cast<int>(spec::owner_slots) - 1);
+
+/// "1.2.3", of a build's version.
+std::string version_text(std::uint32_t version);
 /// "1,234,567".
 std::string grouped(std::uint64_t n);
 /// "12.3 KiB".

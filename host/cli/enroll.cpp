@@ -47,9 +47,10 @@ std::vector<std::string> record_names(const options& o) {
 }
 
 void enroll(const options& o) {
-  if (o.slot + o.slots > 8)
-    throw error(errc::usage, fmt::format("owner slots {} to {}: a chip has 8, 0 to 7", o.slot,
-                                         o.slot + o.slots - 1));
+  if (o.slot + o.slots > spec::owner_slots)  // before anybody types a passphrase
+    throw error(errc::usage,
+                fmt::format("owner slots {} to {}: a chip has {}, 0 to {}", o.slot,
+                            o.slot + o.slots - 1, spec::owner_slots, spec::owner_slots - 1));
   const std::vector<std::string> names = record_names(o);
   for (const std::string& name : names) check_writable(name);
   if (!o.public_record.empty()) check_writable(o.public_record);
@@ -118,12 +119,12 @@ void add_enroll(CLI::App& app) {
       ->check(CLI::Range(0, 98));
   command->add_option("--name", o->name, "Your name for the card");
   command->add_option("--slot", o->slot, "First owner slot whose key is exported")
-      ->check(CLI::Range(0, 7));
+      ->check(owner_slot);
   command
       ->add_option("--slots", o->slots,
                    "Owner slots, one record each: FILE-slotN for several tenants of one card. "
                    "There is no later export")
-      ->check(CLI::Range(1, 8));
+      ->check(CLI::Range(1, static_cast<int>(spec::owner_slots)));
   o->passphrase.add_options(*command);
   command->callback([o] { enroll(*o); });
 }

@@ -206,8 +206,7 @@ void plot(const options& o, const compiler::program& p, std::uint32_t batch,
       p.target.array_n, memory.name, batch, grouped(cycles), m ? "measured" : "predicted",
       100 * utilisation(macs, p.target.array_n, cycles));
   const std::string text = o.plot.ends_with(".svg") ? svg(picture) : html(picture);
-  io::write_file(o.plot,
-                 {io::byte_view(reinterpret_cast<const std::uint8_t*>(text.data()), text.size())});
+  io::write_file(o.plot, {io::as_bytes(text)});
   say(fmt::format("wrote {}", o.plot));
 }
 

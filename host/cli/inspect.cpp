@@ -62,13 +62,11 @@ void inspect(const options& o) {
     json["version"] = p.manifest.version;
     json["slot"] = p.manifest.slot;
     json["epoch"] = p.manifest.epoch;
-    json["needs_ticket"] = (p.manifest.licence_flags & lock::licence_ticket) != 0;
+    json["needs_ticket"] = p.needs_ticket();
     say(fmt::format("  owner slot {}, epoch {}{}", p.manifest.slot, p.manifest.epoch,
-                    json["needs_ticket"].get<bool>() ? "; runs only under a ticket" : ""));
+                    p.needs_ticket() ? "; runs only under a ticket" : ""));
     if (!o.record.empty()) {
-      const lock::secret_buffer passphrase =
-          o.passphrase.read(fmt::format("Passphrase of {}", o.record), false);
-      const lock::device_record record = lock::read_record(o.record, text(passphrase));
+      const lock::device_record record = open_record(o.record, o.passphrase);
       const lock::owner_key* owner = record.find(p.manifest.slot);
       if (!owner) {
         throw error(errc::refused,

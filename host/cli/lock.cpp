@@ -20,9 +20,7 @@ struct options {
 
 void run(const options& o) {
   const Program program = Program::read(o.program);
-  const lock::secret_buffer passphrase =
-      o.passphrase.read(fmt::format("Passphrase of {}", o.record), false);
-  const lock::device_record record = lock::read_record(o.record, text(passphrase));
+  const lock::device_record record = open_record(o.record, o.passphrase);
   lock::seal_options options;
   options.version = o.version;
   options.slot = o.slot;
@@ -64,7 +62,7 @@ void add_lock(CLI::App& app) {
                    "Version of the model; a chip refuses versions below its minimum")
       ->check(CLI::Range(std::uint32_t{1}, ~std::uint32_t{0}));
   command->add_option("--slot", o->slot, "Owner slot to wrap for (default: the record's first)")
-      ->check(CLI::Range(0, 7));
+      ->check(owner_slot);
   command->add_option("--epoch", o->epoch, "Epoch to wrap for (default: the record's present one)")
       ->check(whole_number);
   command->add_flag("--needs-ticket", o->needs_ticket,

@@ -41,8 +41,7 @@ int main(int argc, char** argv) {
   app.name("latchkey");
   app.footer(kFooter);
   app.set_version_flag("--version",
-                       fmt::format("latchkey {}.{}.{}", spec::build_version >> 16,
-                                   spec::build_version >> 8 & 255, spec::build_version & 255));
+                       fmt::format("latchkey {}", cli::version_text(spec::build_version)));
   app.require_subcommand(1);
   app.fallthrough();
   app.add_flag("--json", cli::the_console().json, "Print the result as one JSON object");

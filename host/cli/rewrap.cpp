@@ -20,9 +20,7 @@ void rewrap(const options& o) {
   lock::package p = lock::read_package(o.package);
   const std::string to = o.output.empty() ? o.package : o.output;
   check_folder(to);
-  const lock::secret_buffer passphrase =
-      o.passphrase.read(fmt::format("Passphrase of {}", o.record), false);
-  const lock::device_record record = lock::read_record(o.record, text(passphrase));
+  const lock::device_record record = open_record(o.record, o.passphrase);
   lock::rewrap_options how;
   how.epoch = o.epoch;
   if (o.needs_ticket || o.no_ticket) how.needs_ticket = o.needs_ticket;
@@ -31,7 +29,7 @@ void rewrap(const options& o) {
   check_interrupt();
   if (changed || to != o.package) lock::write_package(to, p);
 
-  const bool ticket = (p.manifest.licence_flags & lock::licence_ticket) != 0;
+  const bool ticket = p.needs_ticket();
   say(fmt::format("{}: {}", to,
                   changed ? fmt::format("rewrapped, epoch {} to {}", before, p.manifest.epoch)
                           : fmt::format("is wrapped for epoch {} already", before)));

@@ -49,7 +49,7 @@ void add_rotate(CLI::App& app) {
   command->add_option("--record", o->record, "Device record with the owner key (.lkd); is replaced")
       ->required();
   command->add_option("--slot", o->slot, "Owner slot (default: the record's first)")
-      ->check(CLI::Range(0, 7));
+      ->check(owner_slot);
   command->add_option("--epoch", o->epoch, "The new epoch (default: the present one plus 1)")
       ->check(whole_number);
   o->passphrase.add_options(*command);

@@ -167,8 +167,7 @@ std::vector<std::uint8_t> get_ticket(const options& o, const TicketRequest& aske
   request.slot = asked.slot;
   request.nonce = asked.nonce;
   const std::string text = lock::to_text(request);
-  io::write_file(file + ".request",
-                 {io::byte_view(reinterpret_cast<const std::uint8_t*>(text.data()), text.size())});
+  io::write_file(file + ".request", {io::as_bytes(text)});
   say(fmt::format("ticket: the owner of slot {} signs {}.request as {}", asked.slot, file, file));
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(o.ticket_wait);
   while (!std::filesystem::exists(file)) {

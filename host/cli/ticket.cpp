@@ -21,9 +21,7 @@ void make(const options& o) {
   const lock::ticket_request request =
       lock::parse_ticket_request(io::read_file(o.request, 1u << 16), o.request);
   check_folder(o.output);
-  const lock::secret_buffer passphrase =
-      o.passphrase.read(fmt::format("Passphrase of {}", o.record), false);
-  const lock::device_record record = lock::read_record(o.record, text(passphrase));
+  const lock::device_record record = open_record(o.record, o.passphrase);
   if (request.device != record.pub.id) {
     throw error(errc::mismatch,
                 fmt::format("{}: asked by device {}, the record is of {}", o.request,
@@ -37,8 +35,7 @@ void make(const options& o) {
   t.runs = o.runs.value_or(lock::no_limit);
   t.time = o.time.value_or(lock::no_limit);
   const std::string words = lock::to_text(lock::sign(t, request.nonce, owner.root));
-  io::write_file(
-      o.output, {io::byte_view(reinterpret_cast<const std::uint8_t*>(words.data()), words.size())});
+  io::write_file(o.output, {io::as_bytes(words)});
 
   const auto limit = [](std::uint32_t n) {
     return n == lock::no_limit ? std::string("without limit") : grouped(n);

@@ -34,6 +34,11 @@ bytes read_file(const std::string& path, std::uint64_t limit = max_file_bytes);
 void write_file(const std::string& path, std::initializer_list<byte_view> parts,
                 unsigned mode = 0644);
 
+/// The characters of a text as bytes; the text must outlive the view.
+inline byte_view as_bytes(std::string_view text) {
+  return {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()};
+}
+
 /// SHA-256 of the concatenated parts.
 std::array<std::uint8_t, 32> sha256(std::initializer_list<byte_view> parts);
 
@@ -45,6 +50,8 @@ bytes from_hex(std::string_view text, const std::string& what);
 /// Appends `value` little-endian.
 void put_u32(bytes& out, std::uint32_t value);
 void put_u64(bytes& out, std::uint64_t value);
+/// The four bytes at p, little-endian.
+std::uint32_t get_u32(const std::uint8_t* p);
 
 /// Parses `text` as one JSON object of at most 64 levels; throws latchkey::error naming `what`.
 nlohmann::json parse_json(byte_view text, const std::string& what);

@@ -6,6 +6,7 @@
 
 #include "compiler/file_io.hpp"
 #include "latchkey/error.hpp"
+#include "lock/fields.hpp"
 
 namespace latchkey::lock {
 namespace {
@@ -19,10 +20,6 @@ constexpr const char* answer_kind = "latchkey attestation";
 constexpr const char* request_kind = "latchkey ticket request";
 constexpr const char* ticket_kind = "latchkey ticket";
 
-[[noreturn]] void bad(const std::string& what, const std::string& message) {
-  throw error(errc::bad_file, what + ": " + message);
-}
-
 json parse(byte_view text, const char* kind, const std::string& name) {
   if (text.empty() || text[0] != '{') bad(name, std::string("not a ") + kind);
   json j = io::parse_json(text, name);
@@ -35,32 +32,17 @@ json parse(byte_view text, const char* kind, const std::string& name) {
 }
 
 std::uint32_t number(const json& j, const char* key, const std::string& name) {
-  const auto it = j.find(key);
-  if (it == j.end() || !it->is_number_unsigned() || it->get<std::uint64_t>() > 0xffffffffu)
-    bad(name, std::string("field '") + key + "' is not a whole number of 32 bits");
-  return it->get<std::uint32_t>();
+  return static_cast<std::uint32_t>(number_member(j, key, 0xffffffffu, name));
 }
 
-template <std::size_t N>
-std::array<std::uint8_t, N> hex(const json& j, const char* key, const std::string& name) {
-  const auto it = j.find(key);
-  if (it == j.end() || !it->is_string()) bad(name, std::string("field '") + key + "' is no text");
-  const bytes data = io::from_hex(it->get<std::string>(), name + ", " + key);
-  std::array<std::uint8_t, N> out{};
-  if (data.size() != N)
-    bad(name, std::string("field '") + key + "' is not " + std::to_string(N) + " bytes");
-  std::copy(data.begin(), data.end(), out.begin());
-  return out;
+std::uint32_t slot_member(const json& j, const std::string& name) {
+  return static_cast<std::uint32_t>(number_member(j, "slot", spec::owner_slots - 1, name));
 }
 
 void put(bytes& out, byte_view data) { out.insert(out.end(), data.begin(), data.end()); }
 
 std::string dump(const json& j) {
   return j.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
-}
-
-std::uint32_t get_u32(const std::uint8_t* p) {
-  return p[0] | p[1] << 8 | p[2] << 16 | static_cast<std::uint32_t>(p[3]) << 24;
 }
 
 }  // namespace
@@ -131,10 +113,9 @@ std::string to_text(const attestation& a) {
 attestation parse_attestation(byte_view text, const std::string& name) {
   const json j = parse(text, answer_kind, name);
   attestation a;
-  a.asked = hex<32>(j, "challenge", name);
-  a.slot = number(j, "slot", name);
-  if (a.slot >= spec::owner_slots) bad(name, "field 'slot' is above 7");
-  a.device = hex<16>(j, "device_id", name);
+  a.asked = hex_member<32>(j, "challenge", name);
+  a.slot = slot_member(j, name);
+  a.device = hex_member<16>(j, "device_id", name);
   a.build_version = number(j, "build_version", name);
   a.build_hash = number(j, "build_hash", name);
   a.build_flags = number(j, "build_flags", name);
@@ -143,7 +124,7 @@ attestation parse_attestation(byte_view text, const std::string& name) {
   a.min_version = number(j, "min_version", name);
   a.version_floor = number(j, "version_floor", name);
   a.epoch_floor = number(j, "epoch_floor", name);
-  a.proof = hex<32>(j, "proof", name);
+  a.proof = hex_member<32>(j, "proof", name);
   return a;
 }
 
@@ -174,15 +155,14 @@ std::string to_text(const ticket_request& r) {
 ticket_request parse_ticket_request(byte_view text, const std::string& name) {
   const json j = parse(text, request_kind, name);
   ticket_request r;
-  r.device = hex<16>(j, "device_id", name);
-  r.slot = number(j, "slot", name);
-  if (r.slot >= spec::owner_slots) bad(name, "field 'slot' is above 7");
-  r.nonce = hex<16>(j, "nonce", name);
+  r.device = hex_member<16>(j, "device_id", name);
+  r.slot = slot_member(j, name);
+  r.nonce = hex_member<16>(j, "nonce", name);
   return r;
 }
 
 std::string to_text(const std::array<std::uint8_t, ticket_bytes>& words) {
-  const auto word = [&](std::size_t i) { return get_u32(&words[4 * i]); };
+  const auto word = [&](std::size_t i) { return io::get_u32(&words[4 * i]); };
   return dump({{"kind", ticket_kind},
                {"format", spec::format_version},
                {"slot", word(6)},
@@ -194,7 +174,7 @@ std::string to_text(const std::array<std::uint8_t, ticket_bytes>& words) {
 }
 
 std::array<std::uint8_t, ticket_bytes> parse_ticket(byte_view text, const std::string& name) {
-  return hex<ticket_bytes>(parse(text, ticket_kind, name), "words", name);
+  return hex_member<ticket_bytes>(parse(text, ticket_kind, name), "words", name);
 }
 
 }  // namespace latchkey::lock

@@ -50,6 +50,8 @@ struct package {
 
   [[nodiscard]] std::uint32_t num_pages() const { return manifest.num_pages; }
   [[nodiscard]] device_id device() const;
+  /// The chip loads it under a ticket of its owner only.
+  [[nodiscard]] bool needs_ticket() const { return (manifest.licence_flags & licence_ticket) != 0; }
 };
 
 struct seal_options {

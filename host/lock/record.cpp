@@ -11,6 +11,7 @@
 
 #include "compiler/file_io.hpp"
 #include "latchkey/error.hpp"
+#include "lock/fields.hpp"
 
 namespace latchkey::lock {
 namespace {
@@ -24,10 +25,6 @@ constexpr std::size_t max_keys = spec::owner_slots;
 constexpr std::size_t salt_bytes = 16, nonce_bytes = 12, tag_bytes = 16;
 // A record that asks for more than this (1 GiB) is an attack on the reader.
 constexpr std::uint64_t max_scrypt_memory = 1ull << 30;
-
-[[noreturn]] void bad(const std::string& what, const std::string& message) {
-  throw error(errc::bad_file, what + ": " + message);
-}
 
 std::string base64(byte_view data) {
   std::string out(4 * ((data.size() + 2) / 3) + 1, '\0');
@@ -51,27 +48,6 @@ bytes from_base64(const std::string& text, const std::string& what) {
   return out;
 }
 
-const json& member(const json& j, const char* key, const std::string& what) {
-  const auto it = j.find(key);
-  if (it == j.end()) bad(what, std::string("field '") + key + "' is missing");
-  return *it;
-}
-
-std::string text_member(const json& j, const char* key, const std::string& what) {
-  const json& m = member(j, key, what);
-  if (!m.is_string()) bad(what, std::string("field '") + key + "' is not a text");
-  return m.get<std::string>();
-}
-
-std::uint64_t number_member(const json& j, const char* key, std::uint64_t max,
-                            const std::string& what) {
-  const json& m = member(j, key, what);
-  if (!m.is_number_unsigned() || m.get<std::uint64_t>() > max)
-    bad(what,
-        std::string("field '") + key + "' is not a whole number up to " + std::to_string(max));
-  return m.get<std::uint64_t>();
-}
-
 /// The additional data: the one form in which a public part is authenticated.
 std::string compact(const json& j) {
   return j.dump(-1, ' ', false, json::error_handler_t::replace);
@@ -87,9 +63,7 @@ json to_json(const public_record& r) {
 public_record public_from_json(const json& j, const std::string& what) {
   if (!j.is_object()) bad(what, "not an object");
   public_record r;
-  const bytes id = io::from_hex(text_member(j, "device_id", what), what + ", device_id");
-  if (id.size() != r.id.size()) bad(what, "device_id is not 16 bytes");
-  std::copy(id.begin(), id.end(), r.id.begin());
+  r.id = hex_member<16>(j, "device_id", what);
   r.name = text_member(j, "name", what);
   r.helper = from_base64(text_member(j, "helper", what), what + ", helper");
   const json& configs = member(j, "config_ids", what);
@@ -157,14 +131,6 @@ bool gcm256(bool encrypt, const secret<32>& key, byte_view nonce, byte_view aad,
   return true;
 }
 
-byte_view as_bytes(const std::string& s) {
-  return {reinterpret_cast<const std::uint8_t*>(s.data()), s.size()};
-}
-
-std::uint32_t get_u32(const std::uint8_t* p) {
-  return p[0] | p[1] << 8 | p[2] << 16 | static_cast<std::uint32_t>(p[3]) << 24;
-}
-
 void put_u32(std::uint8_t* p, std::uint32_t v) {
   for (int i = 0; i < 4; ++i) p[i] = static_cast<std::uint8_t>(v >> (8 * i));
 }
@@ -195,7 +161,7 @@ void check(const public_record& r, const std::string& what) {
   }
   if (std::memcmp(r.helper.data(), "LKHD", 4) != 0)
     bad(what, "the helper data does not begin with 'LKHD'");
-  if (const auto f = get_u32(&r.helper[4]); f != spec::format_version)
+  if (const auto f = io::get_u32(&r.helper[4]); f != spec::format_version)
     bad(what, "helper data format " + std::to_string(f) + " is not " +
                   std::to_string(spec::format_version));
   if (!std::equal(r.id.begin(), r.id.end(), r.helper.begin() + 8))
@@ -235,8 +201,8 @@ void write_record(const std::string& path, const device_record& record, std::str
   const std::string aad = compact(pub);
   bytes sealed(plain.view().size());
   std::array<std::uint8_t, tag_bytes> tag{};
-  gcm256(true, stretch(passphrase, salt, cost, path), nonce, as_bytes(aad), plain.view(), sealed,
-         tag);
+  gcm256(true, stretch(passphrase, salt, cost, path), nonce, io::as_bytes(aad), plain.view(),
+         sealed, tag);
 
   const json j = {{"kind", kind},
                   {"format", record_format},
@@ -252,14 +218,14 @@ void write_record(const std::string& path, const device_record& record, std::str
                     {"data", base64(sealed)},
                     {"tag", io::to_hex(tag)}}}};
   const std::string text = j.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
-  io::write_file(path, {as_bytes(text)}, 0600);
+  io::write_file(path, {io::as_bytes(text)}, 0600);
 }
 
 void write_public_record(const std::string& path, const public_record& record) {
   check(record, path);
   const json j = {{"kind", kind}, {"format", record_format}, {"public", to_json(record)}};
   const std::string text = j.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
-  io::write_file(path, {as_bytes(text)});
+  io::write_file(path, {io::as_bytes(text)});
 }
 
 public_record parse_public_record(byte_view text, const std::string& name) {
@@ -296,18 +262,19 @@ device_record parse_record(byte_view text, const std::string& name, std::string_
   const std::string aad = compact(member(j, "public", name));
   secret_buffer plain(sealed.size());
   if (passphrase.empty() || !gcm256(false, stretch(passphrase, salt, cost, where), nonce,
-                                    as_bytes(aad), sealed, plain.writable(), tag)) {
+                                    io::as_bytes(aad), sealed, plain.writable(), tag)) {
     throw error(errc::refused,
                 name + ": wrong passphrase, or the record was changed; the owner keys stay closed");
   }
   const std::uint8_t* p = plain.view().data();
-  if (get_u32(p) != (sealed.size() - 4) / key_entry_bytes) bad(where, "the count of keys is wrong");
+  if (io::get_u32(p) != (sealed.size() - 4) / key_entry_bytes)
+    bad(where, "the count of keys is wrong");
   p += 4;
   for (std::size_t i = 0; i < (sealed.size() - 4) / key_entry_bytes; ++i, p += key_entry_bytes) {
-    if (get_u32(p) >= spec::owner_slots || record.find(get_u32(p)) != nullptr)
+    if (io::get_u32(p) >= spec::owner_slots || record.find(io::get_u32(p)) != nullptr)
       bad(where, "a slot above 7, or twice the same");
-    record.keys.push_back(
-        {get_u32(p), get_u32(p + 4), secret<32>(std::span<const std::uint8_t, 32>(p + 8, 32))});
+    record.keys.push_back({io::get_u32(p), io::get_u32(p + 4),
+                           secret<32>(std::span<const std::uint8_t, 32>(p + 8, 32))});
   }
   return record;
 }

@@ -368,7 +368,7 @@ Session::Session(const std::vector<ComputeUnit>& units, const std::vector<Packag
   for (std::size_t u = 0; u < units.size(); ++u) {
     if (!options.skip_host_checks) {
       lock::check_for(packages[u].get(), records[u].get().id, impl_->build.config_id, info.name);
-      if ((packages[u].get().manifest.licence_flags & lock::licence_ticket) && !options.ticket) {
+      if (packages[u].get().needs_ticket() && !options.ticket) {
         throw error(errc::refused,
                     fmt::format("{}: runs only under a ticket of its owner (slot {}): `latchkey "
                                 "run --ticket`",

@@ -105,6 +105,13 @@ void Unit::write_window(std::uint32_t reg, std::span<const std::uint8_t> data) {
   }
 }
 
+void Unit::read_words(std::uint32_t reg, std::span<std::uint8_t> data) const {
+  for (std::uint32_t i = 0; i + 4 <= data.size(); i += 4) {
+    const std::uint32_t word = read(reg + i);
+    std::memcpy(data.data() + i, &word, 4);
+  }
+}
+
 void Unit::load_memory(std::span<const std::uint8_t> page_bytes,
                        std::span<const std::uint8_t> tag_bytes) {
   // Tags are fetched in lines of 16.
@@ -149,10 +156,7 @@ lock::attestation Unit::attest(const PublicRecord& record, const lock::challenge
   a.min_version = read(spec::reg::min_version);
   a.version_floor = read(spec::reg::floor_version);
   a.epoch_floor = read(spec::reg::floor_epoch);
-  for (std::uint32_t i = 0; i < 8; ++i) {
-    const std::uint32_t word = read(spec::reg::attest_out + 4 * i);
-    std::memcpy(a.proof.data() + 4 * i, &word, 4);
-  }
+  read_words(spec::reg::attest_out, a.proof);
   return a;
 }
 
@@ -170,10 +174,7 @@ void Unit::load_locked(const Package& package, const PublicRecord& record,
     if (const auto why = command(spec::cmd::nonce); why != spec::key_err::none)
       throw refuse("to draw a nonce for a ticket", why);
     TicketRequest request{record.device_id(), p.manifest.slot, {}};
-    for (std::uint32_t i = 0; i < 4; ++i) {
-      const std::uint32_t word = read(spec::reg::nonce_out + 4 * i);
-      std::memcpy(request.nonce.data() + 4 * i, &word, 4);
-    }
+    read_words(spec::reg::nonce_out, request.nonce);
     write_window(spec::reg::msg_in, options.ticket(request));
     if (const auto why = command(spec::cmd::ticket); why != spec::key_err::none)
       throw refuse("the ticket", why);

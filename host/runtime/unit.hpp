@@ -83,6 +83,8 @@ class Unit {
   /// START from the record, whatever an earlier session left.
   void start_key(const PublicRecord& record);
   void write_window(std::uint32_t reg, std::span<const std::uint8_t> data);
+  /// The registers from `reg` on.
+  void read_words(std::uint32_t reg, std::span<std::uint8_t> data) const;
   void load_memory(std::span<const std::uint8_t> page_bytes,
                    std::span<const std::uint8_t> tag_bytes);
   Counters read_counters() const;
