@@ -258,7 +258,7 @@ module latchkey_core #(
 
   // --- Engine --------------------------------------------------------------------------------------
   logic        ev_busy, ev_want_weights, ev_loading, ev_feed, ev_post;
-  logic [12:0] macs;
+  logic [13:0] macs;
 
   lk_engine #(.ArrayN(ArrayN), .SpadWords(SpadWords)) u_engine (
     .clk_i(ap_clk), .rst_ni(ap_rst_n), .wipe_i(wipe), .wipe_busy_o(engine_wipe_busy),

@@ -55,6 +55,9 @@ package lk_pkg;
     OpAvgPool = 4'd7,
     OpMul = 4'd8,
     OpTable = 4'd9,
+    OpProduct = 4'd10,
+    OpSoftmax = 4'd11,
+    OpLayerNorm = 4'd12,
     OpOutput = 4'd5,
     OpEnd = 4'd15
   } op_e;
@@ -183,30 +186,51 @@ package lk_pkg;
   // A descriptor as it lies in memory, packed so that bit 32 * word + lsb of the 1,024 bits
   // is the field's bit 0. The last field here is word 0.
   typedef struct packed {
-    logic [279:0] reserved0;
+    logic [71:0] reserved0;
+    logic [7:0] mid_zero;
+    logic [7:0] dw_pad_left;
+    logic [7:0] dw_pad_top;
+    logic [7:0] dw_stride_x;
+    logic [7:0] dw_stride_y;
+    logic [7:0] dw_kernel_w;
+    logic [7:0] dw_kernel_h;
+    logic [15:0] mid_w;
+    logic [15:0] mid_h;
+    logic [23:0] reserved1;
+    logic [7:0] epsilon_hi;
+    logic [31:0] epsilon_lo;
+    logic [17:0] reserved2;
+    logic [0:0] fuse_dw;
+    logic [0:0] fuse_table;
+    logic [0:0] in2_transposed;
+    logic [0:0] out_planar;
+    logic [0:0] in2_planar;
+    logic [0:0] in_planar;
+    logic [7:0] heads;
+    logic [23:0] reserved3;
     logic [7:0] vec_shift;
     logic [31:0] vec_mult;
     logic [7:0] in2_zero;
     logic [7:0] in_zero;
     logic [7:0] mid_hi;
     logic [7:0] mid_lo;
-    logic [20:0] reserved1;
+    logic [20:0] reserved4;
     logic [0:0] fuse_add;
     logic [0:0] in2_broadcast;
     logic [0:0] in2_negate;
-    logic [2:0] reserved2;
+    logic [2:0] reserved5;
     logic [4:0] add_shift;
     logic [31:0] add_offset;
     logic [15:0] add_mult_b;
     logic [15:0] add_mult_a;
     logic [31:0] in2_stride;
     logic [31:0] in2_base;
-    logic [7:0] reserved3;
+    logic [7:0] reserved6;
     logic [7:0] out_zero;
     logic [7:0] clamp_hi;
     logic [7:0] clamp_lo;
     logic [31:0] taps;
-    logic [7:0] reserved4;
+    logic [7:0] reserved7;
     logic [7:0] pad_value;
     logic [7:0] pad_left;
     logic [7:0] pad_top;
@@ -214,18 +238,18 @@ package lk_pkg;
     logic [7:0] stride_y;
     logic [7:0] kernel_w;
     logic [7:0] kernel_h;
-    logic [0:0] reserved5;
+    logic [0:0] reserved8;
     logic [6:0] out_c_last;
-    logic [4:0] reserved6;
+    logic [4:0] reserved9;
     logic [2:0] out_cp_log2;
     logic [15:0] out_cb;
     logic [15:0] out_w;
     logic [15:0] out_h;
     logic [31:0] out_stride;
     logic [31:0] out_base;
-    logic [0:0] reserved7;
+    logic [0:0] reserved10;
     logic [6:0] in_c_last;
-    logic [4:0] reserved8;
+    logic [4:0] reserved11;
     logic [2:0] in_cp_log2;
     logic [15:0] in_cb;
     logic [15:0] in_w;
@@ -237,7 +261,7 @@ package lk_pkg;
     logic [15:0] param_pages;
     logic [15:0] region;
     logic [31:0] page_base;
-    logic [27:0] reserved9;
+    logic [27:0] reserved12;
     op_e op;
   } desc_t;
 

@@ -45,7 +45,8 @@ const std::map<std::string, model::calibration>& methods() {
   return names;
 }
 
-/// Up to count images (all with 0), spread evenly, as the card sees them: behind the head.
+/// Up to count images (all with 0), spread evenly, as the card sees them: behind the head, in CHW
+/// order.
 std::vector<std::vector<float>> read_images(const std::string& from, const model::network& net,
                                             std::size_t count) {
   const auto input = static_cast<std::size_t>(net.card.inputs.at(0).tensor);
@@ -56,6 +57,10 @@ std::vector<std::vector<float>> read_images(const std::string& from, const model
   if (net.head) {
     for (auto& image : images) image = model::run_head(*net.head, image);
   }
+  const int channels = net.card.tensors.at(input).c;
+  for (auto& image : images) {
+    image = model::to_planes(net.card.inputs[0], channels, std::move(image));
+  }
   return images;
 }
 
@@ -65,7 +70,10 @@ std::vector<std::vector<float>> calibration_images(const options& o, const model
 }
 
 /// The class that a model names: its first output, or the place of the largest value in it.
-int class_of(const model::network& net, std::span<const float> card_output) {
+int class_of(const model::network& net, std::span<const float> planes) {
+  const auto output = static_cast<std::size_t>(net.card.output.tensor);
+  const auto card_output = model::from_planes(net.card.output, net.card.tensors.at(output).c,
+                                              std::vector<float>(planes.begin(), planes.end()));
   if (!net.tail) return model::argmax(card_output);
   const fallback::tensor t = model::run_tail(*net.tail, card_output).at(0);
   if (t.values.size() == 1) return static_cast<int>(t.values[0]);
@@ -136,7 +144,9 @@ evaluation evaluate(const options& o, const model::network& net, const model::qg
     const int by_float = class_of(net, float_model.infer(images[i]));
     const auto q = reference.infer(model::quantise_input(int8, images[i]));
     const int by_int8 =
-        net.tail ? class_of(net, model::dequantise_output(int8, q)) : model::argmax(q);
+        net.tail ? class_of(net, model::dequantise_output(int8, q))
+                 : model::argmax(model::from_planes(int8.output, out.c,
+                                                    std::vector<std::uint8_t>(q.begin(), q.end())));
     e.correct_fp32 += by_float == labels.values[i];
     e.correct_int8 += by_int8 == labels.values[i];
     e.agree += by_float == by_int8;

@@ -47,7 +47,10 @@ edge input_of(const compiler::program& info) {
             static_cast<std::size_t>(fallback::elements(info.head->input_dims))};
   }
   const compiler::tensor_layout& l = info.input.layout;
-  return {info.input.name, fmt::format("{} x {} x {} (C, H, W)", l.c, l.h, l.w),
+  return {info.input.name,
+          info.input.channels_last
+              ? fmt::format("{} (channels last)", fallback::text(info.input.shape))
+              : fmt::format("{} x {} x {} (C, H, W)", l.c, l.h, l.w),
           std::size_t{l.c} * l.h * l.w};
 }
 

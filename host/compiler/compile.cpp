@@ -18,7 +18,10 @@ struct pass {
 constexpr std::array pipeline{
     pass{"check_graph", passes::check_graph},
     pass{"lower_nodes", passes::lower_nodes},
+    pass{"fuse_depthwise", passes::fuse_depthwise},
     pass{"fuse_add", passes::fuse_add},
+    pass{"fuse_table", passes::fuse_table},
+    pass{"place_blocks", passes::place_blocks},
     pass{"plan_scratchpad", passes::plan_scratchpad},
     pass{"pack_parameters", passes::pack_parameters},
     pass{"emit_descriptors", passes::emit_descriptors},
@@ -42,12 +45,10 @@ program compile(const model::qgraph& graph, const compile_options& options) {
 std::uint64_t pages_fetched(const program& p, std::uint32_t batch) {
   std::uint64_t pages = p.regions.at(0).count;
   for (const spec::descriptor& d : p.descriptors) {
-    if (d.op == static_cast<std::uint32_t>(spec::op::table)) pages += d.param_pages;
-    if (d.op == static_cast<std::uint32_t>(spec::op::depthwise)) pages += d.param_pages + d.n_tiles;
-    if (d.op != static_cast<std::uint32_t>(spec::op::mat_mul)) continue;
-    const std::uint64_t rows = std::uint64_t{batch} * d.out_h * d.out_w;
-    const std::uint64_t blocks = (rows + spec::acc_rows - 1) / spec::acc_rows;
-    pages += d.param_pages + blocks * d.n_tiles * d.k_tiles;
+    const page_counts of = pages_of(d);
+    const std::uint64_t rows = batch * swept_rows(d);
+    const std::uint64_t blocks = of.per_block ? (rows + spec::acc_rows - 1) / spec::acc_rows : 1;
+    pages += of.once + blocks * of.tiles;
   }
   return pages;
 }

@@ -19,7 +19,7 @@ constexpr cycle open_cycles = 2;        // the same on the unlocked elaboration
 constexpr cycle walk_cycles = 22;       // lk_walker: descriptors stand to first layer's request
 constexpr std::size_t ring_pages = 8;   // lk_tile_ring
 constexpr cycle issue_cycles = 6;       // lk_sequencer, lk_desc_ram: end of an operation to issue
-constexpr cycle setup_cycles = 22;      // lk_engine, lk_setup
+constexpr cycle setup_cycles = 26;      // lk_engine, lk_setup
 constexpr cycle feed_latency = 6;       // lk_feed: sweep to first row in the array's queue
 constexpr cycle feed_ahead = 10;        // lk_feed: rows in flight and waiting
 constexpr cycle row_distance = 4;       // lk_sweep: rows of an accumulator word
@@ -28,6 +28,12 @@ constexpr cycle add_cycles = 2;         // lk_mover, lk_vector: per word
 constexpr cycle mul_cycles = 4;         // lk_mover, lk_vector: per word
 constexpr cycle average_cycles = 4;     // lk_vector: a window of fewer taps
 constexpr cycle table_cycles = 60;      // lk_table: from its page to its first word
+constexpr cycle wide_cycles = 60;       // the same for the second table
+constexpr cycle operand_cycles = 70;    // lk_operand: a tile, from its first read to its first beat
+constexpr cycle group_rows = 64;        // lk_rows
+constexpr cycle max_latency = 8;        // lk_rows: last word to the largest of its row
+constexpr cycle sum_latency = 50;       // lk_rows, lk_reciprocal: last word to its row's number
+constexpr cycle rows_latency = 24;      // lk_rows, lk_drain, lk_writer: last word to its last byte
 constexpr std::uint32_t dw_side = 5;    // lk_depthwise: larger kernels go tap by tap,
 constexpr std::uint32_t dw_line = 512;  // and so do longer lines
 constexpr cycle move_latency = 5;       // lk_mover
@@ -79,6 +85,23 @@ class page_stream {
   cycle latency_, judge_;
   double page_, bus_ = 0;
   std::array<cycle, ring_pages> freed_;  // when the page's place was free again
+  std::size_t next_ = 0;
+};
+
+/// A Product's tiles, read from the scratchpad into two halves of a buffer.
+class operand_stream {
+ public:
+  explicit operand_stream(cycle now) : filled_(now), freed_{now, now} {}
+  cycle ready() const { return std::max(filled_, freed_[next_ % 2]) + operand_cycles; }
+  void use(cycle at) {
+    filled_ = std::max(filled_, freed_[next_ % 2]) + spec::page_beats + 1;
+    freed_[next_ % 2] = at;
+    ++next_;
+  }
+
+ private:
+  cycle filled_;  // when the last tile was in the buffer
+  std::array<cycle, 2> freed_;
   std::size_t next_ = 0;
 };
 
@@ -180,17 +203,48 @@ cycle take_pages(std::uint64_t count, page_stream& pages, cycle now, layer_cost&
   return now;
 }
 
-/// Plays a MatMul that is issued at `now`; returns when it is done.
-cycle play_mat_mul(const spec::descriptor& d, std::uint32_t n, std::uint32_t batch,
-                   page_stream& pages, cycle now, layer_cost& cost) {
+/// Cycles of channel block `b` of a Depthwise over the whole batch.
+cycle depthwise_cycles(const spec::descriptor& d, std::uint32_t n, std::uint32_t b,
+                       std::uint32_t batch) {
+  const std::uint32_t side = std::max(d.kernel_h, d.kernel_w);
+  const cycle taps = n == 64 ? 9 : n == 32 ? 5 : 3;  // lk_depthwise: Taps, by array size
+  const bool streamed = side <= dw_side && d.in_w <= dw_line;
+  const cycle channels = b + 1 == d.out_cb ? d.out_c_last : 1u << d.out_cp_log2;
+  const cycle multiply = streamed ? (side * side + taps - 1) / taps : d.kernel_h * d.kernel_w;
+  const cycle outputs =
+      std::uint64_t{batch} * d.out_h * d.out_w * std::max(multiply, (channels + n - 1) / n);
+  const cycle inputs = streamed ? std::uint64_t{batch} * d.in_h * d.in_w : 0;
+  return std::max(outputs, inputs);
+}
+
+/// The two halves of a MatMul with a fused Depthwise.
+spec::descriptor first_half(spec::descriptor d) {
+  d.out_h = d.mid_h;
+  d.out_w = d.mid_w;
+  return d;
+}
+spec::descriptor second_half(spec::descriptor d) {
+  d.in_h = d.mid_h;
+  d.in_w = d.mid_w;
+  d.kernel_h = d.dw_kernel_h;
+  d.kernel_w = d.dw_kernel_w;
+  return d;
+}
+
+/// Plays the tiles of a MatMul or Product from `now` on, `images` times all rows of one; returns
+/// when it is done.
+///
+/// With a fused Depthwise every n has all blocks of rows, and a row stays `pace` cycles in the post
+/// unit until the Depthwise takes it.
+template <typename Tiles>
+cycle play_tiles(const spec::descriptor& d, std::uint32_t n, std::uint64_t images,
+                 std::uint64_t rows_all, double pace, Tiles& pages, cycle now, layer_cost& cost) {
   const std::uint32_t side = spec::tile_dim / n;
   const cycle beats = n * n / spec::beat_bytes;  // of a subtile
   const std::vector<slice> slices = slices_of(d, n);
-  const std::uint64_t rows_all = std::uint64_t{batch} * d.out_h * d.out_w;
   const std::uint32_t channels = ((d.out_cb - 1) << d.out_cp_log2) + d.out_c_last;
 
-  // When the port is free for the next beat.
-  cycle port = take_pages(d.param_pages, pages, now, cost);
+  cycle port = now;                        // when the port is free for the next beat
   cycle feed = now;                        // when the feed is free for the next sweep
   cycle swept = now;                       // end of the last sweep
   cycle shadow = now;                      // when the shadow tile is free
@@ -198,9 +252,18 @@ cycle play_mat_mul(const spec::descriptor& d, std::uint32_t n, std::uint32_t bat
   cycle drained = now;                     // end of the last drain
   std::array<cycle, 2> written{now, now};  // end of the last two tiles
   std::uint64_t tile = 0;
-  for (std::uint64_t from = 0; from < rows_all; from += spec::acc_rows) {
-    const std::uint64_t rows = std::min<std::uint64_t>(spec::acc_rows, rows_all - from);
-    for (std::uint32_t nt = 0; nt < d.n_tiles; ++nt, ++tile) {
+  const std::uint64_t blocks = (rows_all + spec::acc_rows - 1) / spec::acc_rows;
+  const bool fused = d.fuse_dw != 0;
+  for (std::uint64_t outer = 0; outer < (fused ? d.n_tiles : images * blocks); ++outer) {
+    if (fused) {  // a page of the Depthwise's weights
+      port = std::max(port, pages.ready()) + spec::page_beats;
+      pages.use(port);
+      cost.port += spec::page_beats;
+    }
+    for (std::uint64_t inner = 0; inner < (fused ? blocks : d.n_tiles); ++inner, ++tile) {
+      const auto nt = static_cast<std::uint32_t>(fused ? outer : inner);
+      const std::uint64_t from = (fused ? inner : outer % blocks) * spec::acc_rows;
+      const std::uint64_t rows = std::min<std::uint64_t>(spec::acc_rows, rows_all - from);
       const std::uint32_t tile_channels = std::min(spec::tile_dim, channels - nt * spec::tile_dim);
       const cycle open = written[tile % 2];
       port = std::max(port, open);
@@ -231,7 +294,8 @@ cycle play_mat_mul(const spec::descriptor& d, std::uint32_t n, std::uint32_t bat
         pages.use(port);
       }
       const cycle groups = (tile_channels + n - 1) / n;
-      drained = std::max(drained, swept + array_latency(n)) + rows * groups;
+      drained = std::max(drained, swept + array_latency(n)) +
+                std::max(rows * groups, ceil_of(static_cast<double>(rows) * pace));
       written[tile % 2] = drained + post_latency;
       cost.post += rows * groups;
     }
@@ -239,22 +303,53 @@ cycle play_mat_mul(const spec::descriptor& d, std::uint32_t n, std::uint32_t bat
   return std::max({written[0], written[1], port});
 }
 
+/// Plays a MatMul or Product that is issued at `now`; returns when it is done.
+cycle play_mat_mul(const spec::descriptor& d, std::uint32_t n, std::uint32_t batch,
+                   page_stream& pages, cycle now, layer_cost& cost) {
+  const std::uint64_t rows = swept_rows(d);
+  if (d.fuse_table != 0) now = take_pages(1, pages, now, cost) + table_cycles;
+  const cycle loaded = take_pages(d.param_pages, pages, now, cost);
+  if (static_cast<spec::op>(d.op) == spec::op::product) {
+    operand_stream tiles(now);
+    return play_tiles(d, n, std::uint64_t{batch} * d.heads, rows, 0, tiles, loaded, cost);
+  }
+  if (d.fuse_dw == 0) return play_tiles(d, n, 1, batch * rows, 0, pages, loaded, cost);
+
+  const double pace = static_cast<double>(depthwise_cycles(second_half(d), n, 0, batch)) /
+                      static_cast<double>(batch * rows);
+  now = take_pages(d.param_pages, pages, loaded, cost);
+  return play_tiles(first_half(d), n, 1, batch * rows, pace, pages, now + setup_cycles, cost) +
+         window_latency;
+}
+
+/// Softmax and layer normalisation: the passes over each group of rows, and the post unit's part.
+cycle play_rows(const spec::descriptor& d, std::uint32_t n, std::uint32_t batch,
+                page_stream& pages, cycle now, layer_cost& cost) {
+  const bool softmax = static_cast<spec::op>(d.op) == spec::op::softmax;
+  const std::uint64_t rows_all = std::uint64_t{batch} * d.out_h * d.out_w;
+  const cycle parts = (d.out_cb - 1) * (spec::tile_dim / n) + (d.out_c_last + n - 1) / n;
+  const cycle loaded = take_pages(d.param_pages, pages, now, cost);
+  if (softmax) now = loaded + table_cycles + wide_cycles;
+  for (std::uint64_t from = 0; from < rows_all; from += group_rows) {
+    const std::uint64_t rows = std::min<std::uint64_t>(group_rows, rows_all - from);
+    const cycle words = rows * d.out_cb;
+    if (softmax) now += words + max_latency;
+    now += std::max<cycle>(words, d.out_cb + sum_latency);
+    cost.vector += (softmax ? 2 : 1) * words + rows * parts;
+    now = std::max(now, loaded) + rows * parts;
+  }
+  return now + rows_latency;
+}
+
 /// One block of channels after another; the next block's page is taken while a block runs.
 cycle play_depthwise(const spec::descriptor& d, std::uint32_t n, std::uint32_t batch,
                      page_stream& pages, cycle now, layer_cost& cost) {
-  const std::uint32_t side = std::max(d.kernel_h, d.kernel_w);
-  const cycle taps = n == 64 ? 9 : n == 32 ? 5 : 3;  // lk_depthwise: Taps, by array size
-  const bool streamed = side <= dw_side && d.in_w <= dw_line;
   cycle port = take_pages(d.param_pages, pages, now, cost);
   for (std::uint32_t b = 0; b < d.out_cb; ++b) {
-    const cycle channels = b + 1 == d.out_cb ? d.out_c_last : 1u << d.out_cp_log2;
-    const cycle multiply = streamed ? (side * side + taps - 1) / taps : d.kernel_h * d.kernel_w;
-    const cycle outputs =
-        std::uint64_t{batch} * d.out_h * d.out_w * std::max(multiply, (channels + n - 1) / n);
-    const cycle inputs = streamed ? std::uint64_t{batch} * d.in_h * d.in_w : 0;
-    cost.vector += std::max(outputs, inputs);
+    const cycle run = depthwise_cycles(d, n, b, batch);
+    cost.vector += run;
     port = take_pages(1, pages, port, cost);
-    now = std::max(now, port) + std::max(outputs, inputs);
+    now = std::max(now, port) + run;
   }
   return now + window_latency;
 }
@@ -313,7 +408,12 @@ cycle play(const spec::descriptor& d, std::uint32_t n, std::uint32_t batch, page
            cycle now, layer_cost& cost) {
   switch (static_cast<spec::op>(d.op)) {
     case spec::op::mat_mul:
+    case spec::op::product:
       now = play_mat_mul(d, n, batch, pages, now, cost);
+      break;
+    case spec::op::softmax:
+    case spec::op::layer_norm:
+      now = play_rows(d, n, batch, pages, now, cost);
       break;
     case spec::op::depthwise:
       now = play_depthwise(d, n, batch, pages, now, cost);

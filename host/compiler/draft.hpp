@@ -5,7 +5,10 @@
 //   check_graph       graph, options          out.name, out.target
 //   lower_nodes       graph                   layouts; steps: operation, shapes, window, constants,
 //                                             tiles; out.input, out.output
-//   fuse_add          steps                   steps, merged: see `step`
+//   fuse_depthwise    steps                   steps, merged: see `step`
+//   fuse_add          steps                   steps, merged
+//   fuse_table        steps                   steps, merged
+//   place_blocks      steps, graph            in_planar, in2_planar, out_planar
 //   plan_scratchpad   steps, layouts          in_base, in2_base, out_base of every descriptor;
 //                                             out.peak_words, out.max_batch
 //   pack_parameters   steps, graph            page_base and region; out.pages behind the

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <string>
 
 #include "latchkey/error.hpp"
@@ -69,6 +70,31 @@ std::uint8_t add_bytes(const spec::descriptor& d, std::int32_t a, std::int32_t b
   return clamp_byte(shift_half_even(static_cast<std::int32_t>(t), d.add_shift), d);
 }
 
+/// Sum of an accumulator and a channel's bias, through its multiplier; no zero point, no clamp.
+std::int64_t scaled(std::uint32_t acc, const std::uint8_t* p) {
+  const std::int64_t product =
+      round_24(static_cast<std::int32_t>(acc + io::get_u32(p))) * std::int64_t{io::get_u32(p + 4)};
+  return shift_half_even(round_24(product), p[8] & 63u);
+}
+
+/// Byte offset in an image, or a head of it, of channel `c` of pixel `pixel`.
+std::uint64_t offset_of(bool planar, std::uint64_t pixels, std::uint32_t cb, std::uint32_t cp_log2,
+                        std::uint64_t pixel, std::uint32_t c) {
+  const std::uint64_t block = c >> cp_log2;
+  return ((planar ? block * pixels + pixel : pixel * cb + block) << cp_log2) +
+         (c & ((1u << cp_log2) - 1));
+}
+
+unsigned bits(std::uint64_t v) {
+  unsigned n = 0;
+  for (; v >> n != 0; ++n) {
+  }
+  return n;
+}
+
+/// 1 / m for m of 18 bits, in units of 2^-34.
+std::uint64_t inverse(std::uint64_t m) { return ((std::uint64_t{1} << 34) - 1) / m; }
+
 std::uint32_t real_channels(std::uint32_t block, std::uint32_t blocks, std::uint32_t cp_log2,
                             std::uint32_t c_last) {
   return block + 1 == blocks ? c_last : 1u << cp_log2;
@@ -111,10 +137,15 @@ void engine_model::execute(const spec::descriptor& d, std::uint32_t batch, io::b
       break;
     }
     case spec::op::mat_mul:
-      mat_mul(d, batch, pages);
+      if (d.fuse_dw != 0) {
+        mat_mul_depthwise(d, batch, pages);
+      } else {
+        const std::uint32_t params = d.page_base + d.fuse_table;
+        mat_mul(d, batch, pages, params, params + d.param_pages);
+      }
       break;
     case spec::op::depthwise:
-      depthwise(d, batch, pages);
+      depthwise(d, batch, pages, d.page_base, d.page_base + d.param_pages);
       break;
     case spec::op::max_pool:
       max_pool(d, batch);
@@ -131,6 +162,15 @@ void engine_model::execute(const spec::descriptor& d, std::uint32_t batch, io::b
     case spec::op::table:
       table(d, batch, pages);
       break;
+    case spec::op::product:
+      product(d, batch, pages);
+      break;
+    case spec::op::softmax:
+      softmax(d, batch, pages);
+      break;
+    case spec::op::layer_norm:
+      layer_norm(d, batch, pages);
+      break;
     case spec::op::end:
       break;
     default:
@@ -138,19 +178,54 @@ void engine_model::execute(const spec::descriptor& d, std::uint32_t batch, io::b
   }
 }
 
-void engine_model::mat_mul(const spec::descriptor& d, std::uint32_t batch, io::byte_view pages) {
+void engine_model::mat_mul_depthwise(const spec::descriptor& d, std::uint32_t batch,
+                                     io::byte_view pages) {
+  if (d.fuse_add != 0 || d.fuse_table != 0 || d.out_planar != 0)
+    fail("a depthwise convolution behind what cannot have one");
+  // The tensor between the two lies behind the scratchpad, where no other operation reaches.
+  const std::size_t size = spad_.size();
+  spec::descriptor conv = d, depth = d;
+  conv.fuse_dw = 0;
+  conv.out_h = depth.in_h = d.mid_h;
+  conv.out_w = depth.in_w = d.mid_w;
+  conv.clamp_lo = d.mid_lo;
+  conv.clamp_hi = d.mid_hi;
+  conv.out_zero = depth.pad_value = d.mid_zero;
+  conv.out_base = depth.in_base = static_cast<std::uint32_t>(size / word_bytes);
+  const std::uint64_t bytes = (std::uint64_t{d.mid_h} * d.mid_w * d.out_cb) << d.out_cp_log2;
+  conv.out_stride = depth.in_stride =
+      static_cast<std::uint32_t>((bytes + word_bytes - 1) / word_bytes);
+  depth.in_cb = d.out_cb;
+  depth.in_cp_log2 = d.out_cp_log2;
+  depth.in_c_last = d.out_c_last;
+  depth.kernel_h = d.dw_kernel_h;
+  depth.kernel_w = d.dw_kernel_w;
+  depth.stride_y = d.dw_stride_y;
+  depth.stride_x = d.dw_stride_x;
+  depth.pad_top = d.dw_pad_top;
+  depth.pad_left = d.dw_pad_left;
+  depth.k_tiles = 1;
+  spad_.resize(size + std::size_t{batch} * conv.out_stride * word_bytes);
+  const std::uint32_t second = d.page_base + d.param_pages;
+  mat_mul(conv, batch, pages, d.page_base, second + d.param_pages + d.n_tiles);
+  depthwise(depth, batch, pages, second, second + d.param_pages);
+  spad_.resize(size);
+}
+
+void engine_model::mat_mul(const spec::descriptor& d, std::uint32_t batch, io::byte_view pages,
+                           std::uint32_t params_at, std::uint32_t tiles_at) {
   const std::uint32_t cout = ((d.out_cb - 1) << d.out_cp_log2) + d.out_c_last;
   const std::uint32_t cp = 1u << d.in_cp_log2;
   const std::uint32_t tpt = word_bytes / cp;
-  const std::uint64_t first = std::uint64_t{d.page_base} * spec::page_bytes;
-  const std::uint64_t count = d.param_pages + std::uint64_t{d.n_tiles} * d.k_tiles;
-  if (first + count * spec::page_bytes > pages.size()) fail("its pages are not all there");
+  const std::uint64_t table = std::uint64_t{d.page_base} * spec::page_bytes;
+  const std::uint64_t end = tiles_at + std::uint64_t{d.n_tiles} * d.k_tiles;
+  if (end * spec::page_bytes > pages.size()) fail("its pages are not all there");
   if (std::uint64_t{d.n_tiles} * tile < cout ||
       std::uint64_t{d.param_pages} * spec::params_per_page < cout ||
       std::uint64_t{d.k_tiles} * tpt < d.taps || d.in_cb == 0 || d.kernel_w == 0)
     fail("the tiles do not cover the layer");
-  const std::uint8_t* const params = pages.data() + first;
-  const std::uint8_t* const tiles = params + std::size_t{d.param_pages} * spec::page_bytes;
+  const std::uint8_t* const params = pages.data() + std::size_t{params_at} * spec::page_bytes;
+  const std::uint8_t* const tiles = pages.data() + std::size_t{tiles_at} * spec::page_bytes;
 
   // Real bytes of each 64-byte K-tile: tap t = k_tile * tpt + byte / cp, channel byte % cp of it.
   const std::size_t k_bytes = std::size_t{d.k_tiles} * word_bytes;
@@ -175,9 +250,10 @@ void engine_model::mat_mul(const spec::descriptor& d, std::uint32_t batch, io::b
     }
   }
 
-  const std::uint64_t rows = std::uint64_t{batch} * d.out_h * d.out_w;
+  const std::uint64_t out_pixels = std::uint64_t{d.out_h} * d.out_w;
+  const std::uint64_t rows = batch * out_pixels;
   const std::uint64_t row_blocks = (rows + spec::acc_rows - 1) / spec::acc_rows;
-  pages_ += d.param_pages + row_blocks * d.n_tiles * d.k_tiles;
+  pages_ += d.fuse_table + d.param_pages + row_blocks * d.n_tiles * d.k_tiles;
   // The counter adds, per sweep, rows * real bytes of the slice * real channels of the subtile;
   // slices and subtiles without any are skipped, which adds nothing.
   for (std::size_t slice = 0; slice < k_bytes; slice += array_n_) {
@@ -191,6 +267,7 @@ void engine_model::mat_mul(const spec::descriptor& d, std::uint32_t batch, io::b
     const auto ox = static_cast<std::uint32_t>(row % d.out_w);
     const auto oy = static_cast<std::uint32_t>(row / d.out_w % d.out_h);
     const auto image = static_cast<std::uint32_t>(row / d.out_w / d.out_h);
+    const std::uint64_t out_pixel = std::uint64_t{oy} * d.out_w + ox;
     std::fill(x.begin(), x.end(), std::int8_t{0});
     for (std::uint32_t t = 0; t < d.taps; ++t) {
       const std::uint32_t cb = t % d.in_cb;
@@ -204,7 +281,9 @@ void engine_model::mat_mul(const spec::descriptor& d, std::uint32_t batch, io::b
         continue;
       }
       const std::uint64_t offset =
-          ((static_cast<std::uint64_t>(iy) * d.in_w + ix) * d.in_cb + cb) * cp;
+          offset_of(d.in_planar != 0, std::uint64_t{d.in_h} * d.in_w, d.in_cb, d.in_cp_log2,
+                    static_cast<std::uint64_t>(iy) * d.in_w + static_cast<std::uint64_t>(ix),
+                    cb * cp);
       (void)address(d.in_base, d.in_stride, image, offset + cp - 1);
       const std::uint8_t* from = &spad_[address(d.in_base, d.in_stride, image, offset)];
       std::copy_n(from, cp, reinterpret_cast<std::uint8_t*>(&x[std::size_t{t} * cp]));
@@ -219,48 +298,166 @@ void engine_model::mat_mul(const spec::descriptor& d, std::uint32_t batch, io::b
       const std::uint32_t channels = std::min(tile, cout - std::min(cout, nt * tile));
       for (std::uint32_t c = 0; c < channels; ++c) {
         const std::uint32_t ch = nt * tile + c;
-        const std::uint8_t* p = params + std::size_t{ch} * spec::param_bytes;
-        const auto word = [&](int at) {
-          return p[at] | p[at + 1] << 8 | p[at + 2] << 16 |
-                 static_cast<std::uint32_t>(p[at + 3]) << 24;
-        };
-        const auto sum = static_cast<std::int32_t>(acc[c] + word(0));
-        const std::int64_t product = round_24(sum) * static_cast<std::int64_t>(word(4));
-        const std::int64_t t = shift_half_even(round_24(product), p[8] & 63u);
-        const std::uint64_t block = ch >> d.out_cp_log2;
-        const std::uint64_t offset =
-            (((std::uint64_t{oy} * d.out_w + ox) * d.out_cb + block) << d.out_cp_log2) +
-            (ch & ((1u << d.out_cp_log2) - 1));
+        const std::int64_t t = scaled(acc[c], params + std::size_t{ch} * spec::param_bytes);
+        const std::uint64_t offset = offset_of(
+            d.out_planar != 0, out_pixels, d.out_cb, d.out_cp_log2, out_pixel, ch);
         std::uint8_t y = clamp_byte(t + as_int8(d.out_zero), d);
         if (d.fuse_add != 0) {
           const std::uint8_t second = spad_[address(d.in2_base, d.in2_stride, image, offset)];
           y = add_bytes(d, clamp_int8(t + as_int8(d.out_zero), d.mid_lo, d.mid_hi),
                         as_int8(second));
         }
+        if (d.fuse_table != 0) y = pages[table + y];
         spad_[address(d.out_base, d.out_stride, image, offset)] = y;
       }
     }
-    const std::uint64_t pixel = (std::uint64_t{oy} * d.out_w + ox) * d.out_cb;
-    for (std::uint32_t c = d.out_c_last; c < 1u << d.out_cp_log2; ++c) {
+    for (std::uint32_t c = cout; c < d.out_cb << d.out_cp_log2; ++c) {
       spad_[address(d.out_base, d.out_stride, image,
-                    ((pixel + d.out_cb - 1) << d.out_cp_log2) + c)] = 0;
+                    offset_of(d.out_planar != 0, out_pixels, d.out_cb, d.out_cp_log2, out_pixel,
+                              c))] = 0;
     }
   }
 }
 
-void engine_model::depthwise(const spec::descriptor& d, std::uint32_t batch, io::byte_view pages) {
+void engine_model::product(const spec::descriptor& d, std::uint32_t batch, io::byte_view pages) {
+  const std::uint32_t cout = ((d.out_cb - 1) << d.out_cp_log2) + d.out_c_last;
+  const std::uint32_t depth = ((d.in_cb - 1) << d.in_cp_log2) + d.in_c_last;
+  const std::uint64_t table = std::uint64_t{d.page_base} * spec::page_bytes;
+  const std::uint64_t first = table + std::uint64_t{d.fuse_table} * spec::page_bytes;
+  if (first + std::uint64_t{d.param_pages} * spec::page_bytes > pages.size())
+    fail("its pages are not all there");
+  if (std::uint64_t{d.param_pages} * spec::params_per_page < cout || d.heads == 0)
+    fail("the parameters do not cover the product");
+  const std::uint8_t* const params = pages.data() + first;
+  const std::uint64_t pixels = std::uint64_t{d.out_h} * d.out_w;
+  const bool transposed = d.in2_transposed != 0;
+  pages_ += d.fuse_table + d.param_pages;
+  macs_ += std::uint64_t{batch} * d.heads * pixels * depth * cout;
+
+  for (std::uint32_t head = 0; head < batch * d.heads; ++head) {
+    for (std::uint64_t pixel = 0; pixel < pixels; ++pixel) {
+      for (std::uint32_t c = 0; c < d.out_cb << d.out_cp_log2; ++c) {
+        std::uint8_t& y = spad_[address(
+            d.out_base, d.out_stride, head,
+            offset_of(d.out_planar != 0, pixels, d.out_cb, d.out_cp_log2, pixel, c))];
+        if (c >= cout) {
+          y = 0;
+          continue;
+        }
+        std::uint32_t acc = 0;
+        for (std::uint32_t k = 0; k < depth; ++k) {
+          const std::uint8_t a =
+              spad_[address(d.in_base, d.in_stride, head,
+                            offset_of(d.in_planar != 0, pixels, d.in_cb, d.in_cp_log2, pixel, k))];
+          const std::uint8_t b = spad_[address(
+              d.in2_base, d.in2_stride, head,
+              offset_of(d.in2_planar != 0, transposed ? cout : depth,
+                        transposed ? d.in_cb : d.out_cb, 6, transposed ? c : k,
+                        transposed ? k : c))];
+          acc += static_cast<std::uint32_t>(as_int8(a) * std::max(as_int8(b), -127));
+        }
+        const std::int64_t t = scaled(acc, params + std::size_t{c} * spec::param_bytes);
+        y = clamp_byte(t + as_int8(d.out_zero), d);
+        if (d.fuse_table != 0) y = pages[table + y];
+      }
+    }
+  }
+}
+
+template <typename F>
+void engine_model::rows(const spec::descriptor& d, std::uint32_t batch, F f) {
+  const std::uint32_t channels = ((d.out_cb - 1) << d.out_cp_log2) + d.out_c_last;
+  std::vector<std::int32_t> row(channels);
+  for (std::uint32_t image = 0; image < batch; ++image) {
+    for (std::uint64_t pixel = 0; pixel < std::uint64_t{d.out_h} * d.out_w; ++pixel) {
+      const auto at = [&](std::uint64_t base, std::uint64_t stride, std::uint32_t c) {
+        return address(base, stride, image,
+                       offset_of(false, 0, d.out_cb, d.out_cp_log2, pixel, c));
+      };
+      for (std::uint32_t c = 0; c < channels; ++c)
+        row[c] = as_int8(spad_[at(d.in_base, d.in_stride, c)]);
+      f(row);
+      for (std::uint32_t c = 0; c < d.out_cb << d.out_cp_log2; ++c) {
+        spad_[at(d.out_base, d.out_stride, c)] =
+            c < channels ? static_cast<std::uint8_t>(row[c]) : std::uint8_t{0};
+      }
+    }
+  }
+}
+
+void engine_model::softmax(const spec::descriptor& d, std::uint32_t batch, io::byte_view pages) {
+  const std::uint64_t first = std::uint64_t{d.page_base} * spec::page_bytes;
+  if (d.param_pages != 1 || first + spec::page_bytes > pages.size())
+    fail("the page of exponentials is not there");
+  ++pages_;
+  rows(d, batch, [&](std::vector<std::int32_t>& row) {
+    const std::int32_t most = *std::max_element(row.begin(), row.end());
+    std::uint64_t sum = 0;
+    for (std::int32_t& x : row) {
+      const auto i = static_cast<std::size_t>(most - x);
+      x = pages[first + i] | pages[first + 256 + i] << 8;
+      sum += static_cast<std::uint64_t>(x);
+    }
+    if (sum == 0) fail("a softmax of nothing");
+    const unsigned length = bits(sum);
+    const std::uint64_t lead = length > 18 ? sum >> (length - 18) : sum << (18 - length);
+    const std::uint64_t mult = inverse(lead) * d.vec_mult >> 17;
+    for (std::int32_t& x : row) {
+      const std::int64_t product = round_24(x * static_cast<std::int64_t>(mult));
+      x = clamp_byte(
+          shift_half_even(product, d.vec_shift + length - 1) + as_int8(d.out_zero), d);
+    }
+  });
+}
+
+void engine_model::layer_norm(const spec::descriptor& d, std::uint32_t batch,
+                              io::byte_view pages) {
+  const std::uint64_t first = std::uint64_t{d.page_base} * spec::page_bytes;
+  const std::uint32_t channels = ((d.out_cb - 1) << d.out_cp_log2) + d.out_c_last;
+  if (std::uint64_t{d.param_pages} * spec::params_per_page < channels ||
+      first + std::uint64_t{d.param_pages} * spec::page_bytes > pages.size())
+    fail("the parameters do not cover the layer");
+  pages_ += d.param_pages;
+  const std::uint64_t epsilon = std::uint64_t{d.epsilon_hi} << 32 | d.epsilon_lo;
+  rows(d, batch, [&](std::vector<std::int32_t>& row) {
+    std::int64_t sum = 0, squares = 0;
+    for (const std::int32_t x : row) {
+      sum += x;
+      squares += x * x;
+    }
+    const std::uint64_t v = static_cast<std::uint64_t>(channels * squares - sum * sum) + epsilon;
+    const unsigned length = (bits(v) + 1) / 2 * 2;
+    const std::uint64_t lead = length > 36 ? v >> (length - 36) : v << (36 - length);
+    auto root = static_cast<std::uint64_t>(std::sqrt(static_cast<double>(lead)));
+    while (root * root > lead) --root;
+    while ((root + 1) * (root + 1) <= lead) ++root;
+    for (std::uint32_t c = 0; c < channels; ++c) {
+      const std::int64_t z = (channels * std::int64_t{row[c]} - sum) *
+                                 static_cast<std::int64_t>(inverse(root)) >>
+                             (length / 2);
+      std::array<std::uint8_t, spec::param_bytes> p{};
+      std::copy_n(&pages[first + std::size_t{c} * spec::param_bytes], p.size(), p.begin());
+      const bool negative = (p[6] & 0x80) != 0;
+      p[6] &= 0x7f;
+      const std::int64_t t = scaled(static_cast<std::uint32_t>(negative ? -z : z), p.data());
+      row[c] = clamp_byte(t + as_int8(d.out_zero), d);
+    }
+  });
+}
+
+void engine_model::depthwise(const spec::descriptor& d, std::uint32_t batch, io::byte_view pages,
+                             std::uint32_t params_at, std::uint32_t tiles_at) {
   const std::uint32_t channels = ((d.out_cb - 1) << d.out_cp_log2) + d.out_c_last;
   const std::uint32_t taps = d.kernel_h * d.kernel_w;
-  const std::uint64_t first = std::uint64_t{d.page_base} * spec::page_bytes;
-  const std::uint64_t count = std::uint64_t{d.param_pages} + d.n_tiles;
-  if (first + count * spec::page_bytes > pages.size()) fail("its pages are not all there");
+  if ((std::uint64_t{tiles_at} + d.n_tiles) * spec::page_bytes > pages.size())
+    fail("its pages are not all there");
   if (taps == 0 || taps > spec::page_beats || d.n_tiles != d.out_cb || d.k_tiles != 1 ||
       d.in_cb != d.out_cb || d.in_cp_log2 != d.out_cp_log2 || d.in_c_last != d.out_c_last ||
       std::uint64_t{d.param_pages} * spec::params_per_page < channels)
     fail("the pages do not cover the layer");
-  const std::uint8_t* const params = pages.data() + first;
-  const std::uint8_t* const tiles = params + std::size_t{d.param_pages} * spec::page_bytes;
-  pages_ += count;
+  const std::uint8_t* const params = pages.data() + std::size_t{params_at} * spec::page_bytes;
+  const std::uint8_t* const tiles = pages.data() + std::size_t{tiles_at} * spec::page_bytes;
+  pages_ += d.param_pages + d.n_tiles;
   macs_ += std::uint64_t{batch} * d.out_h * d.out_w * taps * channels;
 
   for (std::uint32_t image = 0; image < batch; ++image) {
@@ -277,12 +474,7 @@ void engine_model::depthwise(const spec::descriptor& d, std::uint32_t batch, io:
           y = 0;
           continue;
         }
-        const std::uint8_t* const p = params + std::size_t{i} * spec::param_bytes;
-        const auto word = [&](int at) {
-          return p[at] | p[at + 1] << 8 | p[at + 2] << 16 |
-                 static_cast<std::uint32_t>(p[at + 3]) << 24;
-        };
-        std::uint32_t sum = word(0);  // unsigned: wraps as the hardware's does
+        std::uint32_t sum = 0;  // unsigned: wraps as the hardware's does
         for (std::uint32_t t = 0; t < taps; ++t) {
           const std::int64_t iy = top + t / d.kernel_w, ix = left + t % d.kernel_w;
           const std::uint64_t from = static_cast<std::uint64_t>(iy) * d.in_w + ix;
@@ -294,9 +486,7 @@ void engine_model::depthwise(const spec::descriptor& d, std::uint32_t batch, io:
           const std::uint8_t w = tiles[std::size_t{block} * spec::page_bytes + t * word_bytes + c];
           sum += static_cast<std::uint32_t>(as_int8(x) * as_int8(w));
         }
-        const std::int64_t product =
-            round_24(static_cast<std::int32_t>(sum)) * static_cast<std::int64_t>(word(4));
-        const std::int64_t t = shift_half_even(round_24(product), p[8] & 63u);
+        const std::int64_t t = scaled(sum, params + std::size_t{i} * spec::param_bytes);
         y = clamp_byte(t + as_int8(d.out_zero), d);
       }
     }

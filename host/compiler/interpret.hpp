@@ -21,8 +21,8 @@ class engine_model {
   /// 16, 32 or 64.
   explicit engine_model(const target& build, std::uint8_t fill = 0);
 
-  /// Runs one descriptor on `batch` images. `pages`: all pages of the program (MatMul, Depthwise,
-  /// Table). `input`: batch * out_stride * 64 bytes (Input). `output`: receives batch * in_stride *
+  /// Runs one descriptor on `batch` images. `pages`: all pages of the program (what has
+  /// weights, parameters or a table). `input`: batch * out_stride * 64 bytes (Input). `output`: receives batch * in_stride *
   /// 64 bytes (Output). Throws latchkey::error (errc::run_failed) for an address outside the
   /// scratchpad or the pages, a malformed descriptor, or an input of another length (the hardware's
   /// BadInput).
@@ -37,16 +37,26 @@ class engine_model {
   [[nodiscard]] std::uint64_t pages() const { return pages_; }
 
  private:
-  void mat_mul(const spec::descriptor& d, std::uint32_t batch, io::byte_view pages);
-  void depthwise(const spec::descriptor& d, std::uint32_t batch, io::byte_view pages);
+  /// params_at, tiles_at: pages where the parameters and the weights begin.
+  void mat_mul(const spec::descriptor& d, std::uint32_t batch, io::byte_view pages,
+               std::uint32_t params_at, std::uint32_t tiles_at);
+  void depthwise(const spec::descriptor& d, std::uint32_t batch, io::byte_view pages,
+                 std::uint32_t params_at, std::uint32_t tiles_at);
+  void mat_mul_depthwise(const spec::descriptor& d, std::uint32_t batch, io::byte_view pages);
   void max_pool(const spec::descriptor& d, std::uint32_t batch);
   void avg_pool(const spec::descriptor& d, std::uint32_t batch);
   void mul(const spec::descriptor& d, std::uint32_t batch);
   void table(const spec::descriptor& d, std::uint32_t batch, io::byte_view pages);
+  void product(const spec::descriptor& d, std::uint32_t batch, io::byte_view pages);
+  void softmax(const spec::descriptor& d, std::uint32_t batch, io::byte_view pages);
+  void layer_norm(const spec::descriptor& d, std::uint32_t batch, io::byte_view pages);
   /// f(a, b) for every byte of the tensor at in_base and, with `two`, the one at in2_base.
   template <typename F>
   void elementwise(const spec::descriptor& d, std::uint32_t batch, bool two, F f);
   void add(const spec::descriptor& d, std::uint32_t batch);
+  /// f(row) for the channels of every pixel: stored bytes in, results out.
+  template <typename F>
+  void rows(const spec::descriptor& d, std::uint32_t batch, F f);
   [[nodiscard]] std::size_t address(std::uint64_t base, std::uint64_t stride, std::uint32_t image,
                                     std::uint64_t offset) const;
 

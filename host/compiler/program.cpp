@@ -73,20 +73,22 @@ std::vector<std::int64_t> get_shape(const json& object, const std::string& what)
 constexpr const char* element_names[] = {"f32", "u8", "i8"};
 
 json to_json(const io_tensor& t) {
-  return {{"name", t.name},
-          {"type", element_names[static_cast<int>(t.type)]},
-          {"shape", t.shape},
-          {"scale", t.scale},
-          {"zero_point", t.zero_point},
-          {"layout",
-           {{"order", "NHWC, channel blocks"},
-            {"height", t.layout.h},
-            {"width", t.layout.w},
-            {"channels", t.layout.c},
-            {"blocks", t.layout.cb},
-            {"block_bytes_log2", t.layout.cp_log2},
-            {"last_block_channels", t.layout.c_last},
-            {"words", t.layout.words}}}};
+  json j{{"name", t.name},
+         {"type", element_names[static_cast<int>(t.type)]},
+         {"shape", t.shape},
+         {"scale", t.scale},
+         {"zero_point", t.zero_point},
+         {"layout",
+          {{"order", "NHWC, channel blocks"},
+           {"height", t.layout.h},
+           {"width", t.layout.w},
+           {"channels", t.layout.c},
+           {"blocks", t.layout.cb},
+           {"block_bytes_log2", t.layout.cp_log2},
+           {"last_block_channels", t.layout.c_last},
+           {"words", t.layout.words}}}};
+  if (t.channels_last) j["channels_last"] = true;
+  return j;
 }
 
 io_tensor tensor_from_json(const json& j, const std::string& what) {
@@ -97,6 +99,10 @@ io_tensor tensor_from_json(const json& j, const std::string& what) {
   if (found == std::end(element_names)) bad(what, "type '" + type + "' is not f32, u8 or i8");
   t.type = static_cast<element>(found - std::begin(element_names));
   t.shape = get_shape(j, what);
+  if (const auto last = j.find("channels_last"); last != j.end()) {
+    if (!last->is_boolean()) bad(what, "field 'channels_last' is no true or false");
+    t.channels_last = last->get<bool>();
+  }
   const auto scale = j.find("scale");
   if (scale == j.end() || !scale->is_number()) bad(what, "field 'scale' is missing or no number");
   t.scale = scale->get<float>();
@@ -148,6 +154,10 @@ void read_host_parts(const json& j, const std::string& what, program& p) {
 /// Bytes of an h x w x cb x 2^cp_log2 image.
 std::uint64_t image_bytes(std::uint32_t h, std::uint32_t w, std::uint32_t cb, std::uint32_t cp) {
   return (std::uint64_t{h} * w * cb) << cp;
+}
+
+std::uint32_t channels_of(std::uint32_t cb, std::uint32_t cp, std::uint32_t last) {
+  return ((cb - 1) << cp) + last;
 }
 
 }  // namespace
@@ -289,15 +299,58 @@ void from_json(const json& j, const std::string& what, program& p) {
   }
 }
 
+page_counts pages_of(const spec::descriptor& d) {
+  const std::uint32_t table = d.fuse_table;
+  switch (static_cast<spec::op>(d.op)) {
+    case spec::op::mat_mul:
+      if (d.fuse_dw != 0) return {2 * d.param_pages + d.n_tiles, d.n_tiles * d.k_tiles, true};
+      return {table + d.param_pages, d.n_tiles * d.k_tiles, true};
+    case spec::op::product:
+      return {table + d.param_pages, 0, false};
+    case spec::op::depthwise:
+      return {d.param_pages, d.n_tiles, false};
+    case spec::op::table:
+    case spec::op::softmax:
+    case spec::op::layer_norm:
+      return {d.param_pages, 0, false};
+    default:
+      return {};
+  }
+}
+
+std::uint64_t swept_rows(const spec::descriptor& d) {
+  return d.fuse_dw != 0 ? std::uint64_t{d.mid_h} * d.mid_w : std::uint64_t{d.out_h} * d.out_w;
+}
+
+std::vector<std::uint32_t> page_order(const spec::descriptor& d, std::uint32_t batch) {
+  const page_counts of = pages_of(d);
+  std::vector<std::uint32_t> order;
+  const auto take = [&](std::uint32_t first, std::uint32_t count) {
+    for (std::uint32_t i = 0; i < count; ++i) order.push_back(first + i);
+  };
+  const std::uint64_t rows = of.per_block ? batch * swept_rows(d) : 1;
+  const std::uint64_t blocks = (rows + spec::acc_rows - 1) / spec::acc_rows;
+  if (d.fuse_dw == 0) {
+    take(0, of.once);
+    for (std::uint64_t b = 0; b < blocks; ++b) take(of.once, of.tiles);
+    return order;
+  }
+  take(0, 2 * d.param_pages);
+  for (std::uint32_t n = 0; n < d.n_tiles; ++n) {
+    take(2 * d.param_pages + n, 1);
+    for (std::uint64_t b = 0; b < blocks; ++b) take(of.once + n * d.k_tiles, d.k_tiles);
+  }
+  return order;
+}
+
 std::vector<page_region> regions_of(const std::vector<spec::descriptor>& descriptors) {
   const auto per_page = spec::page_bytes / spec::desc_bytes;
   std::vector<page_region> regions{
       {0, 0, static_cast<std::uint32_t>((descriptors.size() + per_page - 1) / per_page)}};
   for (const spec::descriptor& d : descriptors) {
-    if (d.op == static_cast<std::uint32_t>(spec::op::mat_mul) ||
-        d.op == static_cast<std::uint32_t>(spec::op::table) ||
-        d.op == static_cast<std::uint32_t>(spec::op::depthwise))
-      regions.push_back({d.region, d.page_base, d.param_pages + d.n_tiles * d.k_tiles});
+    const page_counts pages = pages_of(d);
+    if (pages.once + pages.tiles > 0)
+      regions.push_back({d.region, d.page_base, pages.once + pages.tiles});
   }
   return regions;
 }
@@ -350,10 +403,13 @@ void check(const program& p, const std::string& what) {
     if (is_last) break;
     const bool reads = op != spec::op::input;
     const bool writes = op != spec::op::output;
+    // Strides of a product are those of a head.
+    const std::uint64_t images =
+        std::uint64_t{p.max_batch} * (op == spec::op::product ? d.heads : 1);
     const auto tensor = [&](const char* which, std::uint64_t base, std::uint64_t stride,
                             std::uint64_t bytes) {
       const std::uint64_t need = (bytes + word_bytes - 1) / word_bytes;
-      if (need == 0 || need > stride || base + stride * p.max_batch > p.target.spad_words)
+      if (need == 0 || need > stride || base + stride * images > p.target.spad_words)
         fail(std::string("the ") + which + " does not lie inside the scratchpad");
     };
     const auto blocks = [&](std::uint32_t cb, std::uint32_t cp, std::uint32_t last) {
@@ -365,12 +421,27 @@ void check(const program& p, const std::string& what) {
       blocks(d.in_cb, d.in_cp_log2, d.in_c_last);
       tensor("input", d.in_base, d.in_stride, image_bytes(d.in_h, d.in_w, d.in_cb, d.in_cp_log2));
     }
+    if (d.fuse_dw != 0) {
+      const std::uint64_t line = std::uint64_t{d.out_w - 1} * d.dw_stride_x + 1;
+      if (op != spec::op::mat_mul || d.fuse_add != 0 || d.fuse_table != 0 || d.out_planar != 0)
+        fail("a depthwise convolution behind what cannot have one");
+      if (d.dw_kernel_h == 0 || d.dw_kernel_h > 5 || d.dw_kernel_w == 0 || d.dw_kernel_w > 5 ||
+          d.dw_stride_y == 0 || d.dw_stride_x == 0 || d.mid_h == 0 || d.mid_w == 0 ||
+          d.mid_w > 512 || line > 512)
+        fail("the fused depthwise convolution does not fit its line buffers");
+      if (d.dw_pad_top >= d.dw_kernel_h || d.dw_pad_left >= d.dw_kernel_w ||
+          std::uint64_t{d.out_h - 1} * d.dw_stride_y >= std::uint64_t{d.mid_h} + d.dw_pad_top ||
+          line > std::uint64_t{d.mid_w} + d.dw_pad_left)
+        fail("a window of the fused depthwise convolution lies wholly outside its input");
+    }
     if (writes && op != spec::op::input) {
       blocks(d.out_cb, d.out_cp_log2, d.out_c_last);
       tensor("output", d.out_base, d.out_stride,
              image_bytes(d.out_h, d.out_w, d.out_cb, d.out_cp_log2));
     }
-    const bool window = op == spec::op::mat_mul || op == spec::op::max_pool ||
+    if (d.fuse_table != 0 && op != spec::op::mat_mul && op != spec::op::product)
+      fail("a fused table of an operation that has none");
+    const bool window = op == spec::op::mat_mul || op == spec::op::product || op == spec::op::max_pool ||
                         op == spec::op::avg_pool || op == spec::op::depthwise;
     if (window) {
       if (d.kernel_h == 0 || d.kernel_w == 0 || d.stride_y == 0 || d.stride_x == 0)
@@ -412,9 +483,10 @@ void check(const program& p, const std::string& what) {
         tensor("input", d.in_base, d.in_stride, word_bytes);
         if (d.in_stride != p.output.layout.words) fail("its words are not the output's");
         break;
+      case spec::op::product:
       case spec::op::mat_mul: {
         const std::uint32_t tpt = 64u >> d.in_cp_log2;
-        const std::uint32_t cout = ((d.out_cb - 1) << d.out_cp_log2) + d.out_c_last;
+        const std::uint32_t cout = channels_of(d.out_cb, d.out_cp_log2, d.out_c_last);
         if (cout > spec::max_channels) fail("more output channels than the parameter RAM holds");
         if (d.k_tiles != (d.taps + tpt - 1) / tpt || d.n_tiles != (cout + 63) / 64 ||
             d.param_pages != (cout + spec::params_per_page - 1) / spec::params_per_page)
@@ -426,10 +498,27 @@ void check(const program& p, const std::string& what) {
           if (d.add_shift > 22) fail("add_shift is above 22");
           if (d.in2_broadcast != 0) fail("a fused addition of one pixel");
         }
+        if (d.in_planar != 0 && (d.in_cp_log2 != 6 || d.kernel_h != 1 || d.kernel_w != 1))
+          fail("an input block by block needs blocks of 64 bytes and windows of one pixel");
+        if (d.out_planar != 0 && (d.out_cp_log2 != 6 || d.fuse_add != 0))
+          fail("an output block by block needs blocks of 64 bytes and no addition");
+        if (op == spec::op::product) {
+          if (d.heads == 0) fail("a product of no heads");
+          if (d.kernel_h != 1 || d.kernel_w != 1 || d.stride_y != 1 || d.stride_x != 1 ||
+              d.pad_top != 0 || d.pad_left != 0 || d.in_h != d.out_h || d.in_w != d.out_w ||
+              d.fuse_add != 0)
+            fail("a product works pixel by pixel");
+          if ((d.in2_transposed != 0 ? d.in_cp_log2 : d.out_cp_log2) != 6)
+            fail("the second tensor of a product has blocks of fewer than 64 bytes");
+          const std::uint32_t k = channels_of(d.in_cb, d.in_cp_log2, d.in_c_last);
+          tensor("second input", d.in2_base, d.in2_stride,
+                 image_bytes(1, d.in2_transposed != 0 ? cout : k,
+                             d.in2_transposed != 0 ? d.in_cb : d.out_cb, 6));
+        }
         break;
       }
       case spec::op::depthwise: {
-        const std::uint32_t channels = ((d.out_cb - 1) << d.out_cp_log2) + d.out_c_last;
+        const std::uint32_t channels = channels_of(d.out_cb, d.out_cp_log2, d.out_c_last);
         if (!same_blocks) fail("channels change in a depthwise layer");
         if (channels > spec::max_channels) fail("more channels than the parameter RAM holds");
         if (d.kernel_h * d.kernel_w > spec::page_beats)
@@ -465,6 +554,25 @@ void check(const program& p, const std::string& what) {
           fail("a table has one page and no tiles");
         if (d.region != i + 1) fail("its region is not its number + 1");
         break;
+      case spec::op::softmax:
+        elementwise(false);
+        requantisation();
+        if (d.vec_shift > 36) fail("vec_shift of a softmax is above 36");
+        if (d.param_pages != 1 || d.n_tiles != 0 || d.k_tiles != 0)
+          fail("a softmax has one page and no tiles");
+        if (d.region != i + 1) fail("its region is not its number + 1");
+        break;
+      case spec::op::layer_norm: {
+        elementwise(false);
+        const std::uint32_t channels = channels_of(d.out_cb, d.out_cp_log2, d.out_c_last);
+        if (d.n_tiles != 0 || d.k_tiles != 0 ||
+            d.param_pages != (channels + spec::params_per_page - 1) / spec::params_per_page)
+          fail("pages do not follow from the shape");
+        if ((d.epsilon_lo == 0 && d.epsilon_hi == 0) || d.epsilon_hi > 0x7f)
+          fail("epsilon is not 1 to 2^39 - 1");
+        if (d.region != i + 1) fail("its region is not its number + 1");
+        break;
+      }
       default:
         fail("unknown operation " + std::to_string(d.op));
     }

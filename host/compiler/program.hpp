@@ -77,6 +77,7 @@ struct io_tensor {
   tensor_layout layout;
   float scale = 1;              ///< real = scale * (quantised - zero_point)
   std::uint8_t zero_point = 0;  ///< In the unsigned domain (before xor 0x80)
+  bool channels_last = false;   ///< The model's own values lie pixel by pixel: [T, C]
   friend bool operator==(const io_tensor&, const io_tensor&) = default;
 };
 
@@ -84,7 +85,8 @@ struct io_tensor {
 struct layer_report {
   std::string name;
   std::string op;  ///< "conv", "fc", "depthwise", "max_pool", "avg_pool", "add", "sub", "mul",
-                   ///< "table", "input", "output"; "+add" behind it: fused
+                   ///< "table", "product", "softmax", "layer_norm", "input", "output"; "+add",
+                   ///< "+table" or "+depthwise" behind it: fused
   std::vector<std::int64_t> shape;  ///< Output, [C, H, W]
   std::uint64_t macs = 0;           ///< Useful multiply-accumulates
   std::uint64_t weight_bytes = 0;   ///< Weights before padding to tiles
@@ -132,6 +134,21 @@ nlohmann::json to_json(const program& p, bool with_layers = true);
 /// Reads the fields that to_json wrote into `p` (pages and descriptors stay as they are) and checks
 /// them. Throws latchkey::error naming `what` and the field.
 void from_json(const nlohmann::json& header, const std::string& what, program& p);
+
+/// Pages of an operation: once (a table, parameters), and weights, once or for each block of rows.
+struct page_counts {
+  std::uint32_t once = 0;
+  std::uint32_t tiles = 0;
+  bool per_block = false;  ///< The tiles come once for every acc_rows rows, else once
+};
+page_counts pages_of(const spec::descriptor& d);
+
+/// Rows of the array's sweeps for an image: output pixels, or those between a MatMul and its fused
+/// Depthwise.
+std::uint64_t swept_rows(const spec::descriptor& d);
+
+/// Numbers, within the operation's region, of the pages that a run of `batch` images takes, in order.
+std::vector<std::uint32_t> page_order(const spec::descriptor& d, std::uint32_t batch);
 
 /// The page regions that follow from the descriptors.
 std::vector<page_region> regions_of(const std::vector<spec::descriptor>& descriptors);

@@ -59,6 +59,33 @@ constexpr std::uint8_t requantise(const requant& r, std::int32_t acc, std::uint8
   return static_cast<std::uint8_t>(t < lo ? lo : (t > hi ? hi : t));
 }
 
+/// floor((2^34 - 1) / m) of v's leading 18 bits m in [2^17, 2^18): 1 / v is about
+/// reciprocal(v) * 2^(-16 - bits(v)), at most 2^-16 off. v > 0; the result has 17 bits.
+constexpr std::uint32_t reciprocal(std::uint64_t v) noexcept {
+  const int length = static_cast<int>(std::bit_width(v));
+  const std::uint64_t m = length <= 18 ? v << (18 - length) : v >> (length - 18);
+  return static_cast<std::uint32_t>(((std::uint64_t{1} << 34) - 1) / m);
+}
+
+/// floor(sqrt(v)), v < 2^36: bit by bit, as the accelerator does it.
+constexpr std::uint32_t square_root(std::uint64_t v) noexcept {
+  std::uint32_t root = 0;
+  for (int bit = 17; bit >= 0; --bit) {
+    const std::uint32_t tried = root | std::uint32_t{1} << bit;
+    if (std::uint64_t{tried} * tried <= v) root = tried;
+  }
+  return root;
+}
+
+/// d / sqrt(v) in units of 2^-16, for |d| < 2^20 and 0 < v < 2^40: d * reciprocal(root) shifted
+/// right, rounded down, with root the root of v's leading 36 bits (35 where v has an odd length).
+constexpr std::int32_t normalised(std::int32_t d, std::uint64_t v) noexcept {
+  const int length = static_cast<int>(std::bit_width(v) + 1) / 2 * 2;
+  const std::uint64_t m = length <= 36 ? v << (36 - length) : v >> (length - 36);
+  const std::int64_t product = std::int64_t{d} * reciprocal(square_root(m));
+  return static_cast<std::int32_t>(product >> (length / 2));
+}
+
 /// Splits fl32(fl32(sx * sw) / sy). A multiplier too small to move any int32 accumulator becomes 0,
 /// which is exact. Throws latchkey::error (unsupported_model) for scales that are not positive and
 /// finite, and for a multiplier of 2^24 or more.

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
+#include <optional>
+#include <set>
 #include <utility>
 
 #include "latchkey/error.hpp"
@@ -68,6 +70,54 @@ class simplifier {
     sweep();
   }
 
+  /// Scale and shift behind a convolution, in its weights and biases.
+  static void scale(fconv& conv, const faffine& affine) {
+    const std::size_t k = conv.weights.size() / conv.bias.size();
+    for (std::size_t o = 0; o < conv.bias.size(); ++o) {
+      for (std::size_t i = 0; i < k; ++i) conv.weights[o * k + i] *= affine.scale[o];
+      conv.bias[o] = conv.bias[o] * affine.scale[o] + affine.shift[o];
+    }
+    if (!conv.integers) return;
+    // The integers stay as they are where only their scale changes.
+    integer_weights& q = *conv.integers;
+    const bool only_scale =
+        std::all_of(affine.scale.begin(), affine.scale.end(), [](float v) { return v > 0.0F; });
+    if (!only_scale) {
+      conv.integers.reset();
+      return;
+    }
+    for (std::size_t o = 0; o < q.scale.size(); ++o) q.scale[o] *= affine.scale[o];
+    const bool moved =
+        std::any_of(affine.shift.begin(), affine.shift.end(), [](float v) { return v != 0.0F; });
+    if (moved) q.bias.reset();
+  }
+
+  /// Drops tensors that nothing names any more.
+  void sweep() {
+    std::vector<int> map(g_.tensors.size(), -1);
+    std::vector<ftensor> kept;
+    const auto keep = [&](int& t) {
+      int& to = map[static_cast<std::size_t>(t)];
+      if (to < 0) {
+        to = static_cast<int>(kept.size());
+        kept.push_back(std::move(tensor(t)));
+      }
+      t = to;
+    };
+    for (io_spec& in : g_.inputs) keep(in.tensor);
+    for (fnode& node : g_.nodes) {
+      for (int& t : node.inputs) keep(t);
+      keep(node.output);
+    }
+    keep(g_.output.tensor);
+    std::erase_if(g_.follows, [&](auto& pair) {
+      pair = {map[static_cast<std::size_t>(pair.first)],
+              map[static_cast<std::size_t>(pair.second)]};
+      return pair.first < 0 || pair.second < 0;
+    });
+    g_.tensors = std::move(kept);
+  }
+
  private:
   ftensor& tensor(int t) { return g_.tensors[static_cast<std::size_t>(t)]; }
 
@@ -128,6 +178,21 @@ class simplifier {
           }
         }
         other->clip = intersect(other->clip, affine.clip);
+      } else if (auto* norm = std::get_if<flayernorm>(&before.op)) {
+        if (affine.clip.active() || affine.scale.size() != norm->gamma.size()) return false;
+        for (std::size_t c = 0; c < affine.scale.size(); ++c) {
+          norm->gamma[c] *= affine.scale[c];
+          norm->beta[c] = norm->beta[c] * affine.scale[c] + affine.shift[c];
+        }
+      } else if (auto* product = std::get_if<fproduct>(&before.op); product && !plain) {
+        // One positive factor: what attention divides its scores by.
+        const float factor = affine.scale.empty() ? 0.0F : product->factor * affine.scale.front();
+        if (!uniform(affine) || affine.shift.front() != 0.0F || product->clip.active() ||
+            !(factor > 0.0F) || !std::isfinite(factor)) {
+          return false;
+        }
+        product->factor = factor;
+        product->clip = affine.clip;
       } else if (bounds* held = plain ? clip_of(before) : nullptr) {
         *held = intersect(*held, affine.clip);
       } else {
@@ -221,27 +286,6 @@ class simplifier {
     }
   }
 
-  static void scale(fconv& conv, const faffine& affine) {
-    const std::size_t k = conv.weights.size() / conv.bias.size();
-    for (std::size_t o = 0; o < conv.bias.size(); ++o) {
-      for (std::size_t i = 0; i < k; ++i) conv.weights[o * k + i] *= affine.scale[o];
-      conv.bias[o] = conv.bias[o] * affine.scale[o] + affine.shift[o];
-    }
-    if (!conv.integers) return;
-    // The integers stay as they are where only their scale changes.
-    integer_weights& q = *conv.integers;
-    const bool only_scale =
-        std::all_of(affine.scale.begin(), affine.scale.end(), [](float v) { return v > 0.0F; });
-    if (!only_scale) {
-      conv.integers.reset();
-      return;
-    }
-    for (std::size_t o = 0; o < q.scale.size(); ++o) q.scale[o] *= affine.scale[o];
-    const bool moved =
-        std::any_of(affine.shift.begin(), affine.shift.end(), [](float v) { return v != 0.0F; });
-    if (moved) q.bias.reset();
-  }
-
   fconv per_channel(const fnode& node, const faffine& affine) {
     const ftensor& in = tensor(node.inputs[0]);
     if (affine.scale.size() != static_cast<std::size_t>(in.c)) {
@@ -261,32 +305,6 @@ class simplifier {
                "take it",
                node.name, in.c));
     return conv;
-  }
-
-  /// Drops tensors that nothing names any more.
-  void sweep() {
-    std::vector<int> map(g_.tensors.size(), -1);
-    std::vector<ftensor> kept;
-    const auto keep = [&](int& t) {
-      int& to = map[static_cast<std::size_t>(t)];
-      if (to < 0) {
-        to = static_cast<int>(kept.size());
-        kept.push_back(std::move(tensor(t)));
-      }
-      t = to;
-    };
-    for (io_spec& in : g_.inputs) keep(in.tensor);
-    for (fnode& node : g_.nodes) {
-      for (int& t : node.inputs) keep(t);
-      keep(node.output);
-    }
-    keep(g_.output.tensor);
-    std::erase_if(g_.follows, [&](auto& pair) {
-      pair = {map[static_cast<std::size_t>(pair.first)],
-              map[static_cast<std::size_t>(pair.second)]};
-      return pair.first < 0 || pair.second < 0;
-    });
-    g_.tensors = std::move(kept);
   }
 
   fgraph& g_;
@@ -388,6 +406,60 @@ void mean(const favgpool& op, const ftensor& in, const std::vector<float>& x, co
   }
 }
 
+void product(const fproduct& op, const ftensor& wide, const std::vector<float>& a,
+             const ftensor& in_b, const std::vector<float>& b, std::vector<float>& y) {
+  const auto heads = static_cast<std::size_t>(op.heads);
+  const auto tokens = static_cast<std::size_t>(wide.w);
+  const auto keys = static_cast<std::size_t>(in_b.w);
+  const std::size_t depth = static_cast<std::size_t>(in_b.c) / heads;
+  // Row by row over the tokens, which lie side by side; the sums are in y itself.
+  std::fill(y.begin(), y.end(), 0.0F);
+  const auto add = [&](std::size_t from, std::size_t to, float by) {
+    for (std::size_t t = 0; t < tokens; ++t) y[to * tokens + t] += a[from * tokens + t] * by;
+  };
+  for (std::size_t h = 0; h < heads; ++h) {
+    for (std::size_t k = h * depth; k < (h + 1) * depth; ++k) {
+      for (std::size_t s = 0; s < keys; ++s) {
+        const std::size_t score = s * heads + h;
+        if (op.transposed) {
+          add(k, score, b[k * keys + s]);
+        } else {
+          add(score, k, b[k * keys + s]);
+        }
+      }
+    }
+  }
+  for (float& v : y) v = clip(op.clip, v * op.factor);
+}
+
+void softmax(const std::vector<float>& x, std::size_t plane, std::vector<float>& y) {
+  for (std::size_t pixel = 0; pixel < plane; ++pixel) {
+    float most = x[pixel];
+    for (std::size_t i = pixel; i < x.size(); i += plane) most = std::max(most, x[i]);
+    double sum = 0;
+    for (std::size_t i = pixel; i < x.size(); i += plane) {
+      y[i] = std::exp(x[i] - most);
+      sum += y[i];
+    }
+    for (std::size_t i = pixel; i < x.size(); i += plane) y[i] = static_cast<float>(y[i] / sum);
+  }
+}
+
+void normalise(const flayernorm& op, const std::vector<float>& x, std::size_t plane,
+               std::vector<float>& y) {
+  const double n = static_cast<double>(op.gamma.size());
+  for (std::size_t pixel = 0; pixel < plane; ++pixel) {
+    double sum = 0, squares = 0;
+    for (std::size_t i = pixel; i < x.size(); i += plane) sum += x[i];
+    const double mean = sum / n;
+    for (std::size_t i = pixel; i < x.size(); i += plane) squares += (x[i] - mean) * (x[i] - mean);
+    const double by = 1.0 / std::sqrt(squares / n + op.epsilon);
+    for (std::size_t c = 0, i = pixel; i < x.size(); ++c, i += plane) {
+      y[i] = static_cast<float>((x[i] - mean) * by * op.gamma[c] + op.beta[c]);
+    }
+  }
+}
+
 void pool(const fmaxpool& op, const ftensor& in, const std::vector<float>& x, const ftensor& out,
           std::vector<float>& y) {
   std::size_t at = 0;
@@ -409,9 +481,246 @@ void pool(const fmaxpool& op, const ftensor& in, const std::vector<float>& x, co
   }
 }
 
+/// Puts convolutions that copy between products of several heads and what does not suit them.
+class isolator {
+ public:
+  explicit isolator(fgraph& graph) : g_(graph) {}
+
+  void run() {
+    for (std::size_t n = 0; n < g_.nodes.size(); ++n) {
+      const auto* product = std::get_if<fproduct>(&g_.nodes[n].op);
+      if (!product) continue;
+      for (std::size_t i = product->transposed ? 0 : 1; i < 2; ++i) {
+        while (select_before(n, i)) {
+        }
+      }
+      if (!product->transposed) select_behind(n);
+    }
+    std::erase_if(g_.nodes, [](const fnode& node) { return node.output < 0; });
+    simplifier(g_).sweep();
+    for (std::size_t n = 0; n < g_.nodes.size(); ++n) {
+      const auto* product = std::get_if<fproduct>(&g_.nodes[n].op);
+      if (!product || product->heads < 2) continue;
+      const bool transposed = product->transposed;
+      for (std::size_t i = transposed ? 0 : 1; i < 2; ++i) {
+        const int t = g_.nodes[n].inputs[i];
+        const bool twice = i == 1 && g_.nodes[n].inputs[0] == t;
+        if (!twice && made_for(t, n)) continue;
+        const int copy = add_tensor(t);
+        insert(n++, t, copy, copy, t);
+        g_.nodes[n].inputs[i] = copy;
+      }
+      const int t = g_.nodes[n].output;
+      if (transposed || read_by_layers(t)) continue;
+      const int raw = add_tensor(t);
+      g_.nodes[n].output = raw;
+      insert(n + 1, raw, t, raw, t);
+    }
+  }
+
+ private:
+  static bool pointwise(const fnode& node) {
+    const auto* conv = std::get_if<fconv>(&node.op);
+    return conv && !conv->depthwise && conv->kernel_h == 1 && conv->kernel_w == 1 &&
+           conv->stride_y == 1 && conv->stride_x == 1 && conv->pad_top == 0 &&
+           conv->pad_left == 0 && conv->pad_bottom == 0 && conv->pad_right == 0;
+  }
+
+  /// What a convolution makes of one channel each: channel from[o] times scale[o] plus shift[o].
+  struct selection {
+    std::vector<int> from;  ///< -1: of none
+    std::vector<float> scale, shift;
+
+    [[nodiscard]] bool copies() const {
+      return std::all_of(scale.begin(), scale.end(), [](float v) { return v == 1.0F; }) &&
+             std::all_of(shift.begin(), shift.end(), [](float v) { return v == 0.0F; });
+    }
+  };
+
+  static std::optional<selection> selection_of(const fnode& node) {
+    if (!pointwise(node)) return {};
+    const auto& conv = std::get<fconv>(node.op);
+    if (conv.clip.active() || conv.integers) return {};
+    const auto ins = static_cast<std::size_t>(conv.in_channels);
+    const std::size_t outs = conv.bias.size();
+    selection s{std::vector<int>(outs, -1), std::vector<float>(outs, 1.0F), conv.bias};
+    for (std::size_t o = 0; o < outs; ++o) {
+      for (std::size_t i = 0; i < ins; ++i) {
+        const float w = conv.weights[o * ins + i];
+        if (w == 0.0F) continue;
+        if (s.from[o] >= 0) return {};
+        s.from[o] = static_cast<int>(i);
+        s.scale[o] = w;
+      }
+    }
+    return s;
+  }
+
+  fnode* writer(int t) {
+    for (fnode& node : g_.nodes) {
+      if (node.output == t) return &node;
+    }
+    return nullptr;
+  }
+
+  /// Channels that are selected before a product, to pad its heads or to take queries, keys and
+  /// values of one layer apart: a part of that layer makes them by itself, if nothing else reads
+  /// it.
+  bool select_before(std::size_t product, std::size_t operand) {
+    const int t = g_.nodes[product].inputs[operand];
+    fnode* const node = writer(t);
+    const auto part = node && made_for(t, product) ? selection_of(*node) : std::nullopt;
+    if (!part) return false;
+    const int before = node->inputs[0];
+    fnode* const layer = writer(before);
+    if (!layer || !pointwise(*layer) || g_.output.tensor == before) return false;
+    std::size_t readers = 0;
+    for (const fnode& other : g_.nodes) {
+      if (std::count(other.inputs.begin(), other.inputs.end(), before) == 0) continue;
+      if (!selection_of(other)) return false;
+      ++readers;
+    }
+    // What the file rounds in between stays.
+    if (g_.tensors[static_cast<std::size_t>(before)].pinned !=
+        g_.tensors[static_cast<std::size_t>(t)].pinned) {
+      return false;
+    }
+    fconv conv = std::get<fconv>(layer->op);
+    const bool clipped = conv.clip.active();
+    if (clipped && (!part->copies() || conv.clip.lo > 0.0F || conv.clip.hi < 0.0F)) return false;
+    const auto ins = static_cast<std::size_t>(conv.in_channels);
+    const auto rows = [&]<typename T>(const std::vector<T>& w, std::size_t k, T none) {
+      std::vector<T> out;
+      out.reserve(part->from.size() * k);
+      for (const int o : part->from) {
+        if (o < 0) {
+          out.insert(out.end(), k, none);
+        } else {
+          const T* first = w.data() + static_cast<std::size_t>(o) * k;
+          out.insert(out.end(), first, first + k);
+        }
+      }
+      return out;
+    };
+    conv.weights = rows(conv.weights, ins, 0.0F);
+    conv.bias = rows(conv.bias, 1, 0.0F);
+    if (conv.integers) {
+      integer_weights& q = *conv.integers;
+      q.values = rows(q.values, ins, std::int8_t{0});
+      q.scale = rows(q.scale, 1, q.scale.front());
+      if (q.bias) q.bias = rows(*q.bias, 1, 0);
+    }
+    conv.out_channels = static_cast<int>(part->from.size());
+    if (!part->copies()) simplifier::scale(conv, faffine{part->scale, part->shift, {}});
+    node->op = std::move(conv);
+    node->inputs = layer->inputs;
+    if (readers > 1) {
+      node->name = format("{} for '{}'", layer->name, g_.tensors[static_cast<std::size_t>(t)].name);
+      std::erase_if(g_.follows, [&](const auto& pair) { return pair.first == t; });
+    } else {
+      node->name = layer->name;
+      drop(*layer, before);
+    }
+    return true;
+  }
+
+  /// Channels that are selected behind a product: the layers behind leave the others out.
+  void select_behind(std::size_t product) {
+    const int raw = g_.nodes[product].output;
+    fnode* copy = nullptr;
+    for (fnode& node : g_.nodes) {
+      if (std::count(node.inputs.begin(), node.inputs.end(), raw) == 0) continue;
+      if (copy) return;
+      copy = &node;
+    }
+    const auto part = copy && g_.output.tensor != raw ? selection_of(*copy) : std::nullopt;
+    const int t = copy ? copy->output : -1;
+    if (!part || !part->copies() || !read_by_layers(t)) return;
+    const std::vector<int>& from = part->from;
+    const std::set<int> once(from.begin(), from.end());
+    if (once.size() != from.size() || once.count(-1) > 0) return;
+    const auto wide = static_cast<std::size_t>(g_.tensors[static_cast<std::size_t>(raw)].c);
+    for (fnode& node : g_.nodes) {
+      if (std::count(node.inputs.begin(), node.inputs.end(), t) == 0) continue;
+      auto& conv = std::get<fconv>(node.op);
+      const auto columns = [&]<typename T>(const std::vector<T>& w) {
+        std::vector<T> out(conv.bias.size() * wide);
+        for (std::size_t o = 0; o < conv.bias.size(); ++o) {
+          for (std::size_t i = 0; i < from.size(); ++i) {
+            out[o * wide + static_cast<std::size_t>(from[i])] = w[o * from.size() + i];
+          }
+        }
+        return out;
+      };
+      conv.weights = columns(conv.weights);
+      if (conv.integers) conv.integers->values = columns(conv.integers->values);
+      conv.in_channels = static_cast<int>(wide);
+      node.inputs = {raw};
+    }
+    ftensor& kept = g_.tensors[static_cast<std::size_t>(raw)];
+    kept.name = g_.tensors[static_cast<std::size_t>(t)].name;
+    kept.pinned = g_.tensors[static_cast<std::size_t>(t)].pinned;
+    drop(*copy, t);
+  }
+
+  /// Takes a node out of the graph, and a tensor that nothing names any more.
+  void drop(fnode& node, int tensor) {
+    node.output = -1;
+    node.inputs.clear();
+    std::erase_if(g_.follows,
+                  [&](const auto& pair) { return pair.first == tensor || pair.second == tensor; });
+  }
+
+  bool made_for(int t, std::size_t reader) const {
+    if (g_.output.tensor == t) return false;
+    bool written = false;
+    for (std::size_t n = 0; n < g_.nodes.size(); ++n) {
+      const fnode& node = g_.nodes[n];
+      if (node.output == t) written = pointwise(node);
+      if (n != reader && std::count(node.inputs.begin(), node.inputs.end(), t) > 0) return false;
+    }
+    return written;
+  }
+
+  bool read_by_layers(int t) const {
+    return g_.output.tensor != t &&
+           std::all_of(g_.nodes.begin(), g_.nodes.end(), [&](const fnode& node) {
+             return std::count(node.inputs.begin(), node.inputs.end(), t) == 0 || pointwise(node);
+           });
+  }
+
+  int add_tensor(int like) {
+    ftensor t = g_.tensors[static_cast<std::size_t>(like)];
+    t.name += " for attention";
+    g_.tensors.push_back(std::move(t));
+    return static_cast<int>(g_.tensors.size()) - 1;
+  }
+
+  /// A copy from one tensor to another before node n; `moved` gets the quantisation of `of`.
+  void insert(std::size_t n, int from, int to, int moved, int of) {
+    const auto c = static_cast<std::size_t>(g_.tensors[static_cast<std::size_t>(from)].c);
+    fconv conv;
+    conv.out_channels = conv.in_channels = static_cast<int>(c);
+    conv.weights.assign(c * c, 0.0F);
+    for (std::size_t i = 0; i < c; ++i) conv.weights[i * c + i] = 1.0F;
+    conv.bias.assign(c, 0.0F);
+    fnode node;
+    node.name = format("copy of '{}'", g_.tensors[static_cast<std::size_t>(of)].name);
+    node.inputs = {from};
+    node.output = to;
+    node.op = std::move(conv);
+    g_.nodes.insert(g_.nodes.begin() + static_cast<std::ptrdiff_t>(n), std::move(node));
+    g_.follows.emplace_back(moved, of);
+  }
+
+  fgraph& g_;
+};
+
 }  // namespace
 
 void simplify(fgraph& graph) { simplifier(graph).run(); }
+
+void isolate_products(fgraph& graph) { isolator(graph).run(); }
 
 int argmax(std::span<const float> values) noexcept {
   return static_cast<int>(std::max_element(values.begin(), values.end()) - values.begin());
@@ -462,6 +771,12 @@ const std::vector<std::vector<float>>& float_executor::run(
                               y[i] = clip(op.clip, x[i] * b[i / step]);
                             }
                           },
+                          [&](const fproduct& op) {
+                            const auto second = static_cast<std::size_t>(node.inputs.back());
+                            product(op, ot, x, graph_.tensors[second], b, y);
+                          },
+                          [&](const fsoftmax&) { softmax(x, plane, y); },
+                          [&](const flayernorm& op) { normalise(op, x, plane, y); },
                           [&](const ftable& op) {
                             std::transform(x.begin(), x.end(), y.begin(), [&](float v) {
                               return static_cast<float>(op.apply(static_cast<double>(v)));

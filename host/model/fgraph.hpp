@@ -103,6 +103,23 @@ struct ftable {
   scalar_function apply;
 };
 
+/// Product of two tensors, head by head, times factor; shapes as qproduct's.
+struct fproduct {
+  int heads = 1;
+  bool transposed = false;
+  float factor = 1.0F;
+  bounds clip;
+};
+
+/// Softmax over the channels of every pixel.
+struct fsoftmax {};
+
+/// (x - mean) / sqrt(variance + epsilon) * gamma[c] + beta[c] over the channels of every pixel.
+struct flayernorm {
+  float epsilon = 0.0F;
+  std::vector<float> gamma, beta;
+};
+
 /// y = clip(x * scale[c] + shift[c]): batch normalisation, arithmetic with constants, Relu, Clip
 /// and changes of quantisation, as imported. simplify() leaves none of them.
 struct faffine {
@@ -114,7 +131,9 @@ struct fnode {
   std::string name;         ///< "name (Operator)" of the ONNX node.
   std::vector<int> inputs;  ///< Indices into fgraph::tensors.
   int output = -1;
-  std::variant<fconv, fmaxpool, fadd, faffine, favgpool, fmul, ftable> op;
+  std::variant<fconv, fmaxpool, fadd, faffine, favgpool, fmul, ftable, fproduct, fsoftmax,
+               flayernorm>
+      op;
 };
 
 struct fgraph {
@@ -133,8 +152,18 @@ struct fgraph {
 /// a max-pool too). What then still works on elements alone becomes a table: a function, an affine
 /// node that is alike for all channels, and sums and products of such functions of one tensor (GELU
 /// spelt with Erf, x * Sigmoid(x) and the like become one table). What differs between channels
-/// becomes a depthwise 1x1 convolution. No affine node is left afterwards.
+/// becomes a depthwise 1x1 convolution. A positive factor behind a product goes into the product,
+/// scale and shift behind a layer normalisation into its gamma and beta. No affine node is left
+/// afterwards.
 void simplify(fgraph& graph);
+
+/// Makes the tensors of products with several heads fit the accelerator, which keeps each head by
+/// itself: what such a product reads as tokens is written by a dense 1x1 convolution and read by
+/// the product alone, and the tokens that it makes are read by dense 1x1 convolutions only. Where
+/// that does not hold, a convolution that copies goes in between. Channels that are only selected
+/// right before and behind a product (padding of its heads; queries, keys and values that one layer
+/// makes together) become the work of the layers beyond. Call it behind simplify().
+void isolate_products(fgraph& graph);
 
 /// Runs a graph in float32, image by image. Holds its own copy. Not thread-safe.
 class float_executor {

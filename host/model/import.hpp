@@ -1,11 +1,14 @@
 // ONNX import: opset 9 to 17 into the float graph.
 //
-// Operators, on N, N x C or N x C x H x W with the batch first, which may be open:
+// Operators, on N, N x C or N x C x H x W with the batch first, which may be open, and on tokens,
+// N x T x C (see below):
 //
 //   layers        Conv (groups, depthwise, dilations), Gemm, MatMul, BatchNormalization
 //   pools         MaxPool, AveragePool, GlobalMaxPool, GlobalAveragePool, ReduceMean over rows and
 //                 columns
 //   two tensors   Add, Sub, Mul, Sum, the second also N x C x 1 x 1
+//   transformers  MatMul of two tensors as attention has it, Softmax over channels and scores,
+//                 LayerNormalization over channels, also spelt out; ReduceMean over tokens
 //   constants     Add, Sub, Mul, Div, Max, Min, Pow, one value or one per channel
 //   elements      Relu, Clip, LeakyRelu, PRelu with one slope, Sigmoid, HardSigmoid, HardSwish,
 //                 Tanh, Gelu, Elu, Selu, Celu, Softplus, Softsign, Mish, Erf, Exp, Log, Sqrt, Abs,
@@ -14,16 +17,27 @@
 //   moves         Concat, Split and Gather of channels, Reshape and Transpose that shuffle them;
 //                 Slice of channels, rows and columns
 //   sizes         Shape, and what Cast, Concat, Gather, Slice, Squeeze, Unsqueeze, Add, Sub, Mul
-//                 and Div make of it and of other vectors of constants, for Reshape; weights
+//                 Div and Sqrt make of it and of other vectors of constants, for Reshape; weights
 //                 through ConstantOfShape, Reshape, Squeeze, Unsqueeze and Transpose
 //   relabelling   Flatten, Reshape, Squeeze, Unsqueeze, Transpose that keeps the order of the
 //                 elements, Identity, Dropout, Constant, Pad with zeros before Conv or AveragePool;
-//                 Softmax as the last node is left out with a remark
+//                 Softmax of features as the last node is left out with a remark
 //   integers      QuantizeLinear, DequantizeLinear, QLinearConv, QLinearMatMul, ConvInteger and
 //                 MatMulInteger with their scale in a Mul behind them; of com.microsoft QGemm,
 //                 QLinearAdd, QLinearConcat, QLinearMul, QLinearAveragePool,
 //                 QLinearGlobalAveragePool, QLinearLeakyRelu, QLinearSigmoid, Gelu, FastGelu,
 //                 QuickGelu
+//
+// Tokens. A graph input of three dimensions is tokens, its channels last, when MatMul,
+// LayerNormalization, or Softmax or ReduceMean over its last axis reads it, behind functions of
+// elements too; one of four dimensions is then N x H x W x C. Tokens are columns of one row.
+// Reshape splits their channels into heads and joins them again, Transpose moves dimensions in any
+// order: both only rename, and so they do for planes whose channels an operator wants last.
+// Attention is queries N x H x T x D by keys N x H x D x S, and its weights N x H x T x S by values
+// N x H x S x D; or the same of one head without H. Where several heads have no multiple of 64
+// channels, queries, keys and values get zeros in between. Functions of elements, layers with
+// constant weights, Concat, Split, Slice and Gather work on the channels of tokens; Slice and
+// Gather of one index also take tokens apart.
 //
 // Weights may be initializers, Constant nodes or bound graph inputs. Groups that are not depthwise,
 // and depthwise kernels of more than 64 taps, become dense convolutions; dilated kernels get zeros

@@ -10,9 +10,14 @@
 namespace latchkey::model {
 
 fconv importer::dense(const value& x, const constant& w, bool transposed) {
-  if (x.dims.size() != 1) {
+  const bool tokens = !x.axes.empty() && channels_last(x);
+  if (!x.axes.empty() && !tokens) {
+    fail(format("multiplies {}", view_text(x)),
+         "bring the channels to the end (Transpose), and heads together (Reshape)");
+  }
+  if (!tokens && x.dims.size() != 1) {
     fail(format("needs two dimensions, has {}", x.dims.size() + 1),
-         "flatten the images before it (Flatten, axis = 1)");
+         "flatten the images before it (Flatten, axis = 1), or use tokens, N x T x C");
   }
   if (w.dims.size() != 2) {
     fail(format("weights of shape {} are not a matrix", list_text(w.dims)),
@@ -21,17 +26,31 @@ fconv importer::dense(const value& x, const constant& w, bool transposed) {
   const std::int64_t k = w.dims[transposed ? 1 : 0];
   const std::int64_t outs = w.dims[transposed ? 0 : 1];
   const ftensor& in = tensor(x);
-  if (k != static_cast<std::int64_t>(in.size()) || outs < 1) {
-    damaged(format("weights {} do not fit {} inputs", list_text(w.dims), in.size()));
+  const std::size_t ins = tokens ? static_cast<std::size_t>(in.c) : in.size();
+  if (k != static_cast<std::int64_t>(ins) || outs < 1) {
+    damaged(format("weights {} do not fit {} inputs", list_text(w.dims), ins));
   }
   if (outs > kMaxDim) fail("has too many outputs", "split the layer");
   fconv op;
+  if (tokens) {
+    op.out_channels = static_cast<int>(outs);
+    op.in_channels = in.c;
+    return op;
+  }
   op.fully_connected = true;
   op.out_channels = static_cast<int>(outs);
   op.in_channels = in.c;
   op.kernel_h = in.h;
   op.kernel_w = in.w;
   return op;
+}
+
+value importer::emit_dense(const value& x, fconv op) {
+  const int outs = op.out_channels;
+  if (x.axes.empty()) return emit({x.tensor}, std::move(op), {outs});
+  const ftensor in = tensor(x);
+  check_size({outs, in.h, in.w});
+  return seen_as(emit({x.tensor}, std::move(op), {outs, in.h, in.w}), x);
 }
 
 void importer::gemm() {
@@ -79,7 +98,11 @@ void importer::integers_of(const constant& w, fconv& op, std::size_t k, bool tra
 }
 
 void importer::matmul() {
-  const value x = activation(0);
+  if (has(1) && !lookup(node_->input(1), "tensor").data) {
+    product();
+    return;
+  }
+  const value x = activation(0, true, kViews);
   const auto w = weights(1);
   fconv op = dense(x, *w, false);
   const auto outs = static_cast<std::size_t>(op.out_channels);
@@ -87,7 +110,7 @@ void importer::matmul() {
   op.weights = rows_of<float>(finite(w->values, "the weights"), k, outs, false);
   op.bias.assign(outs, 0.0F);
   if (w->q) integers_of(*w, op, k, false);
-  result(emit({x.tensor}, std::move(op), {static_cast<int>(outs)}));
+  result(emit_dense(x, std::move(op)));
 }
 
 }  // namespace latchkey::model

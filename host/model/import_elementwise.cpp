@@ -28,14 +28,14 @@ void importer::emit_table(const value& x, scalar_function f) {
 }
 
 void importer::relu() {
-  const value x = activation(0);
+  const value x = activation(0, true, kViews);
   bounds b;
   b.lo = 0.0F;
   emit_clip(x, b);
 }
 
 void importer::clip() {
-  const value x = activation(0);
+  const value x = activation(0, true, kViews);
   bounds b;
   // Opset 6 to 10 have attributes, later ones inputs; a file that mixes them is read as meant.
   if (attribute("min")) b.lo = real("min", b.lo);
@@ -82,7 +82,14 @@ void importer::batch_norm() {
 importer::pair importer::paired(const value& a, const value& b) const {
   const ftensor& ta = tensor(a);
   const ftensor& tb = tensor(b);
-  if (a.dims == b.dims && ta.c == tb.c && ta.h == tb.h && ta.w == tb.w) return {a, b, false};
+  const bool views = !a.axes.empty() || !b.axes.empty();
+  if (a.dims == b.dims && a.axes == b.axes && ta.c == tb.c && ta.h == tb.h && ta.w == tb.w) {
+    return {a, b, false};
+  }
+  if (views) {
+    fail(format("joins {} and {}", view_text(a), view_text(b)),
+         "use two tensors of one shape, both reached by the same Reshape and Transpose");
+  }
   const auto spreads = [&](const value& small, const value& large) {
     const ftensor& ts = tensor(small);
     const ftensor& tl = tensor(large);
@@ -106,8 +113,8 @@ void importer::arithmetic() {
   if (node_->input_size() != 2) {
     fail(format("has {} inputs", node_->input_size()), "use two inputs, one after the other");
   }
-  const value a = input(0);
-  const value b = input(1);
+  const value a = input(0, kViews);
+  const value b = input(1, kViews);
   if (a.data && b.data) fail("both inputs are constant", "fold constants before exporting");
   if ((!a.data && a.type != io_type::f32) || (!b.data && b.type != io_type::f32)) {
     fail("works on integers", "put DequantizeLinear before it");
@@ -168,6 +175,33 @@ std::vector<float> importer::per_channel(const value& x, const constant& c) cons
   if (v.size() == 1) return std::vector<float>(channels, v[0]);
   // Shapes are aligned at their ends; dimension 0 of N, C, H, W is the batch.
   const std::size_t rank = x.dims.size() + 1;
+  if (!x.axes.empty()) {
+    std::vector<float> by(channels, 0.0F);
+    const std::size_t skipped = rank - std::min(rank, c.dims.size());
+    bool fits = c.dims.size() <= rank;
+    for (std::size_t ch = 0; fits && ch < channels; ++ch) {
+      std::size_t at = 0;
+      for (std::size_t i = 0; i < c.dims.size(); ++i) {
+        const auto size = static_cast<std::size_t>(c.dims[i]);
+        const std::size_t axis = skipped + i;
+        const char letter = axis == 0 ? '1' : x.axes[axis - 1];
+        const bool varies = letter == 'c' || letter == 'H' || letter == 'D';
+        const std::size_t wanted =
+            varies ? static_cast<std::size_t>(x.dims[axis - 1]) : std::size_t{1};
+        const std::size_t inner =
+            letter == 'H' ? channels / wanted : std::size_t{1};  // D is the inner part
+        fits = fits && (size == 1 || (varies && size == wanted));
+        at = at * size + (size == 1 ? 0 : ch / inner % size);
+      }
+      if (fits) by[ch] = v[at];
+    }
+    if (!fits) {
+      fail(format("a constant of shape {} differs between the pixels of {}", list_text(c.dims),
+                  view_text(x)),
+           "use one value, or one value per channel");
+    }
+    return by;
+  }
   bool fits = c.dims.size() <= rank && v.size() == channels && !x.dims.empty() &&
               static_cast<std::size_t>(x.dims[0]) == channels;
   for (std::size_t i = 0; fits && i < c.dims.size(); ++i) {
@@ -211,7 +245,7 @@ void importer::unary() {
       {"Tan", [](double x) { return std::tan(x); }},
       {"Tanh", [](double x) { return std::tanh(x); }},
   };
-  emit_table(activation(0), functions.at(node_->op_type()));
+  emit_table(activation(0, true, kViews), functions.at(node_->op_type()));
 }
 
 /// Functions with the attributes alpha, beta, gamma.
@@ -220,7 +254,7 @@ void importer::parametric() {
   const auto given = [&](const char* name, float otherwise) {
     return double{finite(real(name, otherwise), name)};
   };
-  const value x = activation(0);
+  const value x = activation(0, true, kViews);
   if (op == "Selu") {
     const double a = given("alpha", 1.67326319217681884765625F);
     const double g = given("gamma", 1.05070102214813232421875F);
@@ -252,7 +286,7 @@ void importer::parametric() {
 }
 
 void importer::prelu() {
-  const value x = activation(0);
+  const value x = activation(0, true, kViews);
   const std::vector<float> slope = per_channel(x, *weights(1));
   if (std::any_of(slope.begin(), slope.end(), [&](float v) { return v != slope[0]; })) {
     fail("its slopes differ between channels", "use one slope for all channels, or LeakyRelu");
@@ -268,11 +302,11 @@ void importer::gelu() {
     damaged(format("approximate '{}' does not exist", form->s()));
   }
   if (tanh) {
-    emit_table(activation(0), [](double v) {
+    emit_table(activation(0, true, kViews), [](double v) {
       return 0.5 * v * (1.0 + std::tanh(0.7978845608028654 * (v + 0.044715 * v * v * v)));
     });
   } else {
-    emit_table(activation(0),
+    emit_table(activation(0, true, kViews),
                [](double v) { return 0.5 * v * (1.0 + std::erf(v / 1.4142135623730951)); });
   }
 }
@@ -280,7 +314,7 @@ void importer::gelu() {
 void importer::power() {
   const double e = scalar(1, "the exponent");
   if (!std::isfinite(e)) fail(format("the exponent is {}", e), "export the model again");
-  emit_table(activation(0), [e](double v) { return std::pow(v, e); });
+  emit_table(activation(0, true, kViews), [e](double v) { return std::pow(v, e); });
 }
 
 }  // namespace latchkey::model

@@ -137,8 +137,9 @@ constant importer::filled(const constant& sizes) const {
 }
 
 bool importer::folds(const std::string& op) {
-  static const std::array names = {"Add",    "Cast", "Concat", "ConstantOfShape", "Div",
-                                   "Gather", "Mul",  "Shape",  "Slice",           "Sub"};
+  static const std::array names = {"Add",   "Cast",   "Concat", "ConstantOfShape",
+                                   "Div",   "Gather", "Mul",    "Shape",
+                                   "Slice", "Sqrt",   "Sub"};
   return std::find(names.begin(), names.end(), op) != names.end();
 }
 
@@ -203,7 +204,7 @@ constant importer::permuted(const constant& x) const {
 bool importer::relabel_constant() {
   const std::string& op = node_->op_type();
   if (op != "Reshape" && op != "Squeeze" && op != "Unsqueeze" && op != "Transpose") return false;
-  const value x = input(0, true);
+  const value x = input(0, kPads | kViews);
   if (!x.data) return false;
   constant out;
   if (op == "Transpose") {
@@ -239,7 +240,7 @@ bool importer::fold() {
   if (!node_->domain().empty() && node_->domain() != "ai.onnx") return false;
   if (op == "Shape") {
     value v;
-    v.data = std::make_shared<constant>(shape_of(input(0)));
+    v.data = std::make_shared<constant>(shape_of(input(0, kPads | kViews)));
     result(std::move(v));
     return true;
   }
@@ -276,6 +277,9 @@ bool importer::fold() {
       out.values.insert(out.values.end(), part->values.begin(), part->values.end());
     }
     out.dims = {static_cast<std::int64_t>(out.values.size())};
+  } else if (op == "Sqrt") {
+    out = x;
+    for (double& v : out.values) v = std::sqrt(v);
   } else if (op == "Slice") {
     out = sliced_vector(x);
   } else {

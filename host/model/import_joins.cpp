@@ -18,6 +18,14 @@ int importer::plane_axis(const value& x, std::int64_t axis) const {
   if (axis < -rank || axis >= rank) damaged(format("axis {} is outside {} dimensions", axis, rank));
   if (axis < 0) axis += rank;
   if (axis == 0) fail("works along the batch", "keep images apart");
+  if (!x.axes.empty()) {
+    const std::size_t part = std::string("cyx").find(x.axes[static_cast<std::size_t>(axis) - 1]);
+    if (part == std::string::npos) {
+      fail(format("works along axis {} of {}", axis, view_text(x)),
+           "work along the channels or the tokens");
+    }
+    return static_cast<int>(part) + 1;
+  }
   // Dimensions that are left out at the end have one element.
   std::vector<int> plane = x.dims;
   plane.resize(std::max<std::size_t>(plane.size(), 3), 1);
@@ -84,9 +92,18 @@ value importer::join(const std::vector<value>& parts) {
 
 void importer::concat() {
   std::vector<value> parts;
-  for (int i = 0; i < node_->input_size(); ++i) parts.push_back(activation(i));
+  for (int i = 0; i < node_->input_size(); ++i) parts.push_back(activation(i, true, kViews));
   check_parts(parts);
-  result(parts.size() == 1 ? parts[0] : join(parts));
+  if (parts.size() == 1) {
+    result(parts[0]);
+    return;
+  }
+  const value first = parts[0];
+  for (value& p : parts) {
+    if (!p.axes.empty()) p = as_planes(p);
+  }
+  const value v = join(parts);
+  result(first.axes.empty() ? v : seen_as(v, first));
 }
 
 /// Scale and zero point of the result, then of each part behind it.
@@ -95,7 +112,7 @@ void importer::qlinear_concat() {
     damaged(format("has {} inputs", node_->input_size()));
   }
   std::vector<value> parts;
-  for (int i = 2; i < node_->input_size(); i += 3) parts.push_back(qlinear_input(i, false, false));
+  for (int i = 2; i < node_->input_size(); i += 3) parts.push_back(qlinear_input(i, false));
   check_parts(parts);
   if (parts.size() == 1) fail("joins one tensor", "leave it out");
   finish_quantised(join(parts), 0, false);
@@ -106,21 +123,28 @@ void importer::check_parts(const std::vector<value>& parts) const {
   if (!a || parts.empty()) damaged("has no axis, or no input");
   const int axis = plane_axis(parts[0], a->i());
   if (axis != 1) {
-    fail(format("joins along axis {}", axis), "join channels, axis 1");
+    fail(format("joins along axis {}", a->i()), "join channels, axis 1 of planes");
   }
   for (const value& p : parts) {
-    plane_axis(p, 1);
-    if (p.dims.size() != parts[0].dims.size() ||
-        !std::equal(p.dims.begin() + 1, p.dims.end(), parts[0].dims.begin() + 1)) {
+    if (p.axes != parts[0].axes) {
+      fail(format("joins {} and {}", view_text(parts[0]), view_text(p)),
+           "bring both into one order");
+    }
+    if (p.axes.empty()) plane_axis(p, 1);
+    const ftensor &t = tensor(p), &first = tensor(parts[0]);
+    if (p.dims.size() != parts[0].dims.size() || t.h != first.h || t.w != first.w) {
       damaged(format("joins {} and {}", dims_text(parts[0].dims), dims_text(p.dims)));
     }
   }
 }
 
 void importer::split() {
-  const value x = activation(0, false);
-  const int axis = plane_axis(x, integer("axis", 0));
-  if (axis != 1) fail(format("splits along axis {}", axis), "split channels, axis 1");
+  const value given = activation(0, false, kViews);
+  const int axis = plane_axis(given, integer("axis", 0));
+  if (axis != 1) {
+    fail(format("splits along axis {}", integer("axis", 0)), "split channels, axis 1 of planes");
+  }
+  const value x = given.axes.empty() ? given : as_planes(given);
   const int outputs = node_->output_size();
   std::vector<std::int64_t> sizes = integers("split");
   if (has(1)) {
@@ -146,7 +170,7 @@ void importer::split() {
     if (node_->output(i).empty() || !read(node_->output(i))) continue;
     const value v = select(x, channels, node_->output(i));
     follow(v, x);
-    define(node_->output(i), v);
+    define(node_->output(i), given.axes.empty() ? v : seen_as(v, given));
   }
 }
 
@@ -166,9 +190,14 @@ value importer::shuffled(const value& x) {
 }
 
 void importer::gather() {
-  const value x = activation(0, false);
-  const int axis = plane_axis(x, integer("axis", 0));
+  const value given = activation(0, false, kViews);
+  const int axis = plane_axis(given, integer("axis", 0));
   const auto at = weights(1);
+  if (!given.axes.empty() && axis != 1 && at->dims.empty()) {
+    pick(given, axis, at->values.at(0));
+    return;
+  }
+  const value x = given.axes.empty() ? given : as_planes(given);
   if (axis != 1 || at->dims.size() != 1) {
     fail(format("picks along axis {} by {} dimensions of indices", axis, at->dims.size()),
          "pick channels, axis 1, by a list");
@@ -182,7 +211,26 @@ void importer::gather() {
   if (channels.empty()) damaged("picks nothing");
   value v = select(x, channels, node_->output(0));
   follow(v, x);
-  result(std::move(v));
+  result(given.axes.empty() ? v : seen_as(v, given));
+}
+
+/// One row or column of a view, such as the first token.
+void importer::pick(const value& x, int axis, double index) {
+  const ftensor in = tensor(x);
+  const int size = axis == 2 ? in.h : in.w;
+  if (index < 0) index += size;
+  if (!(index >= 0 && index < size)) damaged(format("index {} of {}", index, size));
+  const range_of one{static_cast<std::int64_t>(index), 1, 1};
+  const value v = seen_as(crop(as_planes(x), axis == 2 ? one : range_of{0, 1, in.h},
+                               axis == 2 ? range_of{0, 1, in.w} : one, node_->output(0)),
+                          x);
+  value out = v;
+  const auto at = letters(x).find(axis == 2 ? 'y' : 'x');
+  std::string left = x.axes;
+  left.erase(at, 1);
+  out.dims.erase(out.dims.begin() + static_cast<std::ptrdiff_t>(at));
+  relabel(out, std::move(left));
+  result(std::move(out));
 }
 
 /// One axis of a Slice: elements first, first + step, ...
@@ -201,7 +249,8 @@ importer::range_of importer::sliced_axis(std::int64_t start, std::int64_t end, s
 }
 
 void importer::slice() {
-  value x = activation(0, false);
+  const value given = activation(0, false, kViews);
+  value x = given.axes.empty() ? given : as_planes(given);
   const auto list = [&](int i, const char* name) {
     std::vector<std::int64_t> out = integers(name);
     if (has(i)) {
@@ -225,14 +274,14 @@ void importer::slice() {
   }
   std::array<range_of, 3> keep{};
   for (std::size_t a = 0; a < x.dims.size(); ++a) keep[a] = {0, 1, x.dims[a]};
-  const auto rank = static_cast<std::int64_t>(x.dims.size()) + 1;
+  const auto rank = static_cast<std::int64_t>(given.dims.size()) + 1;
   for (std::size_t i = 0; i < at.size(); ++i) {
     const bool batch = at[i] == 0 || at[i] == -rank;
     if (batch && starts[i] == 0 && steps[i] == 1 &&
         ends[i] >= std::max<std::int64_t>(out_.batch, 1)) {
       continue;  // the whole batch
     }
-    const int axis = plane_axis(x, at[i]);
+    const int axis = plane_axis(given, at[i]);
     const auto a = static_cast<std::size_t>(axis) - 1;
     keep[a] = sliced_axis(starts[i], ends[i], steps[i], x.dims[a]);
   }
@@ -252,13 +301,21 @@ void importer::slice() {
     follow(v, x);
     x = v;
   }
-  result(std::move(x));
+  result(given.axes.empty() ? x : seen_as(x, given));
 }
 
 /// Rows and columns of every channel: a depthwise kernel of one tap.
 value importer::crop(const value& x, const range_of& rows, const range_of& columns,
                      const std::string& name) {
   const ftensor in = tensor(x);
+  // One of many columns: first every 64th one, then one of those.
+  if (rows.count == in.h && columns.count == 1 && in.w > kMaxDepthwiseTaps) {
+    constexpr std::int64_t kStep = kMaxDepthwiseTaps;
+    const std::int64_t first = columns.first % kStep;
+    const std::int64_t count = (in.w - first - 1) / kStep + 1;
+    const value some = crop(x, rows, {first, kStep, count}, name + " and every 64th");
+    return crop(some, rows, {columns.first / kStep, 1, 1}, name);
+  }
   fconv op;
   op.depthwise = true;
   op.out_channels = op.in_channels = in.c;
@@ -268,6 +325,11 @@ value importer::crop(const value& x, const range_of& rows, const range_of& colum
   op.kernel_w = in.w - static_cast<int>(columns.step * (columns.count - 1));
   op.stride_y = static_cast<int>(rows.step);
   op.stride_x = static_cast<int>(columns.step);
+  // A window that ends at its tap does as well where steps leave room behind the last one.
+  if (op.kernel_w > kMaxDepthwiseTaps) {
+    op.kernel_w =
+        static_cast<int>(std::max(columns.first + 1, in.w - columns.step * columns.count + 1));
+  }
   const std::int64_t taps = std::int64_t{op.kernel_h} * op.kernel_w;
   if (taps > kMaxDepthwiseTaps || rows.step > kMaxWindow || columns.step > kMaxWindow) {
     fail(format("leaves out {} rows and {} columns", op.kernel_h - 1, op.kernel_w - 1),

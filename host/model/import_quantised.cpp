@@ -98,7 +98,7 @@ importer::slices importer::sliced(const constant& in, std::size_t scales, std::s
 }
 
 void importer::quantize() {
-  const value x = input(0, true);
+  const value x = input(0, kPads | kViews);
   if (x.data) {
     quantize_constant(*x.data);
     return;
@@ -125,7 +125,7 @@ void importer::quantize() {
 }
 
 void importer::dequantize() {
-  value x = input(0, true);
+  value x = input(0, kPads | kViews);
   if (!x.data) {
     const auto [q, type] = activation_quantisation(1, true);
     if (x.type == io_type::f32) damaged("its input is not quantised");
@@ -237,8 +237,8 @@ void importer::finish_quantised(value v, int output_at, bool zero_optional) {
   result(std::move(v));
 }
 
-value importer::integer_input(bool padded) {
-  value x = activation(0, false, padded);
+value importer::integer_input(unsigned take) {
+  value x = activation(0, false, take);
   if (x.type == io_type::f32) damaged("its input is not quantised");
   std::uint8_t zero = x.type == io_type::i8 ? 128 : 0;
   if (has(2)) {
@@ -257,6 +257,13 @@ value importer::integer_input(bool padded) {
 }
 
 void importer::finish_integer(const value& x, fconv op, const std::vector<int>& dims) {
+  set_integers(x, op);
+  value v = emit({x.tensor}, std::move(op), dims);
+  v.sum = true;
+  result(std::move(v));
+}
+
+void importer::set_integers(const value& x, fconv& op) const {
   const auto outs = static_cast<std::size_t>(op.out_channels);
   // In real numbers the input is scale * (byte - zero point): the weights take the scale back.
   const float back = 1.0F / tensor(x).pinned->scale;
@@ -265,25 +272,25 @@ void importer::finish_integer(const value& x, fconv op, const std::vector<int>& 
   std::transform(op.integers->values.begin(), op.integers->values.end(), op.weights.begin(),
                  [&](std::int8_t v) { return static_cast<float>(v) * back; });
   op.bias.assign(outs, 0.0F);
-  value v = emit({x.tensor}, std::move(op), dims);
-  v.sum = true;
-  result(std::move(v));
 }
 
 void importer::matmul_integer() {
-  const value x = integer_input(false);
+  const value x = integer_input(kViews);
   const auto w = weights(1);
   fconv op = dense(x, *w, false);
   const auto outs = static_cast<std::size_t>(op.out_channels);
   integer_weights q = integer_kernels(3, outs, 1);
   q.values = rows_of<std::int8_t>(q.values, q.values.size() / outs, outs, false);
   op.integers = std::move(q);
-  finish_integer(x, std::move(op), {static_cast<int>(outs)});
+  set_integers(x, op);
+  value v = emit_dense(x, std::move(op));
+  v.sum = true;
+  result(std::move(v));
 }
 
 /// QLinearSigmoid and QLinearLeakyRelu: a table of 256 bytes.
 void importer::qlinear_unary() {
-  const value x = qlinear_input(0, true, false);
+  const value x = qlinear_input(0, true, kViews);
   scalar_function f;
   if (node_->op_type() == "QLinearSigmoid") {
     f = [](double v) { return 1.0 / (1.0 + std::exp(-v)); };
@@ -299,12 +306,12 @@ void importer::qlinear_unary() {
 /// QLinearAdd and QLinearMul of com.microsoft: A, scale, zero point, B with the same, C's.
 void importer::qlinear_arithmetic() {
   const bool product = node_->op_type() == "QLinearMul";
-  const value a = input(0);
-  const value b = input(3);
+  const value a = input(0, kViews);
+  const value b = input(3, kViews);
   if (a.data && b.data) fail("both inputs are constant", "fold constants before exporting");
   if (a.data || b.data) {
     const int constant_at = a.data ? 0 : 3;
-    const value x = qlinear_input(3 - constant_at, true, false);
+    const value x = qlinear_input(3 - constant_at, true, kViews);
     constant k = a.data ? *a.data : *b.data;
     const double scale = scalar(constant_at + 1, "the scale of a constant");
     const double zero = has(constant_at + 2) ? scalar(constant_at + 2, "a zero point") : 0.0;
@@ -318,7 +325,7 @@ void importer::qlinear_arithmetic() {
     finish_quantised(std::move(v), 6, true);
     return;
   }
-  const pair p = paired(qlinear_input(0, true, false), qlinear_input(3, true, false));
+  const pair p = paired(qlinear_input(0, true, kViews), qlinear_input(3, true, kViews));
   value v;
   if (product) {
     v = emit({p.a.tensor, p.b.tensor}, fmul{{}, p.broadcast}, p.a.dims);
@@ -331,6 +338,11 @@ void importer::qlinear_arithmetic() {
 
 void importer::finish_qlinear(const value& x, fconv op, const std::vector<int>& dims,
                               int output_at) {
+  set_reals(x, op);
+  finish_quantised(emit({x.tensor}, std::move(op), dims), output_at, false);
+}
+
+void importer::set_reals(const value& x, fconv& op) const {
   const std::size_t outs = static_cast<std::size_t>(op.out_channels);
   const std::size_t k = op.integers->values.size() / outs;
   const float sx = tensor(x).pinned->scale;
@@ -344,7 +356,6 @@ void importer::finish_qlinear(const value& x, fconv op, const std::vector<int>& 
     op.bias[o] = static_cast<float>(static_cast<double>((*op.integers->bias)[o]) * sx *
                                     op.integers->scale[o]);
   }
-  finish_quantised(emit({x.tensor}, std::move(op), dims), output_at, false);
 }
 
 std::vector<std::int32_t> importer::integer_bias(int i, std::size_t outs) const {
@@ -358,8 +369,8 @@ std::vector<std::int32_t> importer::integer_bias(int i, std::size_t outs) const 
   return bias;
 }
 
-value importer::qlinear_input(int i, bool zero_optional, bool padded) {
-  const value x = activation(i, false, padded);
+value importer::qlinear_input(int i, bool zero_optional, unsigned take) {
+  const value x = activation(i, false, take);
   const auto [q, type] = activation_quantisation(i + 1, zero_optional);
   check_type(x, type);
   pin(x, q);
@@ -367,18 +378,19 @@ value importer::qlinear_input(int i, bool zero_optional, bool padded) {
 }
 
 void importer::qlinear_matmul() {
-  const value x = qlinear_input(0, false, false);
+  const value x = qlinear_input(0, false, kViews);
   const auto w = weights(3);
   fconv op = dense(x, *w, false);
   const auto outs = static_cast<std::size_t>(op.out_channels);
   integer_weights q = qlinear_weights(3, 4, outs, 1);
   q.values = rows_of<std::int8_t>(q.values, q.values.size() / outs, outs, false);
   op.integers = std::move(q);
-  finish_qlinear(x, std::move(op), {static_cast<int>(outs)}, 6);
+  set_reals(x, op);
+  finish_quantised(emit_dense(x, std::move(op)), 6, false);
 }
 
 void importer::qgemm() {
-  const value x = qlinear_input(0, false, false);
+  const value x = qlinear_input(0, false);
   const auto w = weights(3);
   if (integer("transA", 0) != 0) {
     fail("transA is set: rows would no longer be images", "use transA = 0");

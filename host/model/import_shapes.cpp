@@ -46,17 +46,17 @@ void importer::constant_node() {
   result(std::move(v));
 }
 
-void importer::identity() { result(input(0, true)); }
+void importer::identity() { result(input(0, kPads | kViews)); }
 
 void importer::dropout() {
   if (has(2) && weights(2)->values != std::vector<double>{0.0}) {
     fail("training_mode is set", "export the model for inference");
   }
-  result(activation(0, true, true));
+  result(activation(0, true, kPads | kViews));
 }
 
 void importer::flatten() {
-  value x = activation(0, false);
+  value x = activation(0, false, kViews);
   const auto rank = static_cast<std::int64_t>(x.dims.size()) + 1;
   std::int64_t axis = integer("axis", 1);
   if (axis < -rank || axis > rank) damaged(format("axis {} is outside the tensor", axis));
@@ -65,12 +65,17 @@ void importer::flatten() {
   if (axis != 1) {
     fail(format("axis {} joins other dimensions with the batch", axis), "use axis = 1");
   }
+  if (!plane_order(x)) {
+    fail(format("flattens {}", view_text(x)),
+         "put the channels first (Transpose), or take the mean over the tokens before");
+  }
   x.dims = {static_cast<int>(tensor(x).size())};
+  x.axes.clear();
   result(std::move(x));
 }
 
 void importer::reshape() {
-  value x = activation(0, false);
+  value x = activation(0, false, kViews);
   const auto shape = weights(1);
   if (shape->type != pb::TensorProto::INT64) damaged("the shape is not INT64");
   if (integer("allowzero", 0) != 0) fail("allowzero is set", "use sizes without 0");
@@ -130,6 +135,25 @@ void importer::reshape() {
     }
     dims.push_back(static_cast<int>(to[i]));
   }
+  const auto relabelled = [&] {
+    std::string seen = reshaped_view(x, dims);
+    if (seen.empty()) return false;
+    x.dims = dims;
+    relabel(x, std::move(seen));
+    result(x);
+    return true;
+  };
+  if (!x.axes.empty()) {
+    if (relabelled()) return;
+    if (dims.size() == 1 && plane_order(x)) {
+      x.dims = std::move(dims);
+      x.axes.clear();
+      result(std::move(x));
+      return;
+    }
+    fail(format("shape {} joins or splits the dimensions of {}", wanted, view_text(x)),
+         "split the channels of tokens into heads, [0, T, H, D], or join them again, [0, T, C]");
+  }
   ftensor& t = tensor(x);
   // Five dimensions: groups of channels, for a Transpose that shuffles them.
   const bool same =
@@ -143,6 +167,7 @@ void importer::reshape() {
       return std::find(n.inputs.begin(), n.inputs.end(), x.tensor) != n.inputs.end();
     });
     if (!edge || !untouched || dims.size() > 3) {
+      if (relabelled()) return;
       fail(format("shape {} changes the planes of a computed tensor", wanted),
            "only flattening, undoing it, and shaping the input are supported");
     }
@@ -172,7 +197,8 @@ std::vector<std::int64_t> importer::axes(std::int64_t rank) const {
 }
 
 void importer::squeeze() {
-  value x = activation(0, false);
+  value x = activation(0, false, kViews);
+  std::string seen = letters(x);
   std::vector<std::int64_t> gone = axes(static_cast<std::int64_t>(x.dims.size()) + 1);
   if (gone.empty()) {
     for (std::size_t i = 0; i < x.dims.size(); ++i) {
@@ -184,20 +210,27 @@ void importer::squeeze() {
     const auto at = x.dims.begin() + (*a - 1);
     if (*at != 1) damaged(format("axis {} has {} elements, not 1", *a, *at));
     x.dims.erase(at);
+    if (!seen.empty()) seen.erase(static_cast<std::size_t>(*a) - 1, 1);
   }
+  if (!seen.empty()) relabel(x, std::move(seen));
   result(std::move(x));
 }
 
 void importer::unsqueeze() {
-  value x = activation(0, false);
+  value x = activation(0, false, kViews);
   const auto given = has(1) ? weights(1)->values.size() : integers("axes").size();
   if (given > 4) damaged(format("adds {} dimensions", given));
   const auto rank = static_cast<std::int64_t>(x.dims.size() + 1 + given);
   for (const std::int64_t a : axes(rank)) {
     if (a == 0) fail("puts a dimension before the batch", "keep the batch as the first dimension");
     x.dims.insert(x.dims.begin() + (a - 1), 1);
+    if (!x.axes.empty()) x.axes.insert(static_cast<std::size_t>(a) - 1, 1, '1');
   }
-  if (x.dims.size() > 3) {
+  if (!x.axes.empty()) {
+    std::string seen = x.axes;
+    relabel(x, std::move(seen));
+  }
+  if (x.dims.size() > (x.axes.empty() ? 3U : 4U)) {
     fail(format("gives {} dimensions", x.dims.size() + 1), "use up to four dimensions");
   }
   result(std::move(x));
@@ -220,10 +253,10 @@ std::vector<std::size_t> importer::permutation(std::size_t rank) const {
 }
 
 void importer::transpose() {
-  value x = activation(0, false);
+  value x = activation(0, false, kViews);
   const std::size_t rank = x.dims.size() + 1;
   const std::vector<std::size_t> perm = permutation(rank);
-  if (rank == 5 && perm == std::vector<std::size_t>{0, 2, 1, 3, 4}) {
+  if (x.axes.empty() && rank == 5 && perm == std::vector<std::size_t>{0, 2, 1, 3, 4}) {
     result(shuffled(x));
     return;
   }
@@ -238,6 +271,17 @@ void importer::transpose() {
     keeps = keeps && perm[i] > last;
     last = perm[i];
   }
+  // Views take any order; planes become one where something works on their last dimension.
+  const std::string before = letters(x);
+  const bool viewed = !x.axes.empty() || (!keeps && read_channels_last(node_->output(0), rank));
+  if (perm[0] == 0 && !before.empty() && viewed) {
+    std::string seen;
+    for (std::size_t i = 1; i < rank; ++i) seen += before[perm[i] - 1];
+    x.dims = std::move(dims);
+    relabel(x, std::move(seen));
+    result(std::move(x));
+    return;
+  }
   if (!keeps) {
     fail(format("perm {} changes the order of the elements", list_text(perm)),
          "export the model in NCHW order without Transpose; only dimensions of 1 may move");
@@ -247,7 +291,7 @@ void importer::transpose() {
 }
 
 void importer::pad() {
-  value x = activation(0, false, true);
+  value x = activation(0, false, kPads);
   const auto* mode = attribute("mode");
   if (mode && !mode->s().empty() && mode->s() != "constant") {
     fail(format("pads in mode '{}'", mode->s()), "use mode = constant with the value 0");
@@ -295,35 +339,13 @@ void importer::pad() {
 
 /// Of sums of ConvInteger and MatMulInteger, and of what is float already.
 void importer::cast() {
-  const value x = input(0);
+  const value x = input(0, kPads | kViews);
   const std::int64_t to = integer("to", 0);
   if (x.data || x.type != io_type::f32 || to != pb::TensorProto::FLOAT) {
     fail(format("casts to {}", type_name(static_cast<int>(std::clamp<std::int64_t>(to, -1, 99)))),
          "only int32 sums of ConvInteger and MatMulInteger are cast, to FLOAT");
   }
   result(x);
-}
-
-/// The largest logit is the largest probability, so the last Softmax has nothing to decide.
-void importer::softmax() {
-  value x = activation(0);
-  if (options_.exact_output) fail("is left to the host", hint_for(node_->op_type()));
-  const std::int64_t axis = integer("axis", opset_ < 13 ? 1 : -1);
-  if (node_->output(0) != model_.graph().output(0).name()) {
-    fail("is not the last node", hint_for(node_->op_type()));
-  }
-  const ftensor& t = tensor(x);
-  const auto rank = static_cast<std::int64_t>(x.dims.size()) + 1;
-  // Of features, also as N x C x 1 x 1.
-  const bool features = !x.dims.empty() && t.h * t.w == 1 && x.dims[0] == t.c;
-  if (!features || (axis != 1 && axis + rank != 1)) {
-    fail(format("works along axis {} of {} dimensions", axis, rank), hint_for(node_->op_type()));
-  }
-  out_.remarks.push_back(
-      format("{} is left out: the output holds its input, the logits. Their argmax is the same; "
-             "'latchkey run --mode softmax' gives probabilities",
-             where()));
-  result(std::move(x));
 }
 
 }  // namespace latchkey::model

@@ -183,7 +183,7 @@ favgpool importer::average_window(const value& x, std::vector<int>& dims) {
 }
 
 void importer::avgpool() {
-  const value x = activation(0, true, true);
+  const value x = activation(0, true, kPads);
   std::vector<int> dims;
   const favgpool op = average_window(x, dims);
   result(emit({x.tensor}, op, dims));
@@ -195,7 +195,7 @@ void importer::global_avgpool() {
 }
 
 void importer::reduce_mean() {
-  const value x = activation(0);
+  const value x = activation(0, true, kViews);
   std::vector<std::int64_t> axes = integers("axes");
   if (has(1)) {
     axes.clear();
@@ -205,6 +205,10 @@ void importer::reduce_mean() {
     if (a < 0) a += static_cast<std::int64_t>(x.dims.size()) + 1;
   }
   std::sort(axes.begin(), axes.end());
+  if (!x.axes.empty()) {
+    mean_of_view(x, axes);
+    return;
+  }
   if (x.dims.size() != 3 || axes != std::vector<std::int64_t>{2, 3}) {
     fail(format("takes the mean over axes {} of {} dimensions", list_text(axes), x.dims.size() + 1),
          "use the mean over the rows and columns of N x C x H x W: axes 2 and 3");
@@ -212,6 +216,40 @@ void importer::reduce_mean() {
   const auto op = whole_plane<favgpool>(x);
   value v = emit({x.tensor}, op, {tensor(x).c, 1, 1});
   if (integer("keepdims", 1) == 0) v.dims.resize(1);
+  result(std::move(v));
+}
+
+/// Over all rows and columns: of tokens, over all of them.
+void importer::mean_of_view(const value& x, const std::vector<std::int64_t>& axes) {
+  const ftensor in = tensor(x);
+  value v = x;
+  std::string over;
+  if (std::adjacent_find(axes.begin(), axes.end()) != axes.end()) damaged("names an axis twice");
+  for (const std::int64_t a : axes) {
+    const auto at = static_cast<std::size_t>(a) - 1;
+    if (a == 0) fail("takes the mean over the batch", "keep images apart");
+    if (a < 1 || at >= x.dims.size()) damaged(format("axis {} is outside the tensor", a));
+    over += x.axes[at];
+    v.dims[at] = 1;
+    v.axes[at] = '1';
+  }
+  const bool all = !axes.empty() && (in.h == 1 || over.find('y') != std::string::npos) &&
+                   (in.w == 1 || over.find('x') != std::string::npos) &&
+                   over.find_first_of("cHD") == std::string::npos;
+  if (!all) {
+    fail(format("takes the mean over axes {} of {}", list_text(axes), view_text(x)),
+         "use the mean over all tokens, axis 1; over channels it has to be the start of a layer "
+         "normalisation (mean, Sub, Pow 2, mean, Add, Sqrt, Div)");
+  }
+  if (integer("keepdims", 1) == 0) {
+    for (auto a = axes.rbegin(); a != axes.rend(); ++a) {
+      v.dims.erase(v.dims.begin() + (*a - 1));
+      v.axes.erase(static_cast<std::size_t>(*a) - 1, 1);
+    }
+  }
+  v.tensor = emit({x.tensor}, whole_plane<favgpool>(as_planes(x)), {in.c, 1, 1}).tensor;
+  const std::string names = v.axes;
+  relabel(v, names);
   result(std::move(v));
 }
 
@@ -279,7 +317,7 @@ std::vector<T> importer::kernels(const fconv& op, const constant& w,
 }
 
 void importer::conv() {
-  const value x = activation(0, true, true);
+  const value x = activation(0, true, kPads);
   const auto w = weights(1);
   fconv op;
   const std::vector<int> dims = conv_shape(x, *w, op);
@@ -297,7 +335,7 @@ void importer::conv() {
 }
 
 void importer::qlinear_conv() {
-  const value x = qlinear_input(0, false, true);
+  const value x = qlinear_input(0, false, kPads);
   const auto w = weights(3);
   fconv op;
   const std::vector<int> dims = conv_shape(x, *w, op);
@@ -310,7 +348,7 @@ void importer::qlinear_conv() {
 
 /// ConvInteger: sums of (x - zero point) * (w - zero point), which a later Mul scales.
 void importer::conv_integer() {
-  const value x = integer_input(true);
+  const value x = integer_input(kPads);
   const auto w = weights(1);
   fconv op;
   const std::vector<int> dims = conv_shape(x, *w, op);
@@ -323,7 +361,7 @@ void importer::qlinear_avgpool() {
   if (integer("channels_last", 0) != 0) {
     fail("channels_last is set", "use channels first, N x C x H x W");
   }
-  const value x = qlinear_input(0, true, true);
+  const value x = qlinear_input(0, true, kPads);
   const bool global = node_->op_type() == "QLinearGlobalAveragePool";
   std::vector<int> dims{tensor(x).c, 1, 1};
   const favgpool op = global ? whole_plane<favgpool>(x) : average_window(x, dims);

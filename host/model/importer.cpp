@@ -17,13 +17,12 @@ std::string hint_for(const std::string& op) {
       {"LogSoftmax", "leave it out: the class is the argmax of the logits all the same"},
       {"ConvTranspose", "use Conv"},
       {"DynamicQuantizeLinear", "quantise statically, or import the float model and calibrate"},
-      {"LayerNormalization", "use BatchNormalization, which folds into the layer before it"},
       {"ArgMax", "leave it out: the host takes the argmax of the output"},
       {"BiasGelu", "add the bias in the layer before it and use Gelu"},
       {"QLinearSoftmax", "leave it out: the class is the argmax of the logits all the same"},
       {"QLinearReduceMean", "use QLinearGlobalAveragePool"},
-      {"QAttention", "attention has no counterpart; use convolutions"},
-      {"Attention", "attention has no counterpart; use convolutions"},
+      {"QAttention", "export it as MatMul, Softmax and MatMul, which run on the card"},
+      {"Attention", "export it as MatMul, Softmax and MatMul, which run on the card"},
       {"Resize", "sizes may shrink only; leave it out"},
       {"Upsample", "sizes may shrink only; leave it out"},
       {"ReduceSum", "use ReduceMean over rows and columns and scale it"},
@@ -38,10 +37,9 @@ std::string hint_for(const std::string& op) {
   const auto found = hints.find(op);
   return found != hints.end()
              ? found->second
-             : "supported are Conv, Gemm, MatMul, BatchNormalization, pools, Add, Sub, Mul, "
-               "Concat, "
-               "Split, Slice, functions of one tensor, Flatten, Reshape, QLinear operators and "
-               "Quantize/DequantizeLinear";
+             : "supported are Conv, Gemm, MatMul, BatchNormalization, LayerNormalization, Softmax, "
+               "pools, Add, Sub, Mul, Concat, Split, Slice, functions of one tensor, Flatten, "
+               "Reshape, QLinear operators and Quantize/DequantizeLinear";
 }
 
 namespace {
@@ -86,16 +84,26 @@ fgraph importer::run() {
     throw error(errc::unsupported_model,
                 format("{}: sparse initializers are not supported; save dense ones", file_));
   }
+  needed_ = live();
+  for (int i = 0; i < graph.node_size(); ++i) {
+    for (const std::string& name : graph.node(i).output()) writers_.emplace(name, i);
+    if (!needed_[static_cast<std::size_t>(i)]) continue;
+    for (const std::string& name : graph.node(i).input()) {
+      auto& by = readers_[name];
+      if (by.empty() || by.back() != i) by.push_back(i);
+    }
+  }
   read_constants();
   read_inputs();
-  const std::vector<bool> needed = live();
+  std::vector<bool> open = needed_;
   for (int i = 0; i < graph.node_size(); ++i) {
-    if (needed[static_cast<std::size_t>(i)]) {
-      node_ = &graph.node(i);
-      node_index_ = i;
-      try_node();
-      node_ = nullptr;
-    }
+    if (!open[static_cast<std::size_t>(i)]) continue;
+    node_ = &graph.node(i);
+    node_index_ = i;
+    const std::vector<int> norm = norm_at(i);
+    for (const int n : norm) open[static_cast<std::size_t>(n)] = false;
+    if (norm.empty()) try_node();
+    node_ = nullptr;
   }
   if (!issues_.empty()) throw unsupported_nodes(file_, std::move(issues_));
   const value result = lookup(graph.output(0).name(), "graph output");
@@ -112,7 +120,7 @@ fgraph importer::run() {
                        result.sum ? "multiply it by its scale (Cast, Mul) to get real values"
                                   : "leave out the last Pad"));
   }
-  out_.output = {graph.output(0).name(), result.tensor, result.type, result.dims};
+  out_.output = output_of(result);
   if (out_.inputs.empty()) {
     throw error(errc::unsupported_model, format("{}: no input is left to compute from", file_));
   }
@@ -125,7 +133,35 @@ fgraph importer::run() {
                        file_, elements, kMaxElements));
   }
   simplify(out_);
+  isolate_products(out_);
   return std::move(out_);
+}
+
+io_spec importer::output_of(const value& result) const {
+  const std::string& name = model_.graph().output(0).name();
+  io_spec out{name, result.tensor, result.type, result.dims};
+  if (result.axes.empty() || plane_order(result)) return out;
+  // Pixel by pixel, in their order.
+  std::string order = core(result);
+  std::replace(order.begin(), order.end(), 'D', 'c');
+  std::erase(order, 'H');
+  const std::string parts = core(result);
+  const bool heads_apart =
+      parts.find('H') != std::string::npos && parts.find("HD") == std::string::npos;
+  if (heads_apart || (order != "xc" && order != "yc" && order != "yxc")) {
+    throw error(errc::unsupported_model,
+                format("{}: output '{}' is {}, an order that results do not leave the card in; end "
+                       "with N x C x H x W, N x H x W x C or tokens, N x T x C",
+                       file_, name, view_text(result)));
+  }
+  out.channels_last = true;
+  return out;
+}
+
+const std::vector<int>& importer::readers(const std::string& name) const {
+  static const std::vector<int> none;
+  const auto found = readers_.find(name);
+  return found == readers_.end() ? none : found->second;
 }
 
 void importer::fail(const std::string& reason, const std::string& hint, errc code) const {
@@ -273,8 +309,15 @@ void importer::read_inputs() {
       if (elements > kMaxElements) refuse(format("has more than {} elements", kMaxElements));
       v.dims.push_back(static_cast<int>(d));
     }
-    v.tensor = add_tensor(info.name(), v.dims);
-    out_.inputs.push_back({info.name(), v.tensor, v.type, v.dims});
+    std::vector<int> planes = v.dims;
+    const bool last = v.dims.size() > 1 && read_channels_last(info.name(), v.dims.size() + 1);
+    if (last) {
+      const bool rows = v.dims.size() > 2;
+      planes = {v.dims.back(), rows ? v.dims[0] : 1, v.dims[rows ? 1 : 0]};
+      v.axes = rows ? "yxc" : "xc";
+    }
+    v.tensor = add_tensor(info.name(), planes);
+    out_.inputs.push_back({info.name(), v.tensor, v.type, v.dims, last});
     define(info.name(), std::move(v));
   }
 }
@@ -327,17 +370,22 @@ value importer::lookup(const std::string& name, const char* what) const {
                      file_, what, name));
 }
 
-value importer::input(int i, bool padded) const {
+value importer::input(int i, unsigned take) const {
   if (!has(i)) damaged(format("input {} is missing", i));
   value v = lookup(node_->input(i), "tensor");
-  if (v.padded() && !padded) {
+  if (v.padded() && (take & kPads) == 0) {
     fail("follows a Pad", "pad right before a Conv or AveragePool only");
+  }
+  if (!v.axes.empty() && (take & kViews) == 0) {
+    fail(format("takes planes, its input is {}", view_text(v)),
+         "bring it into the order N x C x H x W before (Transpose), or use MatMul, "
+         "LayerNormalization, Softmax and functions of elements");
   }
   return v;
 }
 
-value importer::activation(int i, bool floating, bool padded) const {
-  value v = input(i, padded);
+value importer::activation(int i, bool floating, unsigned take) const {
+  value v = input(i, take);
   if (v.data) {
     fail(format("input {} ('{}') is constant", i, node_->input(i)),
          "fold the constant part of the model before exporting");
@@ -351,7 +399,7 @@ value importer::activation(int i, bool floating, bool padded) const {
 }
 
 std::shared_ptr<const constant> importer::weights(int i) const {
-  value v = input(i);
+  value v = input(i, kPads | kViews);
   if (!v.data) {
     fail(format("input {} ('{}') is computed, but must be constant", i, node_->input(i)),
          "store it as an initializer");
@@ -403,7 +451,8 @@ double importer::scalar(int i, const char* what) const {
   return c->values[0];
 }
 
-void importer::copy_shape(const value& from, const value& to) {
+void importer::copy_shape(const value& from, value& to) {
+  to.axes = from.axes;
   const ftensor source = tensor(from);
   ftensor& t = tensor(to);
   t.c = source.c;
@@ -435,6 +484,7 @@ const std::unordered_map<std::string, importer::handler>& importer::handlers(boo
       {"GlobalMaxPool", &importer::global_maxpool},
       {"HardSigmoid", &importer::parametric},
       {"Identity", &importer::identity},
+      {"LayerNormalization", &importer::layer_norm},
       {"LeakyRelu", &importer::parametric},
       {"LogSoftmax", &importer::softmax},
       {"MatMul", &importer::matmul},

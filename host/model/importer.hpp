@@ -54,6 +54,16 @@ struct constant {
 };
 
 /// What a name of the ONNX graph stands for.
+///
+/// A view is an activation whose dimensions are not planes: `axes` says for each dimension behind
+/// the batch which part of the tensor it is.
+///
+///   c  the channels            H  the heads: the outer part of the channels
+///   y  the rows                D  the channels of one head: their inner part
+///   x  the columns             1  nothing: one element
+///
+/// Tokens are "xc", split into heads "xHD" and then "HxD" or "HDx"; the scores of attention are
+/// "yxc", with the heads as rows. Of planes, whole or flattened, axes is empty.
 struct value {
   std::shared_ptr<const constant> data;  // Constant, or null:
   int tensor = -1;                       // an activation, of
@@ -61,9 +71,13 @@ struct value {
   std::vector<int> dims;                 // with this shape behind the batch,
   std::array<int, 4> pads{};  // zeros that a Pad puts around it (top, left, bottom, right),
   bool sum = false;           // and an int32 sum that waits for its scale.
+  std::string axes;           // A view, see above; of planes empty.
 
   [[nodiscard]] bool padded() const { return pads != std::array<int, 4>{}; }
 };
+
+/// What an operator takes besides plain planes.
+enum takes : unsigned { kPlanes = 0, kPads = 1, kViews = 2 };
 
 std::string type_name(int type);
 std::string dims_text(const std::vector<int>& dims);
@@ -131,11 +145,12 @@ class importer {
   /// Some node, or the graph's output, reads the name.
   bool read(const std::string& name) const;
   int add_tensor(const std::string& name, const std::vector<int>& dims);
+  io_spec output_of(const value& result) const;
   value lookup(const std::string& name, const char* what) const;
-  /// Input i. padded: the operator can take zeros around it.
-  value input(int i, bool padded = false) const;
+  /// Input i. kPads: the operator can take zeros around it; kViews: and dimensions in any order.
+  value input(int i, unsigned take = kPlanes) const;
   /// Input i, which must be computed from the graph's input.
-  value activation(int i, bool floating = true, bool padded = false) const;
+  value activation(int i, bool floating = true, unsigned take = kPlanes) const;
   std::shared_ptr<const constant> weights(int i) const;
   const pb::AttributeProto* attribute(const char* name) const;
   std::int64_t integer(const char* name, std::int64_t otherwise) const;
@@ -145,7 +160,10 @@ class importer {
   std::vector<float> finite(const std::vector<double>& values, const char* what) const;
   /// A constant with one element.
   double scalar(int i, const char* what) const;
-  void copy_shape(const value& from, const value& to);
+  /// Gives `to` the shape and the view of `from`.
+  void copy_shape(const value& from, value& to);
+  /// Nodes that read a name and that the output depends on.
+  const std::vector<int>& readers(const std::string& name) const;
   void import_node();
   /// import_node(), but what the accelerator cannot do is noted and its results are unknown, so
   /// that one refusal names every such node that can be judged.
@@ -223,15 +241,49 @@ class importer {
   void flatten();
   void pad();
   void reshape();
-  void softmax();
   void squeeze();
   void transpose();
   void unsqueeze();
   std::vector<std::int64_t> axes(std::int64_t rank) const;
 
+  // ---- Views (import_views.cpp) ----
+
+  static std::string view_text(const value& x);
+  /// The letters of x, of planes too; empty where dimensions are flattened or grouped.
+  std::string letters(const value& x) const;
+  /// Its letters without dimensions of one; a head that is the only one counts as all channels.
+  std::string core(const value& x) const;
+  /// Its letters as a factor of attention: without heads or rows where there is one, and without
+  /// dimensions that are nothing.
+  std::string matrix(const value& x) const;
+  /// Names the dimensions of x; makes it planes where they are.
+  void relabel(value& x, std::string axes) const;
+  /// The letters of these dimensions over the elements of x, in their order; empty if there are
+  /// none.
+  std::string reshaped_view(const value& x, const std::vector<int>& dims) const;
+  value as_planes(value x) const;
+  /// Planes as the view that x is; their sizes may differ from its.
+  value seen_as(value planes, const value& x) const;
+  /// The last dimension is all channels.
+  bool channels_last(const value& x) const;
+  /// Whether elements come in the order of planes: channels, rows, columns.
+  bool plane_order(const value& x) const;
+  /// Whether the last dimension of a tensor is taken for its channels, by what reads it behind
+  /// functions of elements.
+  bool read_channels_last(const std::string& name, std::size_t rank) const;
+  /// Axis of the node, counted from the batch.
+  std::size_t axis_of(const value& x, std::int64_t axis) const;
+  void softmax();
+  void layer_norm();
+  void product();
+  /// Imports the layer normalisation spelt out (mean, Sub, Pow 2, mean, Add, Sqrt, Div) that starts
+  /// at this node. Returns its nodes, or none where there is none.
+  std::vector<int> norm_at(int mean);
+  void emit_norm(const value& x, flayernorm op);
+
   // ---- Channels, rows and columns (import_joins.cpp) ----
 
-  /// An axis of planes, or of features: 1 for channels, 2 for rows, 3 for columns.
+  /// An axis of planes, of features or of a view: 1 for channels, 2 for rows, 3 for columns.
   int plane_axis(const value& x, std::int64_t axis) const;
   /// Channel channels[o] of x as channel o; zeros where it is -1.
   value select(const value& x, const std::vector<int>& channels, const std::string& name);
@@ -252,6 +304,7 @@ class importer {
   void split();
   void slice();
   void gather();
+  void pick(const value& x, int axis, double index);
 
   // ---- Elementwise (import_elementwise.cpp) ----
 
@@ -292,6 +345,7 @@ class importer {
   void global_avgpool();
   void qlinear_avgpool();
   void reduce_mean();
+  void mean_of_view(const value& x, const std::vector<std::int64_t>& axes);
   template <typename Op>
   Op whole_plane(const value& x) const;
   /// The window of an average pool and the shape that it makes.
@@ -309,6 +363,8 @@ class importer {
 
   /// The layer that multiplies flattened images by w: K x O, or O x K when transposed.
   fconv dense(const value& x, const constant& w, bool transposed);
+  /// Its result: features, or tokens where x is such.
+  value emit_dense(const value& x, fconv op);
   void gemm();
   static void integers_of(const constant& w, fconv& op, std::size_t k, bool transposed);
   void matmul();
@@ -335,16 +391,19 @@ class importer {
   /// axis is the dimension of the output channels.
   integer_weights qlinear_weights(int i, int scale_at, std::size_t outs, std::size_t axis);
   void finish_qlinear(const value& x, fconv op, const std::vector<int>& dims, int output_at);
+  /// The real weights and biases of an operator whose integers are set.
+  void set_reals(const value& x, fconv& op) const;
   std::vector<std::int32_t> integer_bias(int i, std::size_t outs) const;
   /// An activation at input i, its scale and zero point behind it.
-  value qlinear_input(int i, bool zero_optional, bool padded);
+  value qlinear_input(int i, bool zero_optional, unsigned take = kPlanes);
   void finish_quantised(value v, int output_at, bool zero_optional);
   /// Integer weights without a scale, at input 1.
   integer_weights integer_kernels(int zero_at, std::size_t outs, std::size_t axis);
   integer_weights centred(int i, const std::vector<double>& zero, std::size_t outs,
                           std::size_t axis);
-  value integer_input(bool padded);
+  value integer_input(unsigned take);
   void finish_integer(const value& x, fconv op, const std::vector<int>& dims);
+  void set_integers(const value& x, fconv& op) const;
   void matmul_integer();
   void qlinear_arithmetic();
   void qlinear_unary();
@@ -360,6 +419,9 @@ class importer {
   int opset_ = 0;
   fgraph out_;
   std::unordered_map<std::string, value> values_;
+  std::vector<bool> needed_;  ///< By node: the output depends on it.
+  std::unordered_map<std::string, std::vector<int>> readers_;
+  std::unordered_map<std::string, int> writers_;
   const pb::NodeProto* node_ = nullptr;
   int node_index_ = 0;
   std::vector<unsupported_nodes::item> issues_;

@@ -156,23 +156,88 @@ void check(const std::string& where, const qmul& n, const qtensor& a, const qten
   }
 }
 
-void check(const std::string& where, const qtable& /*n*/, const qtensor& in, const qtensor& out) {
+void check_alike(const std::string& where, const qtensor& in, const qtensor& out) {
   if (in.c != out.c || in.h != out.h || in.w != out.w) {
     fail(where, format("shapes {} and {} differ", shape_of(in), shape_of(out)));
   }
 }
 
+void check(const std::string& where, const qtable& /*n*/, const qtensor& in, const qtensor& out) {
+  check_alike(where, in, out);
+}
+
+void check(const std::string& where, const qproduct& n, const qtensor& a, const qtensor& b,
+           const qtensor& out) {
+  const qtensor& wide = n.transposed ? a : out;    // heads * d x 1 x tokens
+  const qtensor& narrow = n.transposed ? out : a;  // keys x heads x tokens
+  if (n.heads < 1 || wide.c % n.heads != 0 || wide.h != 1 || b.h != 1 || b.c != wide.c ||
+      narrow.c != b.w || narrow.h != n.heads || narrow.w != wide.w) {
+    fail(where, format("{} heads of {} and {} do not give {}", n.heads, shape_of(a), shape_of(b),
+                       shape_of(out)));
+  }
+  const int depth = product_depth(n, a);
+  if (n.heads > 1 && wide.c / n.heads % 64 != 0) {
+    fail(where,
+         format("heads of {} channels; more than one must have multiples of 64", wide.c / n.heads));
+  }
+  if (a.zero_point != 128 || b.zero_point != 128) {
+    fail(where,
+         format("zero points {} and {} of the factors, not 128", a.zero_point, b.zero_point));
+  }
+  if (depth > std::numeric_limits<std::int32_t>::max() / (128 * 127)) {
+    fail(where, format("the sum of {} products can leave 32 bits", depth));
+  }
+  check_clamp(where, n.clamp_lo, n.clamp_hi);
+}
+
+void check(const std::string& where, const qsoftmax& n, const qtensor& in, const qtensor& out) {
+  check_alike(where, in, out);
+  if (n.entries[0] != 65535) fail(where, "the exponential of 0 is not 65535");
+  if (in.c > 4096) fail(where, format("{} channels; 4096 are possible", in.c));
+  if (n.scale.shift > 36 || !(make_requant(1.0F, 1.0F, out.scale) == n.scale)) {
+    fail(where, "the multiplier does not follow from the output's scale, or that is above 2^12");
+  }
+}
+
+void check(const std::string& where, const qlayernorm& n, const qtensor& in, const qtensor& out) {
+  check_alike(where, in, out);
+  if (in.c > 4096) fail(where, format("{} channels; 4096 are possible", in.c));
+  const auto channels = static_cast<std::size_t>(in.c);
+  if (n.scale.size() != channels || n.negative.size() != channels || n.bias.size() != channels) {
+    fail(where, "scales, signs and biases must match the channels");
+  }
+  if (n.epsilon == 0 || n.epsilon >> 39 != 0) {
+    fail(where, format("epsilon is {} units, not 1 to 2^39 - 1", n.epsilon));
+  }
+  for (const requant& r : n.scale) {
+    if (r.multiplier != 0 && r.multiplier >> 22 != 1) {
+      fail(where, "a multiplier is neither 0 nor of 23 bits");
+    }
+  }
+  for (const std::int32_t b : n.bias) {
+    // The normalised value is below 2^23.
+    if (std::abs(std::int64_t{b}) > std::numeric_limits<std::int32_t>::max() - (1 << 23)) {
+      fail(where, "a bias can leave 32 bits");
+    }
+  }
+}
+
 template <typename Op>
-constexpr bool takes_two = std::is_same_v<Op, qadd> || std::is_same_v<Op, qmul>;
+constexpr bool takes_two =
+    std::is_same_v<Op, qadd> || std::is_same_v<Op, qmul> || std::is_same_v<Op, qproduct>;
 
 }  // namespace
+
+int product_depth(const qproduct& n, const qtensor& a) noexcept {
+  return n.transposed ? a.c / n.heads : a.c;
+}
 
 requant average_requant(float input_scale, float output_scale, int count) {
   return make_requant(input_scale, 1.0F, output_scale * static_cast<float>(count));
 }
 
 std::size_t arity(const qnode& node) noexcept {
-  return std::holds_alternative<qadd>(node.op) || std::holds_alternative<qmul>(node.op) ? 2 : 1;
+  return std::visit([]<typename Op>(const Op&) { return takes_two<Op> ? 2 : 1; }, node.op);
 }
 
 void validate(const qgraph& graph) {
@@ -231,10 +296,13 @@ std::uint64_t qgraph::macs() const {
   for (const qnode& node : nodes) {
     const qtensor& out = tensors.at(static_cast<std::size_t>(node.output));
     std::visit(
-        [&](const auto& op) {
+        [&]<typename Op>(const Op& op) {
           if constexpr (requires { op.weights; }) {
             total += op.weights.size() * static_cast<std::uint64_t>(out.h) *
                      static_cast<std::uint64_t>(out.w);
+          } else if constexpr (std::is_same_v<Op, qproduct>) {
+            const qtensor& a = tensors.at(static_cast<std::size_t>(node.inputs[0]));
+            total += out.size() * static_cast<std::uint64_t>(product_depth(op, a));
           }
         },
         node.op);
@@ -260,10 +328,12 @@ void write_json(const qgraph& graph, std::ostream& out) {
   const auto hex = [](float v) { return format("{:a}", v); };
   const auto io = [](const io_spec& s) {
     static constexpr const char* kTypes[] = {"f32", "u8", "i8"};
-    return json{{"name", s.name},
-                {"tensor", s.tensor},
-                {"type", kTypes[static_cast<int>(s.type)]},
-                {"dims", s.dims}};
+    json j{{"name", s.name},
+           {"tensor", s.tensor},
+           {"type", kTypes[static_cast<int>(s.type)]},
+           {"dims", s.dims}};
+    if (s.channels_last) j["channels_last"] = true;
+    return j;
   };
   json doc{{"name", graph.name}, {"input", io(graph.input)}, {"output", io(graph.output)}};
   doc["tensors"] = json::array();
@@ -323,6 +393,24 @@ void write_json(const qgraph& graph, std::ostream& out) {
             n["op"] = "mul";
             n["broadcast"] = op.broadcast;
             factor(op.scale);
+          } else if constexpr (std::is_same_v<Op, qproduct>) {
+            n["op"] = "product";
+            n["heads"] = op.heads;
+            n["transposed"] = op.transposed;
+            factor(op.scale);
+          } else if constexpr (std::is_same_v<Op, qsoftmax>) {
+            n["op"] = "softmax";
+            n["entries"] = op.entries;
+            factor(op.scale);
+          } else if constexpr (std::is_same_v<Op, qlayernorm>) {
+            n["op"] = "layernorm";
+            n["epsilon"] = op.epsilon;
+            n["negative"] = op.negative;
+            n["bias"] = op.bias;
+            for (const requant& r : op.scale) {
+              n["multiplier"].push_back(r.multiplier);
+              n["shift"].push_back(r.shift);
+            }
           } else {
             static_assert(std::is_same_v<Op, qtable>);
             n["op"] = "table";

@@ -124,13 +124,62 @@ struct qtable {
   std::array<std::uint8_t, 256> entries{};
 };
 
-/// One operation. inputs has two entries for qadd and qmul and one otherwise.
+/// A product of two tensors, head by head: what attention makes of queries and keys, and of its
+/// weights and the values. Tokens lie along w, h is 1. x' = byte - 128, both zero points are 128,
+/// and the second tensor's byte 0 counts as 1 (the array holds no -128).
+///
+///   transposed:  a is heads * d x 1 x t, b is heads * d x 1 x s, y is s x heads x t
+///     acc[j][h][i] = sum over k of a'[h * d + k][i] * b'[h * d + k][j]
+///   otherwise:   a is s x heads x t, b is heads * d x 1 x s, y is heads * d x 1 x t
+///     acc[h * d + k][i] = sum over j of a'[j][h][i] * b'[h * d + k][j]
+///
+///   y = requantise(scale, acc, zy, clamp_lo, clamp_hi)                    (int32, no overflow)
+///
+/// With more than one head d is a multiple of 64.
+struct qproduct {
+  int heads = 1;
+  bool transposed = false;
+  requant scale;
+  std::uint8_t clamp_lo = 0, clamp_hi = 255;
+};
+
+/// Softmax over the channels of every pixel. With m the largest x of the pixel, and bits(s) the
+/// length of s in binary:
+///
+///   e[c] = entries[m - x[c]],  s = sum of e,  q = reciprocal(s)  (arith.hpp)
+///   y[c] = requantise({q * scale.multiplier >> 17, scale.shift + bits(s) - 1}, e[c], zy, 0, 255)
+///
+/// scale is make_requant(1, 1, sy), its shift at most 36; entries[i] is
+/// rne(65535 * exp(-i * sx)), so entries[0] is 65535.
+struct qsoftmax {
+  std::array<std::uint16_t, 256> entries{};
+  requant scale;
+};
+
+/// Layer normalisation over the n channels of every pixel, with x' = byte - 128:
+///
+///   d[c] = n * x'[c] - sum of x',  v = n * sum of x'^2 - (sum of x')^2 + epsilon
+///   z[c] = d[c] / sqrt(v) in units of 2^-16                               (normalised, arith.hpp)
+///   y[c] = requantise(scale[c], (negative[c] ? -z[c] : z[c]) + bias[c], zy, 0, 255)
+struct qlayernorm {
+  std::uint64_t epsilon = 1;       ///< n^2 * epsilon / sx^2; 1 .. 2^39 - 1
+  std::vector<requant> scale;      ///< |gamma| / 2^16 / sy; multiplier 0 or in [2^22, 2^23)
+  std::vector<bool> negative;      ///< The sign of gamma
+  std::vector<std::int32_t> bias;  ///< beta / |gamma| * 2^16
+};
+
+/// One operation. inputs has two entries for qadd, qmul and qproduct and one otherwise.
 struct qnode {
   std::string name;
   std::vector<int> inputs;  ///< Indices into qgraph::tensors.
   int output = -1;          ///< Index into qgraph::tensors; each tensor has at most one writer.
-  std::variant<qconv, qmaxpool, qadd, qdepthwise, qavgpool, qmul, qtable> op;
+  std::variant<qconv, qmaxpool, qadd, qdepthwise, qavgpool, qmul, qtable, qproduct, qsoftmax,
+               qlayernorm>
+      op;
 };
+
+/// Products in a sum of a node whose first tensor is `a`.
+[[nodiscard]] int product_depth(const qproduct& op, const qtensor& a) noexcept;
 
 /// Inputs that a node of this kind reads: 1 or 2.
 [[nodiscard]] std::size_t arity(const qnode& node) noexcept;
@@ -147,14 +196,39 @@ struct io_spec {
   int tensor = -1;   ///< Index into qgraph::tensors.
   io_type type = io_type::f32;
   std::vector<int> dims;  ///< Shape in the file without the batch, e.g. {1, 28, 28} or {10}.
+  /// The file's values lie pixel by pixel, the channels of a pixel together (tokens, NHWC); the
+  /// graph's are in CHW order all the same, see to_planes() and from_planes().
+  bool channels_last = false;
 };
+
+/// The file's values of an input in the graph's order, CHW. channels: of the tensor.
+template <typename T>
+std::vector<T> to_planes(const io_spec& io, int channels, std::vector<T> values) {
+  const auto c = static_cast<std::size_t>(channels);
+  if (!io.channels_last || c == 0) return values;
+  const std::size_t pixels = values.size() / c;
+  std::vector<T> out(values.size());
+  for (std::size_t i = 0; i < pixels * c; ++i) out[i % c * pixels + i / c] = values[i];
+  return out;
+}
+
+/// And back: the graph's values of an output as the file has them.
+template <typename T>
+std::vector<T> from_planes(const io_spec& io, int channels, std::vector<T> values) {
+  const auto c = static_cast<std::size_t>(channels);
+  if (!io.channels_last || c == 0) return values;
+  const std::size_t pixels = values.size() / c;
+  std::vector<T> out(values.size());
+  for (std::size_t i = 0; i < pixels * c; ++i) out[i] = values[i % c * pixels + i / c];
+  return out;
+}
 
 struct qgraph {
   std::string name;
   std::vector<qtensor> tensors;
   std::vector<qnode> nodes;  ///< In execution order: a node's inputs were written before it.
-  io_spec input;             ///< Values come in CHW order.
-  io_spec output;            ///< Values leave in CHW order.
+  io_spec input;             ///< Values come in CHW order, see to_planes().
+  io_spec output;            ///< Values leave in CHW order, see from_planes().
 
   [[nodiscard]] const qtensor& input_tensor() const {
     return tensors.at(static_cast<std::size_t>(input.tensor));
@@ -164,7 +238,7 @@ struct qgraph {
   }
 
   /// Multiply-accumulates of one image in convolutions, fully connected and depthwise layers
-  /// (padding taps count).
+  /// (padding taps count) and products.
   [[nodiscard]] std::uint64_t macs() const;
 
   /// Weights and biases.

@@ -33,6 +33,14 @@ quantisation quantisation_of(const range& r) {
   return q;
 }
 
+/// Around 128, from byte 1 on: what the factors of products have.
+quantisation symmetric_of(const range& r) {
+  quantisation q{1.0F, 128};
+  const float reach = std::max(-r.lo, r.hi);
+  if (reach >= std::numeric_limits<float>::min() * 256.0F) q.scale = reach / 127.0F;
+  return q;
+}
+
 /// The least number of `bits` significant bits that is not below x > 0.
 float ceil_to_bits(float x, int bits) {
   int exponent = 0;
@@ -70,13 +78,50 @@ class quantiser {
     if (in.type != io_type::f32 && !first) {
       first = quantisation{1.0F, static_cast<std::uint8_t>(in.type == io_type::i8 ? 128 : 0)};
     }
+    find_symmetric();
     spread();
+    check_symmetric();
     calibrate();
     if (options_.bias_correction) find_means();
     return build();
   }
 
  private:
+  /// The factors of products have the zero point 128, and so has what shares their quantisation.
+  void find_symmetric() {
+    symmetric_.assign(q_.size(), false);
+    for (const fnode& node : g_.nodes) {
+      if (!std::holds_alternative<fproduct>(node.op)) continue;
+      for (const int t : node.inputs) symmetric_[index(t)] = true;
+    }
+    for (bool again = true; again;) {
+      again = false;
+      const auto share = [&](int a, int b) {
+        if (symmetric_[index(a)] == symmetric_[index(b)]) return;
+        symmetric_[index(a)] = symmetric_[index(b)] = again = true;
+      };
+      for (const auto& [tensor, of] : g_.follows) share(tensor, of);
+      for (const fnode& node : g_.nodes) {
+        if (std::holds_alternative<fmaxpool>(node.op)) share(node.inputs[0], node.output);
+      }
+    }
+  }
+
+  void check_symmetric() const {
+    for (const fnode& node : g_.nodes) {
+      if (!std::holds_alternative<fproduct>(node.op)) continue;
+      for (const int t : node.inputs) {
+        const auto& q = q_[index(t)];
+        if (!q || q->zero_point == 128) continue;
+        throw error(errc::unsupported_model,
+                    format("{}: node '{}' multiplies '{}', whose zero point is {} as an unsigned "
+                           "byte, not 128; quantise the factors of products symmetrically (int8 "
+                           "around 0, or uint8 around 128)",
+                           g_.name, node.name, g_.tensors[index(t)].name, q->zero_point));
+      }
+    }
+  }
+
   /// A max-pool has one quantisation on both sides, and so have values that are only moved.
   void spread() {
     for (bool again = true; again;) {
@@ -152,8 +197,8 @@ class quantiser {
     std::vector<bool> open(q_.size());
     for (std::size_t t = 0; t < q_.size(); ++t) {
       if (q_[t]) continue;
-      q_[t] = quantisation_of(ranges[t]);
-      open[t] = true;
+      q_[t] = symmetric_[t] ? symmetric_of(ranges[t]) : quantisation_of(ranges[t]);
+      open[t] = !symmetric_[t];
     }
     align_additions(std::move(open), ranges);
   }
@@ -437,6 +482,84 @@ class quantiser {
     return n;
   }
 
+  qproduct convert(const fnode& node, const fproduct& f) {
+    const quantisation& a = *q_[index(node.inputs[0])];
+    const quantisation& b = *q_[index(node.inputs[1])];
+    const quantisation& y = *q_[index(node.output)];
+    qproduct n;
+    n.heads = f.heads;
+    n.transposed = f.transposed;
+    n.scale = make_requant(a.scale, b.scale * f.factor, y.scale);
+    std::tie(n.clamp_lo, n.clamp_hi) = clamp_of(f.clip, y);
+    return n;
+  }
+
+  qsoftmax convert(const fnode& node, const fsoftmax& /*f*/) {
+    const quantisation& x = *q_[index(node.inputs[0])];
+    qsoftmax n;
+    for (int i = 0; i < 256; ++i) {
+      n.entries[index(i)] = static_cast<std::uint16_t>(
+          std::nearbyint(65535.0 * std::exp(-i * static_cast<double>(x.scale))));
+    }
+    n.scale = make_requant(1.0F, 1.0F, q_[index(node.output)]->scale);
+    return n;
+  }
+
+  qlayernorm convert(const fnode& node, const flayernorm& f) {
+    const quantisation& x = *q_[index(node.inputs[0])];
+    const double sy = q_[index(node.output)]->scale;
+    const std::size_t channels = f.gamma.size();
+    qlayernorm n;
+    // n^2 * epsilon in steps of the input.
+    const double steps = static_cast<double>(channels) / x.scale;
+    n.epsilon = static_cast<std::uint64_t>(
+        std::clamp(std::nearbyint(steps * steps * f.epsilon), 1.0, std::ldexp(1.0, 39) - 1.0));
+    for (std::size_t c = 0; c < channels; ++c) {
+      const double gamma = f.gamma[c], beta = f.beta[c];
+      // The bias is in units of gamma and has 30 bits. Where gamma is tinier than that, a larger
+      // one stands for it: what it adds stays far below half a step, for the output's range holds
+      // beta.
+      const double size = std::max(std::abs(gamma), std::ldexp(std::abs(beta), -14));
+      int exponent = 0;
+      double mantissa = std::nearbyint(std::ldexp(std::frexp(size / sy, &exponent), 23));
+      if (mantissa == 8388608.0) {
+        mantissa = 4194304.0;
+        ++exponent;
+      }
+      const int shift = 23 - exponent + 16;
+      if (shift < 0) {
+        throw error(errc::unsupported_model,
+                    format("{}: node '{}', channel {}: scale {} in steps of {} is too large; "
+                           "calibrate the model again",
+                           g_.name, node.name, c, gamma, sy));
+      }
+      n.negative.push_back(gamma < 0);
+      // A multiplier below 2^-40 moves nothing.
+      const bool nothing = !(size > 0.0) || shift > 63;
+      requant r;
+      if (!nothing) {
+        r.multiplier = static_cast<std::uint32_t>(mantissa);
+        r.shift = static_cast<std::uint8_t>(shift);
+      }
+      n.scale.push_back(r);
+      n.bias.push_back(
+          nothing ? 0 : static_cast<std::int32_t>(std::nearbyint(std::ldexp(beta / size, 16))));
+    }
+    return n;
+  }
+
+  /// A product takes byte 0 of its second factor for 1.
+  static void avoid_zero(qnode& node) {
+    std::visit(
+        [](auto& op) {
+          if constexpr (requires { op.clamp_lo; }) {
+            op.clamp_lo = std::max<std::uint8_t>(op.clamp_lo, 1);
+            op.clamp_hi = std::max(op.clamp_lo, op.clamp_hi);
+          }
+        },
+        node.op);
+  }
+
   qgraph build() {
     qgraph out;
     out.name = g_.name;
@@ -469,6 +592,7 @@ class quantiser {
             }
           },
           node.op);
+      if (symmetric_[index(node.output)]) avoid_zero(n);
       out.nodes.push_back(std::move(n));
     }
     validate(out);
@@ -479,6 +603,7 @@ class quantiser {
   const std::vector<std::vector<float>>& images_;
   const quantise_options& options_;
   std::vector<std::optional<quantisation>> q_;
+  std::vector<bool> symmetric_;             // Per tensor, see find_symmetric().
   std::vector<std::vector<double>> means_;  // Per tensor, see find_means().
 };
 

@@ -1,6 +1,7 @@
 #include "model/reference.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <utility>
 
 #include "latchkey/error.hpp"
@@ -98,6 +99,82 @@ void mul(const qmul& op, const qtensor& in_a, const std::vector<std::uint8_t>& a
   for (std::size_t i = 0; i < y.size(); ++i) {
     const std::int32_t acc = (a[i] - in_a.zero_point) * (b[i / plane] - in_b.zero_point);
     y[i] = requantise(op.scale, acc, out.zero_point, op.clamp_lo, op.clamp_hi);
+  }
+}
+
+void product(const qproduct& op, const std::vector<std::uint8_t>& a,
+             const qtensor& in_b, const std::vector<std::uint8_t>& b, const qtensor& out,
+             std::vector<std::uint8_t>& y) {
+  const auto heads = static_cast<std::size_t>(op.heads);
+  const auto tokens = static_cast<std::size_t>(out.w);
+  const auto keys = static_cast<std::size_t>(in_b.w);
+  const std::size_t depth = static_cast<std::size_t>(in_b.c) / heads;
+  const auto value = [](std::uint8_t byte) { return static_cast<std::int32_t>(byte) - 128; };
+  const auto weight = [&](std::size_t channel, std::size_t key) {
+    return std::max(value(b[channel * keys + key]), -127);
+  };
+  const auto put = [&](std::size_t at, std::int32_t acc) {
+    y[at] = requantise(op.scale, acc, out.zero_point, op.clamp_lo, op.clamp_hi);
+  };
+  for (std::size_t h = 0; h < heads; ++h) {
+    for (std::size_t t = 0; t < tokens; ++t) {
+      if (op.transposed) {
+        for (std::size_t s = 0; s < keys; ++s) {
+          std::int32_t acc = 0;
+          for (std::size_t k = h * depth; k < (h + 1) * depth; ++k)
+            acc += value(a[k * tokens + t]) * weight(k, s);
+          put((s * heads + h) * tokens + t, acc);
+        }
+      } else {
+        for (std::size_t k = h * depth; k < (h + 1) * depth; ++k) {
+          std::int32_t acc = 0;
+          for (std::size_t s = 0; s < keys; ++s)
+            acc += value(a[(s * heads + h) * tokens + t]) * weight(k, s);
+          put(k * tokens + t, acc);
+        }
+      }
+    }
+  }
+}
+
+void softmax(const qsoftmax& op, const std::vector<std::uint8_t>& x, const qtensor& out,
+             std::vector<std::uint8_t>& y) {
+  const std::size_t plane = static_cast<std::size_t>(out.h) * static_cast<std::size_t>(out.w);
+  for (std::size_t pixel = 0; pixel < plane; ++pixel) {
+    std::uint8_t most = 0;
+    for (std::size_t i = pixel; i < x.size(); i += plane) most = std::max(most, x[i]);
+    std::uint64_t sum = 0;
+    for (std::size_t i = pixel; i < x.size(); i += plane)
+      sum += op.entries[static_cast<std::size_t>(most - x[i])];
+    requant scale;
+    scale.multiplier =
+        static_cast<std::uint32_t>((std::uint64_t{reciprocal(sum)} * op.scale.multiplier) >> 17);
+    scale.shift = static_cast<std::uint8_t>(op.scale.shift + std::bit_width(sum) - 1);
+    for (std::size_t i = pixel; i < x.size(); i += plane) {
+      y[i] = requantise(scale, op.entries[static_cast<std::size_t>(most - x[i])], out.zero_point, 0,
+                        255);
+    }
+  }
+}
+
+void layernorm(const qlayernorm& op, const std::vector<std::uint8_t>& x, const qtensor& out,
+               std::vector<std::uint8_t>& y) {
+  const std::size_t plane = static_cast<std::size_t>(out.h) * static_cast<std::size_t>(out.w);
+  for (std::size_t pixel = 0; pixel < plane; ++pixel) {
+    std::int64_t sum = 0, squares = 0;
+    for (std::size_t i = pixel; i < x.size(); i += plane) {
+      const std::int64_t v = std::int64_t{x[i]} - 128;
+      sum += v;
+      squares += v * v;
+    }
+    const auto variance =
+        static_cast<std::uint64_t>(out.c * squares - sum * sum) + op.epsilon;
+    for (std::size_t c = 0, i = pixel; i < x.size(); ++c, i += plane) {
+      const auto d = static_cast<std::int32_t>(out.c * (std::int64_t{x[i]} - 128) - sum);
+      const std::int32_t z = normalised(d, variance);
+      y[i] = requantise(op.scale[c], (op.negative[c] ? -z : z) + op.bias[c], out.zero_point, 0,
+                        255);
+    }
   }
 }
 
@@ -249,6 +326,11 @@ const std::vector<std::vector<std::uint8_t>>& reference::run(std::span<const std
                    [&](const qdepthwise& op) { depthwise(op, in, x, out, y); },
                    [&](const qavgpool& op) { avgpool(op, in, x, out, y); },
                    [&](const qmul& op) { mul(op, in, x, graph_.tensors[second_in], b, out, y); },
+                   [&](const qproduct& op) {
+                     product(op, x, graph_.tensors[second_in], b, out, y);
+                   },
+                   [&](const qsoftmax& op) { softmax(op, x, out, y); },
+                   [&](const qlayernorm& op) { layernorm(op, x, out, y); },
                    [&](const qtable& op) {
                      std::transform(x.begin(), x.end(), y.begin(),
                                     [&](std::uint8_t v) { return op.entries[v]; });

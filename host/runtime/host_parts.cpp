@@ -67,7 +67,7 @@ std::vector<OutputTensor> HostParts::finish(std::span<const std::uint8_t> record
     for (std::size_t c = 0; c < channels; ++c) {
       for (std::size_t p = 0; p < plane; ++p) {
         const int q = record[p * channels + c];
-        t.values[c * plane + p] =
+        t.values[output_.channels_last ? p * channels + c : c * plane + p] =
             output_.type == compiler::element::f32
                 ? static_cast<double>(output_.scale * static_cast<float>(q - output_.zero_point))
                 : q - (output_.type == compiler::element::i8 ? 128 : 0);

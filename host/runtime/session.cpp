@@ -289,8 +289,11 @@ RunResult Session::Impl::run_card(std::span<const std::uint8_t> images, std::siz
   }
   result.data.resize(count * result.record_bytes);
 
+  // Values of a model with channels last come that way, whatever the order is called.
+  ImageFormat as_is = format;
+  if (input.channels_last) as_is.order = ImageFormat::Order::nhwc;
   const Job job{
-      images, count, format, mode, k, image_bytes, result.record_bytes, result.data.data()};
+      images, count, as_is, mode, k, image_bytes, result.record_bytes, result.data.data()};
   Starts starts(count, batch, units.size());
   const auto began = clock::now();
   for (const auto& unit : units) {

@@ -19,10 +19,12 @@ package lk_act_pkg;
     logic [6:0]  in_cb;      // channel blocks of a pixel, 1..64
     logic [2:0]  in_cp;      // log2 of the bytes of a block
     logic [6:0]  in_c_last;  // real channels of the last block
-    logic [12:0] in_pitch;   // bytes of a pixel
+    logic [12:0] in_pitch;   // bytes from pixel to pixel
     logic [31:0] in_line;    // bytes of a row of pixels
     logic [31:0] in_step;    // bytes from image to image
     logic [31:0] in_start;   // tap (0, 0) of output pixel (0, 0) of image 0
+    logic        in_planar;  // blocks lie in_block bytes apart, else one behind the other
+    logic [31:0] in_block;
     logic [31:0] step_x;     // bytes from one window to the next in a row
     logic [31:0] step_y;     // bytes from one row of windows to the next
     logic [7:0]  stride_x;
@@ -37,26 +39,36 @@ package lk_act_pkg;
     logic [15:0] out_h;
     logic [15:0] out_w;
     logic [31:0] out_pixels; // out_h * out_w
-    logic [22:0] rows;       // batch * out_h * out_w
+    logic [22:0] rows;       // images * out_h * out_w
+    logic [15:0] images;     // of the batch; Product: heads of the batch
     logic [6:0]  out_cb;
     logic [2:0]  out_cp;
     logic [6:0]  out_c_last;
     logic [12:0] out_pitch;
+    logic [31:0] out_block;  // bytes from block to block
     logic [31:0] out_start;
     logic [31:0] out_step;
     logic [31:0] out_words;  // words of an output image
-    logic [31:0] in_total;   // batch * in_stride, in words
-    logic [31:0] out_total;  // batch * out_stride, in words
+    logic [31:0] in_total;   // images * in_stride, in words
+    logic [31:0] out_total;  // images * out_stride, in words
     logic [15:0] k_tiles;
     logic        lanes;      // gather: a slice has no more runs than lk_gather has lanes
     logic        fuse;       // MatMul: the tensor at in2_start is added to the results
     logic [31:0] in2_start;
     logic [31:0] in2_step;
+    logic        fuse_dw;    // MatMul: results go to lk_depthwise; n is the outermost loop
+    logic        product;    // the tensor at in2_start is the weights
+    logic        b_transposed;
+    logic        b_planar;
+    logic [12:0] b_pixels;   // of a head of it
+    logic [6:0]  b_blocks;
+    logic [6:0]  b_c_last;
   } geom_t;
 
   // One sweep of the feed: rows of one slice of K, or one channel block of a max-pool.
   typedef struct packed {
     logic        new_block;  // continue behind the rows of the last sweep, else repeat them
+    logic        restart;    // from the first row of all
     logic [22:0] rows;
     logic [7:0]  ky;         // first tap
     logic [7:0]  kx;

@@ -25,6 +25,9 @@
 // weights per block, beat ky * kernel_w + kx holding the block's 64 channels of that tap; the beats
 // behind the last tap are ignored. The next block's page is taken while a block runs.
 //
+// With fused_i pixels come from px_*, in the order in which they would be read, and a pixel that is not
+// there yet is waited for; kernel and line must fit.
+//
 // start_i begins; desc_i, geom_i and batch_i (checked by lk_setup) stay until done_o, a pulse after
 // the last write. There is no back-pressure: writes are always taken. want_o: nothing can be done
 // without the next page. macs_o: real multiplications of the output issued in the last cycle, taps in
@@ -54,6 +57,11 @@ module lk_depthwise #(
   input  logic              pg_valid_i,
   output logic              pg_ready_o,
   input  logic [511:0]      pg_data_i,
+  // pixels, a channel block each, with fused_i
+  input  logic              fused_i,
+  input  logic              px_valid_i,
+  output logic              px_ready_o,
+  input  logic [511:0]      px_data_i,
   // scratchpad
   output logic              rd_en_o,
   output logic [Ww-1:0]     rd_addr_o,
@@ -351,7 +359,7 @@ module lk_depthwise #(
     return !at[19] && at < $signed({4'd0, size});
   endfunction
 
-  logic go_on, fires, tap_hit, starved;
+  logic go_on, fires, tap_hit, starved, waits;
   assign go_on   = chunk_q != '0;  // stream: more chunks of the same output
   assign fires   = gap_q == '0;
   assign tap_hit = in_range(bottom_q - 20'(row_q), geom_i.in_h) &&
@@ -363,6 +371,7 @@ module lk_depthwise #(
     op.chunk  = chunk_q;
     issue     = 1'b0;
     starved   = 1'b0;
+    waits     = 1'b0;
     if (state_q == StRun && stream_q) begin
       op.step  = !go_on;
       op.hit   = !go_on && in_hit;
@@ -376,7 +385,8 @@ module lk_depthwise #(
         op.col_ok[i] = in_range(right_q - 20'(i), geom_i.in_w);
       end
       starved = !go_on && fires && !ready;
-      issue   = go_on || !fires || (ready && cool_q == '0);
+      waits   = fused_i && op.hit && !px_valid_i;
+      issue   = go_on || ((!fires || (ready && cool_q == '0)) && !waits);
     end else if (state_q == StRun) begin
       op.step   = 1'b1;
       op.hit    = tap_hit;
@@ -576,17 +586,28 @@ module lk_depthwise #(
   always_ff @(posedge clk_i) begin
     if (issue) rd_addr_q <= stream_q ? pos_q : tap_addr;
   end
-  assign rd_en_o   = op_valid_q[1] && op_q[1].hit;
+  assign rd_en_o    = op_valid_q[1] && op_q[1].hit && !fused_i;
+  assign px_ready_o = fused_i && issue && op.hit && !clear;
   assign rd_addr_o = rd_addr_q[Aw-1:6];
 
   // A narrow block's channels come to lane 0; what else lies in the word meets lanes that are not
   // written.
   // SEC_CM: DEPTHWISE.WIPE
   logic [511:0] px_q;
+  logic [511:0] given_q [1:DataAt];  // pixels from px_data_i, as late as if they were read
   always_ff @(posedge clk_i) begin
-    if (wiping_q) px_q <= '0;
-    else if (op_valid_q[DataAt] && op_q[DataAt].hit) begin
-      px_q <= 512'({rd_data_i, rd_data_i} >> {op_q[DataAt].src, 3'd0});
+    if (wiping_q) begin
+      px_q <= '0;
+      for (int unsigned i = 1; i <= DataAt; i++) given_q[i] <= '0;
+    end else begin
+      if (px_ready_o) given_q[1] <= px_data_i;
+      for (int unsigned i = 2; i <= DataAt; i++) begin
+        if (fused_i && op_valid_q[i-1]) given_q[i] <= given_q[i-1];
+      end
+      if (op_valid_q[DataAt] && op_q[DataAt].hit) begin
+        px_q <= fused_i ? given_q[DataAt]
+                        : 512'({rd_data_i, rd_data_i} >> {op_q[DataAt].src, 3'd0});
+      end
     end
   end
 

@@ -292,8 +292,14 @@ module lk_feed #(
     end else begin
       if (row_end) cur_q <= adv;
       if (take) begin
-        if (sw.new_block) blk_q <= row_end ? adv : cur_q;
-        else                cur_q <= blk_q;
+        if (sw.restart) begin
+          cur_q <= init;
+          blk_q <= init;
+        end else if (sw.new_block) begin
+          blk_q <= row_end ? adv : cur_q;
+        end else begin
+          cur_q <= blk_q;
+        end
       end
     end
     if (take) begin

@@ -1,5 +1,5 @@
 // Loop controller of MatMul and MaxPool: emits the sweeps in the order in which the pages come
-// (for mb, for n, for k: a page; inside a page for ki, for ni) and, with
+// (for mb, for n, for k: a page; with fuse_dw for n, for mb; inside a page for ki, for ni) and, with
 // the last sweep of each (mb, n), the tile of outputs that is then complete.
 //
 // MatMul: one sweep per subtile. A subtile whose slice of K holds no real byte, or which has no
@@ -7,6 +7,7 @@
 // Tap positions are walked, not divided: a slice of a gathered layer (block narrower than the
 // array) is left behind one kernel row per cycle while the array is busy with it.
 // MaxPool: one sweep per channel block over all rows; the tile goes with it.
+// Product: a block of rows ends with its image, whose weights are its own.
 //
 // A new tile waits until tile_free_i (an accumulator bank is free).
 module lk_loop #(
@@ -25,6 +26,7 @@ module lk_loop #(
   output logic               sw_skip_o,
   output logic               sw_first_o,    // first slice of its tile
   output logic               sw_page_o,     // first subtile of a page
+  output logic               sw_dw_o,       // before that page comes one of the Depthwise
   output logic               sw_last_o,     // last sweep of its tile; tile_o is valid with it
   output logic               sw_bank_o,
   output logic [1:0]         sw_ni_o,
@@ -47,15 +49,16 @@ module lk_loop #(
 
   typedef enum logic [1:0] {StIdle, StTile, StEmit, StAdvance} state_e;
   state_e      state_q;
-  logic [22:0] rows_left_q;  // rows of this block and behind
+  logic [22:0] rows_left_q;  // rows of this block and behind; Product: those of the image
+  logic [15:0] images_q;     // Product: images that are left, this one included
   logic [5:0]  n_q;
   logic [15:0] k_q;
   logic [1:0]  ki_q, ni_q;
-  logic        bank_q, block_first_q;
+  logic        bank_q, block_first_q, restart_q;
   // The slice of K.
   logic [7:0]  ky_q, kx_q;
   logic [6:0]  cb_q, off_q;
-  logic [31:0] row_off_q, x_off_q;
+  logic [31:0] row_off_q, x_off_q, block_off_q;
   logic [22:0] taps_left_q;  // taps from the slice's first on
   logic [6:0]  adv_q;        // taps still to walk
 
@@ -108,6 +111,7 @@ module lk_loop #(
   assign sw_skip_o    = !is_pool && (sub_chan == '0 || kvalid == '0);
   assign sw_first_o   = k_q == '0 && ki_q == '0;
   assign sw_page_o    = ki_q == '0 && ni_q == '0;
+  assign sw_dw_o      = geom_i.fuse_dw && sw_page_o && k_q == '0 && rows_left_q == geom_i.rows;
   assign sw_last_o    = tile_last;
   assign sw_bank_o    = bank_q;
   assign sw_ni_o      = ni_q;
@@ -120,6 +124,7 @@ module lk_loop #(
   always_comb begin
     sweep_o           = '0;
     sweep_o.new_block = tile_first && block_first_q;
+    sweep_o.restart   = tile_first && restart_q;
     sweep_o.rows      = rows;
     sweep_o.ky        = ky_q;
     sweep_o.kx        = kx_q;
@@ -143,18 +148,21 @@ module lk_loop #(
     if (!rst_ni) begin
       state_q       <= StIdle;
       rows_left_q   <= '0;
+      images_q      <= '0;
       n_q           <= '0;
       k_q           <= '0;
       ki_q          <= '0;
       ni_q          <= '0;
       bank_q        <= 1'b0;
       block_first_q <= 1'b0;
+      restart_q     <= 1'b0;
       ky_q          <= '0;
       kx_q          <= '0;
       cb_q          <= '0;
       off_q         <= '0;
       row_off_q     <= '0;
       x_off_q       <= '0;
+      block_off_q   <= '0;
       taps_left_q   <= '0;
       adv_q         <= '0;
     end else if (clear_i) begin
@@ -164,18 +172,21 @@ module lk_loop #(
         StIdle: begin
           if (start_i) begin
             state_q       <= StTile;
-            rows_left_q   <= geom_i.rows;
+            rows_left_q   <= geom_i.product ? geom_i.out_pixels[22:0] : geom_i.rows;
+            images_q      <= geom_i.images;
             n_q           <= '0;
             k_q           <= '0;
             ki_q          <= '0;
             ni_q          <= '0;
             block_first_q <= 1'b1;
+            restart_q     <= 1'b0;
             ky_q          <= '0;
             kx_q          <= '0;
             cb_q          <= '0;
             off_q         <= '0;
             row_off_q     <= '0;
             x_off_q       <= '0;
+            block_off_q   <= '0;
             taps_left_q   <= geom_i.taps;
           end
         end
@@ -197,14 +208,29 @@ module lk_loop #(
               off_q         <= '0;
               row_off_q     <= '0;
               x_off_q       <= '0;
+              block_off_q   <= '0;
               taps_left_q   <= geom_i.taps;
               state_q       <= StTile;
               n_q           <= n_q + 1'b1;
-              if (n_last) begin
+              if (geom_i.fuse_dw) begin
+                block_first_q <= 1'b1;
+                rows_left_q   <= rows_left_q - rows;
+                restart_q     <= rows_left_q == rows;
+                if (rows_left_q != rows) begin
+                  n_q <= n_q;
+                end else begin
+                  rows_left_q <= geom_i.rows;
+                  if (n_last) state_q <= StIdle;
+                end
+              end else if (n_last) begin
                 n_q           <= '0;
                 block_first_q <= 1'b1;
                 rows_left_q   <= rows_left_q - rows;
-                if (rows_left_q == rows) state_q <= StIdle;
+                if (rows_left_q == rows) begin
+                  rows_left_q <= geom_i.out_pixels[22:0];
+                  images_q    <= images_q - 1'b1;
+                  if (!geom_i.product || images_q == 16'd1) state_q <= StIdle;
+                end
               end
             end else if (ni_last && taps_left_q != '0) begin
               // Next slice.
@@ -219,6 +245,10 @@ module lk_loop #(
                   off_q       <= '0;
                   taps_left_q <= taps_left_q - 1'b1;
                   cb_q        <= cb_q + 1'b1;
+                  if (geom_i.in_planar) begin
+                    block_off_q <= block_off_q + geom_i.in_block;
+                    x_off_q     <= block_off_q + geom_i.in_block;
+                  end
                   if (cb_last) begin
                     cb_q <= '0;
                     kx_q <= kx_q + 1'b1;

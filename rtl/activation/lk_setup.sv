@@ -1,5 +1,5 @@
 // Checks a descriptor against the build and derives the layer's geometry, before anything runs:
-// 20 cycles with one 32 x 16 bit multiplier. start_i loads; done_o is a pulse with bad_o and geom_o
+// 25 cycles with one 32 x 16 bit multiplier. start_i loads; done_o is a pulse with bad_o and geom_o
 // (both stay until the next start).
 //
 // Every address that the other modules of this room form is inside the scratchpad because of what
@@ -13,10 +13,22 @@
 //   MaxPool, AvgPool: same channel layout in and out, every window touches the input
 //   Depthwise: as MaxPool; kernel_h * kernel_w <= 64, k_tiles = 1, n_tiles and param_pages as the
 //     layout demands, clamp_lo <= clamp_hi
-//   Add, Mul, Table: all tensors of the output's shape; with in2_broadcast the second is one pixel
+//   MatMul and Product with in_planar or out_planar: blocks of 64 bytes there; in_planar: 1 x 1
+//     windows; out_planar: no fuse_add
+//   fuse_table: MatMul and Product only
+//   Product: as MatMul, with 1 x 1 windows of stride 1 without padding and without fuse_add; heads not
+//     zero, batch * heads below 2^16; the second tensor's channels in blocks of 64 bytes and a head of
+//     it within its stride
+//   fuse_dw: MatMul only, not with fuse_add, fuse_table or out_planar. Its Depthwise is checked by a
+//     second start, with second_i and the descriptor that it would have: as Depthwise, kernel sides up
+//     to 5, lines up to 512
+//   Add, Mul, Table, Softmax, LayerNorm: all tensors of the output's shape; with in2_broadcast the
+//     second is one pixel
 //   Add: add_shift <= 22, clamp_lo <= clamp_hi
-//   AvgPool, Mul: vec_mult 0 or 2^23 <= vec_mult < 2^24, vec_shift <= 63, clamp_lo <= clamp_hi
-//   Table: one parameter page, no tiles
+//   AvgPool, Mul, Softmax: vec_mult 0 or 2^23 <= vec_mult < 2^24, vec_shift <= 63 (Softmax: 36),
+//     clamp_lo <= clamp_hi
+//   Table, Softmax: one parameter page, no tiles
+//   LayerNorm: parameter pages for its channels, no tiles; 0 < epsilon < 2^39, clamp_lo <= clamp_hi
 //   Input and Output: only base and stride count
 // OpEnd is legal and does nothing.
 module lk_setup #(
@@ -27,6 +39,7 @@ module lk_setup #(
   input  logic              rst_ni,
   input  logic              clear_i,
   input  logic              start_i,
+  input  logic              second_i, // desc_i is the Depthwise behind a MatMul with fuse_dw
   input  lk_pkg::desc_t     desc_i,   // stable from start_i to done_o
   input  logic [15:0]       batch_i,
   output logic              done_o,
@@ -36,11 +49,13 @@ module lk_setup #(
   import lk_pkg::*;
   import lk_act_pkg::*;
 
-  localparam int unsigned Steps = 16;
+  localparam int unsigned Steps = 20;
   localparam int unsigned Lanes = gather_lanes(ArrayN);
 
-  logic is_mm, is_pool, is_add, is_dw, is_in, is_out, is_avg, is_mul, is_table, fuse;
-  assign is_mm   = desc_i.op == OpMatMul;
+  logic is_mm, is_prod, is_pool, is_add, is_dw, is_in, is_out, is_avg, is_mul, is_table, is_soft;
+  logic is_norm, fuse;
+  assign is_prod = desc_i.op == OpProduct;
+  assign is_mm   = desc_i.op == OpMatMul || is_prod;
   assign is_pool = desc_i.op == OpMaxPool || is_avg;  // walks windows
   assign is_add  = desc_i.op == OpAdd;
   assign is_dw   = desc_i.op == OpDepthwise;
@@ -49,23 +64,38 @@ module lk_setup #(
   assign is_avg  = desc_i.op == OpAvgPool;
   assign is_mul  = desc_i.op == OpMul;
   assign is_table = desc_i.op == OpTable;
+  assign is_soft  = desc_i.op == OpSoftmax;
+  assign is_norm  = desc_i.op == OpLayerNorm;
   assign fuse     = is_mm && desc_i.fuse_add;
 
-  logic is_words, is_post;  // goes word by word; requantises with vec_mult
-  assign is_words = is_add || is_mul || is_table;
-  assign is_post  = is_avg || is_mul;
+  logic is_words, is_post;  // input of the output's shape; requantises with vec_mult
+  assign is_words = is_add || is_mul || is_table || is_soft || is_norm;
+  assign is_post  = is_avg || is_mul || is_soft;
 
   // Which tensors the operation has, and which of them have a shape of their own.
   logic has_in, has_in2, has_out, shape_in, shape_out;
   assign shape_in  = is_mm || is_pool || is_dw;
   assign shape_out = is_mm || is_pool || is_words || is_dw;
-  assign has_in    = shape_in || is_words || is_out;
-  assign has_in2   = is_add || is_mul || fuse;
-  assign has_out   = shape_out || is_in;
+  // Nothing lies in the scratchpad between a MatMul and its Depthwise.
+  assign has_in    = (shape_in && !second_i) || is_words || is_out;
+  assign has_in2   = is_add || is_mul || is_prod || fuse;
+  assign has_out   = (shape_out && !(is_mm && desc_i.fuse_dw)) || is_in;
+
+  logic in_planar, out_planar;
+  assign in_planar  = is_mm && desc_i.in_planar;
+  assign out_planar = is_mm && desc_i.out_planar;
 
   logic [12:0] in_pitch, out_pitch;
-  assign in_pitch  = 13'({6'd0, desc_i.in_cb[6:0]} << desc_i.in_cp_log2);
-  assign out_pitch = 13'({6'd0, desc_i.out_cb[6:0]} << desc_i.out_cp_log2);
+  assign in_pitch  = in_planar ? 13'd64 : 13'({6'd0, desc_i.in_cb[6:0]} << desc_i.in_cp_log2);
+  assign out_pitch = out_planar ? 13'd64 : 13'({6'd0, desc_i.out_cb[6:0]} << desc_i.out_cp_log2);
+
+  // The second tensor of a Product, by the shapes of the other two.
+  logic [12:0] b_pixels;
+  logic [6:0]  b_blocks;
+  assign b_pixels = desc_i.in2_transposed
+                  ? {desc_i.out_cb[6:0] - 7'd1, 6'd0} + 13'(desc_i.out_c_last)
+                  : {desc_i.in_cb[6:0] - 7'd1, 6'd0} + 13'(desc_i.in_c_last);
+  assign b_blocks = desc_i.in2_transposed ? desc_i.in_cb[6:0] : desc_i.out_cb[6:0];
 
   // Checks that need no product.
   function automatic logic bad_shape(input logic [15:0] h, input logic [15:0] w,
@@ -95,8 +125,27 @@ module lk_setup #(
       bad_static |= desc_i.param_pages != 16'((17'(desc_i.out_cb) + 17'd3) >> 2);
     end
     if (is_dw) bad_static |= desc_i.k_tiles != 16'd1;
-    if (is_mm || is_add || is_dw || is_post) begin
+    if (is_mm || is_add || is_dw || is_post || is_norm) begin
       bad_static |= $signed(desc_i.clamp_lo) > $signed(desc_i.clamp_hi);
+    end
+    bad_static |= desc_i.fuse_table && !is_mm;
+    if (desc_i.fuse_dw && !second_i) begin
+      bad_static |= !is_mm || is_prod || fuse || desc_i.fuse_table || desc_i.out_planar;
+    end
+    if (second_i) begin
+      bad_static |= desc_i.kernel_h > 8'd5 || desc_i.kernel_w > 8'd5 || desc_i.in_w > 16'd512;
+    end
+    if (in_planar) begin
+      bad_static |= desc_i.in_cp_log2 != 3'd6 || desc_i.kernel_h != 8'd1 ||
+                    desc_i.kernel_w != 8'd1;
+    end
+    if (out_planar) bad_static |= desc_i.out_cp_log2 != 3'd6 || fuse;
+    if (is_prod) begin
+      bad_static |= desc_i.heads == '0 || fuse || desc_i.in_h != desc_i.out_h ||
+                    desc_i.in_w != desc_i.out_w || desc_i.pad_top != '0 || desc_i.pad_left != '0 ||
+                    desc_i.kernel_h != 8'd1 || desc_i.kernel_w != 8'd1 ||
+                    desc_i.stride_y != 8'd1 || desc_i.stride_x != 8'd1;
+      bad_static |= (desc_i.in2_transposed ? desc_i.in_cp_log2 : desc_i.out_cp_log2) != 3'd6;
     end
     if (is_add || fuse) bad_static |= desc_i.add_shift > 5'd22;
     if (fuse) begin
@@ -104,10 +153,15 @@ module lk_setup #(
     end
     if (is_post) begin
       bad_static |= desc_i.vec_mult != '0 && desc_i.vec_mult[31:23] != 9'd1;
-      bad_static |= desc_i.vec_shift > 8'd63;
+      bad_static |= desc_i.vec_shift > (is_soft ? 8'd36 : 8'd63);
     end
-    if (is_table) begin
-      bad_static |= desc_i.param_pages != 16'd1 || desc_i.n_tiles != '0 || desc_i.k_tiles != '0;
+    if (is_table || is_soft) bad_static |= desc_i.param_pages != 16'd1;
+    if (is_norm) begin
+      bad_static |= desc_i.param_pages != 16'((17'(desc_i.out_cb) + 17'd3) >> 2);
+      bad_static |= {desc_i.epsilon_hi, desc_i.epsilon_lo} == '0 || desc_i.epsilon_hi[7];
+    end
+    if (is_table || is_soft || is_norm) begin
+      bad_static |= desc_i.n_tiles != '0 || desc_i.k_tiles != '0;
     end
     if (is_pool || is_dw) begin
       bad_static |= desc_i.in_cb != desc_i.out_cb || desc_i.in_cp_log2 != desc_i.out_cp_log2 ||
@@ -129,8 +183,8 @@ module lk_setup #(
   logic [47:0] p_q;
 
   logic [31:0] line_q, pixels_q, step_x_q, step_y_q, pad_y_q, pad_x_q, in_total_q, out_total_q;
-  logic [31:0] out_words_q;
-  logic [15:0] window_q;
+  logic [31:0] out_words_q, in_block_q, out_block_q;
+  logic [15:0] window_q, images_q;
   logic [22:0] taps_q, rows_q;
   logic        bad_q;
 
@@ -138,22 +192,26 @@ module lk_setup #(
     a_d = '0;
     b_d = '0;
     if (run_q) unique case (step_q)
-      5'd0:  begin a_d = 32'(in_pitch);              b_d = desc_i.in_w; end
-      5'd1:  begin a_d = 32'(desc_i.out_h);          b_d = desc_i.out_w; end
-      5'd2:  begin a_d = 32'(desc_i.kernel_h);       b_d = 16'(desc_i.kernel_w); end
-      5'd3:  begin a_d = 32'(in_pitch);              b_d = 16'(desc_i.stride_x); end
-      5'd4:  begin a_d = line_q;                     b_d = desc_i.in_h; end
-      5'd5:  begin a_d = pixels_q;                   b_d = 16'(out_pitch); end
-      5'd6:  begin a_d = 32'(window_q);              b_d = desc_i.in_cb; end
-      5'd7:  begin a_d = pixels_q;                   b_d = batch_i; end
-      5'd8:  begin a_d = line_q;                     b_d = 16'(desc_i.stride_y); end
-      5'd9:  begin a_d = line_q;                     b_d = 16'(desc_i.pad_top); end
-      5'd10: begin a_d = 32'(in_pitch);              b_d = 16'(desc_i.pad_left); end
-      5'd11: begin a_d = desc_i.in_stride;           b_d = batch_i; end
-      5'd12: begin a_d = desc_i.out_stride;          b_d = batch_i; end
-      5'd13: begin a_d = desc_i.in2_stride;          b_d = batch_i; end
-      5'd14: begin a_d = {16'd0, desc_i.out_h - 16'd1}; b_d = 16'(desc_i.stride_y); end
-      5'd15: begin a_d = {16'd0, desc_i.out_w - 16'd1}; b_d = 16'(desc_i.stride_x); end
+      5'd0:  begin a_d = 32'(batch_i);               b_d = is_prod ? 16'(desc_i.heads) : 16'd1; end
+      5'd1:  begin a_d = 32'(in_pitch);              b_d = desc_i.in_w; end
+      5'd2:  begin a_d = 32'(desc_i.out_h);          b_d = desc_i.out_w; end
+      5'd3:  begin a_d = 32'(desc_i.kernel_h);       b_d = 16'(desc_i.kernel_w); end
+      5'd4:  begin a_d = 32'(in_pitch);              b_d = 16'(desc_i.stride_x); end
+      5'd5:  begin a_d = line_q;                     b_d = desc_i.in_h; end
+      5'd6:  begin a_d = pixels_q;                   b_d = 16'(out_pitch); end
+      5'd7:  begin a_d = 32'(window_q);              b_d = desc_i.in_cb; end
+      5'd8:  begin a_d = pixels_q;                   b_d = images_q; end
+      5'd9:  begin a_d = line_q;                     b_d = 16'(desc_i.stride_y); end
+      5'd10: begin a_d = line_q;                     b_d = 16'(desc_i.pad_top); end
+      5'd11: begin a_d = 32'(in_pitch);              b_d = 16'(desc_i.pad_left); end
+      5'd12: begin a_d = desc_i.in_stride;           b_d = images_q; end
+      5'd13: begin a_d = desc_i.out_stride;          b_d = images_q; end
+      5'd14: begin a_d = desc_i.in2_stride;          b_d = images_q; end
+      5'd15: begin a_d = {16'd0, desc_i.out_h - 16'd1}; b_d = 16'(desc_i.stride_y); end
+      5'd16: begin a_d = {16'd0, desc_i.out_w - 16'd1}; b_d = 16'(desc_i.stride_x); end
+      5'd17: begin a_d = in_block_q;                 b_d = desc_i.in_cb; end
+      5'd18: begin a_d = out_block_q;                b_d = desc_i.out_cb; end
+      5'd19: begin a_d = 32'(b_pixels);              b_d = 16'(b_blocks); end
       default: ;
     endcase
   end
@@ -163,19 +221,24 @@ module lk_setup #(
   always_comb begin
     bad_p = 1'b0;
     if (valid_q[1]) unique case (step2_q)
-      5'd2:  bad_p = is_dw && p_q > 48'd64;
-      5'd4:  bad_p = shape_in && p_q > {10'd0, desc_i.in_stride, 6'd0};
-      5'd5:  bad_p = (shape_out && p_q > {10'd0, desc_i.out_stride, 6'd0}) ||
+      5'd0:  bad_p = p_q > 48'hffff;
+      5'd3:  bad_p = is_dw && p_q > 48'd64;
+      5'd5:  bad_p = shape_in && has_in && p_q > {10'd0, desc_i.in_stride, 6'd0};
+      5'd6:  bad_p = (shape_out && has_out && p_q > {10'd0, desc_i.out_stride, 6'd0}) ||
                      (is_words && p_q > {10'd0, desc_i.in_stride, 6'd0}) ||
-                      (has_in2 && (desc_i.in2_broadcast ? 48'(out_pitch) : p_q) >
-                                  {10'd0, desc_i.in2_stride, 6'd0});
-      5'd6:  bad_p = is_mm && (p_q != 48'(desc_i.taps) ||
+                     (has_in2 && !is_prod && (desc_i.in2_broadcast ? 48'(out_pitch) : p_q) >
+                                             {10'd0, desc_i.in2_stride, 6'd0});
+      5'd7:  bad_p = is_mm && (p_q != 48'(desc_i.taps) ||
                                ((p_q << desc_i.in_cp_log2) + 48'd63) >> 6 != 48'(desc_i.k_tiles));
-      5'd11: bad_p = has_in && p_q + 48'(desc_i.in_base) > 48'(SpadWords);
-      5'd12: bad_p = has_out && p_q + 48'(desc_i.out_base) > 48'(SpadWords);
-      5'd13: bad_p = has_in2 && p_q + 48'(desc_i.in2_base) > 48'(SpadWords);
-      5'd14: bad_p = (is_pool || is_dw) && p_q >= 48'(desc_i.in_h) + 48'(desc_i.pad_top);
-      5'd15: bad_p = (is_pool || is_dw) && p_q >= 48'(desc_i.in_w) + 48'(desc_i.pad_left);
+      5'd12: bad_p = has_in && p_q + 48'(desc_i.in_base) > 48'(SpadWords);
+      5'd13: bad_p = has_out && p_q + 48'(desc_i.out_base) > 48'(SpadWords);
+      5'd14: bad_p = has_in2 && p_q + 48'(desc_i.in2_base) > 48'(SpadWords);
+      5'd15: bad_p = (is_pool || is_dw) && p_q >= 48'(desc_i.in_h) + 48'(desc_i.pad_top);
+      5'd16: bad_p = ((is_pool || is_dw) && p_q >= 48'(desc_i.in_w) + 48'(desc_i.pad_left)) ||
+                     (second_i && p_q >= 48'd512);
+      5'd17: bad_p = in_planar && p_q > {10'd0, desc_i.in_stride, 6'd0};
+      5'd18: bad_p = out_planar && p_q > {10'd0, desc_i.out_stride, 6'd0};
+      5'd19: bad_p = is_prod && p_q > 48'(desc_i.in2_stride);
       default: ;
     endcase
   end
@@ -222,18 +285,23 @@ module lk_setup #(
       step2_q <= step1_q;
       if (valid_q[1]) begin
         unique case (step2_q)
-          5'd0:  line_q      <= p_q[31:0];
-          5'd1:  pixels_q    <= p_q[31:0];
-          5'd2:  window_q    <= p_q[15:0];
-          5'd3:  step_x_q    <= p_q[31:0];
-          5'd5:  out_words_q <= 32'((p_q + 48'd63) >> 6);
-          5'd6:  taps_q      <= p_q[22:0];
-          5'd7:  rows_q      <= p_q[22:0];
-          5'd8:  step_y_q    <= p_q[31:0];
-          5'd9:  pad_y_q     <= p_q[31:0];
-          5'd10: pad_x_q     <= p_q[31:0];
-          5'd11: in_total_q  <= p_q[31:0];
-          5'd12: out_total_q <= p_q[31:0];
+          5'd0:  images_q    <= p_q[15:0];
+          5'd1:  line_q      <= p_q[31:0];
+          5'd2:  pixels_q    <= p_q[31:0];
+          5'd3:  window_q    <= p_q[15:0];
+          5'd4:  step_x_q    <= p_q[31:0];
+          5'd5:  in_block_q  <= p_q[31:0];
+          5'd6: begin
+            out_words_q <= 32'((p_q + 48'd63) >> 6);
+            out_block_q <= p_q[31:0];
+          end
+          5'd7:  taps_q      <= p_q[22:0];
+          5'd8:  rows_q      <= p_q[22:0];
+          5'd9:  step_y_q    <= p_q[31:0];
+          5'd10: pad_y_q     <= p_q[31:0];
+          5'd11: pad_x_q     <= p_q[31:0];
+          5'd12: in_total_q  <= p_q[31:0];
+          5'd13: out_total_q <= p_q[31:0];
           default: ;
         endcase
       end
@@ -260,6 +328,8 @@ module lk_setup #(
     g.in_line    = line_q;
     g.in_step    = desc_i.in_stride << 6;
     g.in_start   = (desc_i.in_base << 6) - pad_y_q - pad_x_q;
+    g.in_planar  = in_planar;
+    g.in_block   = in_block_q;
     g.step_x     = step_x_q;
     g.step_y     = step_y_q;
     g.stride_x   = desc_i.stride_x;
@@ -275,10 +345,12 @@ module lk_setup #(
     g.out_w      = desc_i.out_w;
     g.out_pixels = pixels_q;
     g.rows       = rows_q;
+    g.images     = images_q;
     g.out_cb     = desc_i.out_cb[6:0];
     g.out_cp     = desc_i.out_cp_log2;
     g.out_c_last = desc_i.out_c_last;
     g.out_pitch  = out_pitch;
+    g.out_block  = out_planar ? out_block_q : 32'd64;
     g.out_start  = desc_i.out_base << 6;
     g.out_step   = desc_i.out_stride << 6;
     g.out_words  = out_words_q;
@@ -290,6 +362,13 @@ module lk_setup #(
     g.fuse       = fuse;
     g.in2_start  = desc_i.in2_base << 6;
     g.in2_step   = desc_i.in2_stride << 6;
+    g.fuse_dw    = is_mm && desc_i.fuse_dw;
+    g.product    = is_prod;
+    g.b_transposed = desc_i.in2_transposed;
+    g.b_planar   = desc_i.in2_planar;
+    g.b_pixels   = b_pixels;
+    g.b_blocks   = b_blocks;
+    g.b_c_last   = desc_i.in2_transposed ? desc_i.in_c_last : desc_i.out_c_last;
     return g;
   endfunction
 

@@ -1,19 +1,21 @@
-// A table of 256 bytes with 64 lookups a cycle: byte i of y_o is the entry of byte i of x_i, in the
-// same cycle; y_o is 0 while valid_i is low.
+// Two tables of 256 bytes with 64 lookups a cycle: byte i of y_o[t] is the entry of byte i of x_i in
+// table t, in the same cycle; y_o is 0 while valid_i is low, y_o[1] also while wide_i is low.
 //
-// start_i (pulse) asks for the table's page on pg_*; entry e is byte e of the page, what follows
-// the 256 bytes is taken and dropped. The table is written 4 bytes a cycle, so each of the first
-// four beats stays 16 cycles: 124 cycles a page. done_o is high with the last beat.
+// start_i (pulse) asks for the tables' page on pg_*; entry e of table t is byte 256 * t + e of the
+// page, what follows is taken and dropped, the second table too while wide_i is low. A table is
+// written 4 bytes a cycle, so each of its four beats stays 16 cycles: 124 cycles a page, 184 with
+// wide_i. done_o is high with the last beat.
 //
-// It is meant to become distributed RAM of 64 x 32 bit, repeated until there is a read port per
+// A table is meant to become distributed RAM of 64 x 32 bit, repeated until there is a read port per
 // byte of a word: the scratchpad gives a word a cycle and lookups keep up with it. yosys
-// (synth_xilinx -family xcup) makes 320 RAM64M8 and 1,249 LUTs of it. wipe_i zeroes it and must
+// (synth_xilinx -family xcup) makes 320 RAM64M8 and 1,249 LUTs of each. wipe_i zeroes both and must
 // stay for 64 cycles.
 module lk_table (
   input  logic         clk_i,
   input  logic         rst_ni,
   input  logic         clear_i,
   input  logic         wipe_i,
+  input  logic         wide_i,
   input  logic         start_i,
   output logic         done_o,
   input  logic         pg_valid_i,
@@ -21,16 +23,16 @@ module lk_table (
   input  logic [511:0] pg_data_i,
   input  logic         valid_i,
   input  logic [511:0] x_i,
-  output logic [511:0] y_o
+  output logic [1:0][511:0] y_o
 );
-  localparam int unsigned HeadBeats = 256 / lk_pkg::BeatBytes;
+  localparam int unsigned Beats = 256 / lk_pkg::BeatBytes;  // of a table
 
   logic       load_q;
   logic [5:0] beat_q;  // of the page
   logic [3:0] part_q;  // of the beat: 4 bytes each
   logic       head, take, we;
 
-  assign head       = beat_q < 6'(HeadBeats);
+  assign head       = beat_q < 6'(wide_i ? 2 * Beats : Beats);
   assign we         = load_q && pg_valid_i && head;
   assign pg_ready_o = load_q && (!head || part_q == 4'd15);
   assign take       = pg_valid_i && pg_ready_o;
@@ -62,17 +64,19 @@ module lk_table (
     else walk_q <= '0;
   end
 
-  (* ram_style = "distributed" *) logic [31:0] mem [64];
-  always_ff @(posedge clk_i) begin
-    if (wipe_i) mem[walk_q] <= '0;
-    else if (we) mem[{beat_q[1:0], part_q}] <= pg_data_i[{part_q, 5'd0} +: 32];
-  end
+  for (genvar t = 0; t < 2; t++) begin : gen_table
+    (* ram_style = "distributed" *) logic [31:0] mem [64];
+    always_ff @(posedge clk_i) begin
+      if (wipe_i) mem[walk_q] <= '0;
+      else if (we && beat_q[2] == 1'(t)) mem[{beat_q[1:0], part_q}] <= pg_data_i[{part_q, 5'd0} +: 32];
+    end
 
-  always_comb begin
-    y_o = '0;
-    if (valid_i) begin
-      for (int unsigned i = 0; i < 64; i++) begin
-        y_o[8*i +: 8] = mem[x_i[8*i+2 +: 6]][{x_i[8*i +: 2], 3'd0} +: 8];
+    always_comb begin
+      y_o[t] = '0;
+      if (valid_i && (t == 0 || wide_i)) begin
+        for (int unsigned i = 0; i < 64; i++) begin
+          y_o[t][8*i +: 8] = mem[x_i[8*i+2 +: 6]][{x_i[8*i +: 2], 3'd0} +: 8];
+        end
       end
     end
   end

@@ -11,6 +11,7 @@
 //          may come every second cycle.
 //   Mul:   y = requantise((a - in_zero) * (b - in2_zero)). 16 lanes: every fourth cycle.
 //   Table: y = entry of a (lk_table). Every cycle.
+// The table serves others too: look_y_o are the entries of look_x_i, in the same cycle.
 // requantise is the post unit's: vec_mult, vec_shift, out_zero, the clamp; 16 lanes (lk_requant)
 // that AvgPool and Mul share.
 //
@@ -36,6 +37,10 @@ module lk_vector (
   input  logic [511:0]  word_b_i,
   output logic          word_valid_o,
   output logic [511:0]  word_data_o,
+  // lookups of others, while no word comes
+  input  logic              look_valid_i,
+  input  logic [511:0]      look_x_i,
+  output logic [1:0][511:0] look_y_o,
   // page of the table
   input  logic          table_start_i,
   output logic          table_done_o,
@@ -234,8 +239,7 @@ module lk_vector (
   );
 
   // ---- Table ----
-  logic [511:0] table_y;
-  logic         look;
+  logic look;
   assign look = word_valid_i && is_table;
 
   lk_table u_table (
@@ -243,14 +247,15 @@ module lk_vector (
     .rst_ni,
     .clear_i,
     .wipe_i,
+    .wide_i (desc_i.op == OpSoftmax),
     .start_i(table_start_i),
     .done_o (table_done_o),
     .pg_valid_i,
     .pg_ready_o,
     .pg_data_i,
-    .valid_i(look),
-    .x_i    (word_a_i),
-    .y_o    (table_y)
+    .valid_i(look || look_valid_i),
+    .x_i    (look ? word_a_i : look_x_i),
+    .y_o    (look_y_o)
   );
 
   // ---- Results ----
@@ -267,7 +272,7 @@ module lk_vector (
   // SEC_CM: SPAD.MEM.SEC_WIPE
   always_ff @(posedge clk_i) begin
     if (wipe_i)              y_q                            <= '0;
-    else if (look)           y_q                            <= table_y;
+    else if (look)           y_q                            <= look_y_o[0];
     else if (add_stage_q[1]) y_q[{half_q[1], 8'd0} +: 256]  <= add_y;
     else if (req_valid)      y_q[{req_chunk, 7'd0} +: 128]  <= req_y;
   end

@@ -68,6 +68,7 @@ module lk_writer #(
   );
 
   pos_t        cur_q, blk_q, cur, adv;
+  addr_t       n_off_q;    // channel block n from the pixel on; blocks come in order
   logic        fresh_q;    // the next row is the first of its tile
   logic [22:0] rows_q, rows;
   logic        beat, row_end;
@@ -112,7 +113,11 @@ module lk_writer #(
       cur_q.img  <= addr_t'(geom_i.out_start);
       cur_q.pos  <= addr_t'(geom_i.out_start);
       cur_q.left <= geom_i.out_pixels;
+      n_off_q    <= '0;
     end else if (beat) begin
+      if (tile_pop) begin
+        n_off_q <= 7'(tile.n) == geom_i.out_cb - 7'd1 ? '0 : n_off_q + addr_t'(geom_i.out_block);
+      end
       cur_q <= row_end ? adv : cur;
       if (fresh_q && tile.new_block) blk_q <= cur_q;
       rows_q <= row_end ? rows - 23'd1 : rows;
@@ -134,7 +139,7 @@ module lk_writer #(
     if (wipe_i) begin
       data_q <= '0;
     end else if (beat) begin
-      addr_q <= cur.pos + addr_t'({tile.n, 6'd0}) + (addr_t'(group) << LogN);
+      addr_q <= cur.pos + n_off_q + (addr_t'(group) << LogN);
       if (win_valid_i) data_q <= win_data_i;
       else             data_q[8*ArrayN-1:0] <= y_data_i;
       size_q <= (!win_valid_i && geom_i.out_cp > 3'(LogN)) ? 3'(LogN) : geom_i.out_cp;

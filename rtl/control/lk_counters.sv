@@ -15,7 +15,7 @@ module lk_counters (
   input  logic        feed_i,
   input  logic        post_i,
   input  logic        decrypting_i,
-  input  logic [12:0] macs_i,
+  input  logic [13:0] macs_i,
   input  logic        page_i,
   input  logic        beat_i,
   // read port: 32-bit word index, low word of a counter first
@@ -27,17 +27,22 @@ module lk_counters (
   logic [NumCounters-1:0][63:0] count_q;
   logic [NumCounters-1:0]       cause;
 
+  // Operations of the array, and others that take pages.
+  logic array, paged;
+  assign array = op_i == OpMatMul || op_i == OpProduct;
+  assign paged = op_i == OpTable || op_i == OpDepthwise || op_i == OpSoftmax ||
+                 op_i == OpLayerNorm;
+
   always_comb begin
     cause = '0;
     unique case (1'b1)
       active_i && op_i == OpInput:                      cause[CounterInput] = 1'b1;
       active_i && op_i == OpOutput:                     cause[CounterOutput] = 1'b1;
       active_i && (op_i == OpMaxPool || op_i == OpAvgPool || op_i == OpAdd || op_i == OpMul ||
-                   ((op_i == OpTable || op_i == OpDepthwise) && !loading_i && !want_weights_i)):
+                   (paged && !loading_i && !want_weights_i)):
                                                         cause[CounterVector] = 1'b1;
-      active_i && ((op_i == OpMatMul && (busy_i || post_i || feed_i)) ||
-                   ((op_i == OpMatMul || op_i == OpTable || op_i == OpDepthwise) &&
-                    (loading_i || want_weights_i))):
+      active_i && ((array && (busy_i || post_i || feed_i)) ||
+                   ((array || paged) && (loading_i || want_weights_i))):
       begin
         if (busy_i)            cause[CounterArrayBusy] = 1'b1;
         else if (post_i)       cause[CounterWaitPost] = 1'b1;

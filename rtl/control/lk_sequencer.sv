@@ -118,7 +118,9 @@ module lk_sequencer (
   always_comb begin
     unique case (desc_i.op)
       OpInput, OpMatMul, OpMaxPool, OpAdd, OpDepthwise,
-      OpAvgPool, OpMul, OpTable: desc_ok = !last_desc;
+      OpAvgPool, OpMul, OpTable,
+      OpProduct, OpSoftmax,
+      OpLayerNorm:               desc_ok = !last_desc;
       OpOutput:                  desc_ok = next_is_last;  // SEC_CM: RUN.OUTPUT_LAST
       OpEnd:                     desc_ok = last_desc;
       default:                   desc_ok = 1'b0;

@@ -5,7 +5,10 @@
 //   descriptor pages: region 0, index 0..desc_pages-1
 //   each MatMul:      parameter pages once, then all tiles once per block of AccRows rows
 //   each Depthwise:   parameter pages and tiles once
-//   each Table:       its one parameter page
+//   each Table, Softmax, LayerNorm, Product: parameter pages only
+// With fuse_dw a MatMul's parameter pages are twice as many; then come, for each block of 64 output
+// channels, a page of the Depthwise's weights and its tiles once per block of AccRows rows. With
+// fuse_table the table's page is one more parameter page, the first.
 module lk_walker (
   input  logic          clk_i,
   input  logic          rst_ni,
@@ -28,7 +31,7 @@ module lk_walker (
   output logic [15:0]   req_region_o,
   output logic [31:0]   req_index_o
 );
-  typedef enum logic [2:0] {StIdle, StBoot, StRead, StSize, StBlocks, StParams, StTiles} state_e;
+  typedef enum logic [2:0] {StIdle, StBoot, StRead, StSize, StBlocks, StParams, StDw, StTiles} state_e;
 
   state_e      state_q;
   logic [$clog2(lk_pkg::MaxDescs)-1:0] idx_q;
@@ -36,19 +39,22 @@ module lk_walker (
   logic [31:0] first_tile_q, tiles_q, tile_q, base_q;
   logic [15:0] region_q, param_pages_q;
   logic [31:0] rows_q, blocks_q;
-  logic        once_q;
+  logic        once_q, dw_q;
+  logic [31:0] blocks_all_q, first_n_q;   // fuse_dw: blocks of rows; first tile of this n
+  logic [15:0] n_q;
   logic        last_desc;
 
   assign last_desc    = 32'(idx_q) + 32'd1 == num_descs_i;
   assign desc_req_o   = state_q == StRead;
   assign desc_idx_o   = idx_q;
-  assign req_valid_o  = (state_q == StBoot || state_q == StParams || state_q == StTiles)
-                        && page_q < num_pages_i && !clear_i;
+  logic asks;
+  assign asks         = state_q == StBoot || state_q == StParams || state_q == StDw ||
+                        state_q == StTiles;
+  assign req_valid_o  = asks && page_q < num_pages_i && !clear_i;
   assign req_page_o   = page_q;
   assign req_region_o = region_q;
   assign req_index_o  = index_q;
-  assign bad_o        = (state_q == StBoot || state_q == StParams || state_q == StTiles)
-                        && page_q >= num_pages_i;
+  assign bad_o        = asks && page_q >= num_pages_i;
 
   // Sizes of the layer under the walker; the products are registered once each.
   logic [31:0] tiles_d;
@@ -81,6 +87,10 @@ module lk_walker (
       rows_q        <= '0;
       blocks_q      <= '0;
       once_q        <= 1'b0;
+      dw_q          <= 1'b0;
+      blocks_all_q  <= '0;
+      first_n_q     <= '0;
+      n_q           <= '0;
       out_h_q       <= '0;
       out_w_q       <= '0;
       n_tiles_q     <= '0;
@@ -114,15 +124,22 @@ module lk_walker (
           base_q        <= desc_i.page_base;
           page_q        <= desc_i.page_base;
           index_q       <= '0;
-          param_pages_q <= desc_i.param_pages;
-          out_h_q       <= desc_i.out_h;
-          out_w_q       <= desc_i.out_w;
+          param_pages_q <= desc_i.fuse_dw ? desc_i.param_pages << 1
+                                          : desc_i.param_pages + 16'(desc_i.fuse_table);
+          out_h_q       <= desc_i.fuse_dw ? desc_i.mid_h : desc_i.out_h;
+          out_w_q       <= desc_i.fuse_dw ? desc_i.mid_w : desc_i.out_w;
+          dw_q          <= desc_i.op == lk_pkg::OpMatMul && desc_i.fuse_dw;
           n_tiles_q     <= desc_i.n_tiles;
           k_tiles_q     <= desc_i.k_tiles;
           once_q        <= desc_i.op == lk_pkg::OpDepthwise;
-          if (desc_i.op == lk_pkg::OpMatMul || desc_i.op == lk_pkg::OpTable ||
-              desc_i.op == lk_pkg::OpDepthwise) state_q <= StSize;
-          else next_descriptor();
+          unique case (desc_i.op)
+            lk_pkg::OpMatMul, lk_pkg::OpDepthwise: state_q <= StSize;
+            lk_pkg::OpTable, lk_pkg::OpSoftmax, lk_pkg::OpLayerNorm, lk_pkg::OpProduct: begin
+              n_tiles_q <= '0;
+              state_q   <= StSize;
+            end
+            default: next_descriptor();
+          endcase
         end
 
         StSize: begin
@@ -135,6 +152,9 @@ module lk_walker (
           // Blocks of AccRows rows, rounded up.
           blocks_q     <= (rows_q * 32'(batch_i) + lk_pkg::AccRows - 1) / lk_pkg::AccRows;
           if (once_q) blocks_q <= 32'd1;
+          n_q          <= '0;
+          first_n_q    <= 32'(param_pages_q) + 32'(n_tiles_q);
+          if (dw_q) tiles_q <= 32'(k_tiles_q);
           first_tile_q <= 32'(param_pages_q);
           tile_q       <= '0;
           if (param_pages_q != '0) state_q <= StParams;
@@ -146,18 +166,37 @@ module lk_walker (
           index_q <= index_q + 1'b1;
           page_q  <= page_q + 1'b1;
           if (index_q + 1'b1 == first_tile_q) begin
-            if (tiles_q != '0) state_q <= StTiles;
+            blocks_all_q <= blocks_q;
+            if (dw_q) state_q <= StDw;
+            else if (tiles_q != '0) state_q <= StTiles;
             else next_descriptor();
           end
+        end
+
+        StDw: if (req_valid_o && req_ready_i) begin
+          index_q  <= first_n_q;
+          page_q   <= base_q + first_n_q;
+          blocks_q <= blocks_all_q;
+          state_q  <= StTiles;
         end
 
         StTiles: if (req_valid_o && req_ready_i) begin
           if (tile_q + 1'b1 == tiles_q) begin
             tile_q   <= '0;
-            index_q  <= first_tile_q;
-            page_q   <= base_q + first_tile_q;
+            index_q  <= dw_q ? first_n_q : first_tile_q;
+            page_q   <= base_q + (dw_q ? first_n_q : first_tile_q);
             blocks_q <= blocks_q - 1'b1;
-            if (blocks_q == 32'd1) next_descriptor();
+            if (blocks_q == 32'd1) begin
+              if (dw_q && n_q + 1'b1 != n_tiles_q) begin
+                n_q       <= n_q + 1'b1;
+                first_n_q <= first_n_q + tiles_q;
+                index_q   <= first_tile_q + 32'(n_q) + 32'd1;
+                page_q    <= base_q + first_tile_q + 32'(n_q) + 32'd1;
+                state_q   <= StDw;
+              end else begin
+                next_descriptor();
+              end
+            end
           end else begin
             tile_q  <= tile_q + 1'b1;
             index_q <= index_q + 1'b1;

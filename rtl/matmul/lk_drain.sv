@@ -7,6 +7,12 @@
 // then. Group g of a row is its channels from ArrayN*g on, whose parameters are those from channel
 // dr_chan + ArrayN*g on; dr_chan is a multiple of 64. A read is only started if its result has a
 // place in the output FIFO, so y_ready_i may stall at any time and for as long as it likes.
+//
+// A guest (g_*) may use the post unit while no command waits: it takes places of the output FIFO with
+// g_take_i, up to four from a cycle on in which g_room_o is high, and hands its accumulators over later. Their parameters are
+// g_scale_i = {s, M} for all lanes and no bias, or, without g_uniform_i, those of channels g_chan_i on,
+// asked for with g_re_i two cycles before; bit 23 of M is a sign then, and negates the accumulator.
+// The command's dr_zero_i, dr_lo_i and dr_hi_i count for it.
 module lk_drain #(
   parameter int unsigned ArrayN = 16,
   localparam int unsigned NiW = $clog2(64 / ArrayN),
@@ -41,7 +47,17 @@ module lk_drain #(
   output logic [8*ArrayN-1:0]  y_data_o,
   output logic [9:0]           y_row_o,
   output logic [1:0]           y_group_o,
-  output logic                 y_last_o
+  output logic                 y_row_last_o,  // the row's last group
+  output logic                 y_last_o,
+  output logic                 g_room_o,
+  input  logic                 g_take_i,
+  input  logic                 g_re_i,
+  input  logic [11:0]          g_chan_i,
+  input  logic                 g_valid_i,
+  input  logic                 g_uniform_i,
+  input  logic [29:0]          g_scale_i,
+  input  logic [32*ArrayN-1:0] g_acc_i,
+  input  logic [1:0]           g_group_i
 );
   localparam int unsigned Slots = 32;  // more than the 14 cycles from read to FIFO, so it streams
 
@@ -56,6 +72,7 @@ module lk_drain #(
   typedef struct packed {
     logic [8:0] row;
     logic [1:0] group;
+    logic       row_last;
     logic       last;
   } tag_t;
 
@@ -97,9 +114,10 @@ module lk_drain #(
   assign last_group = 3'(group_q) + 3'd1 == cmd.groups;
   assign last_row   = 10'(row_q) + 10'd1 == cmd.rows;
   assign cmd_done   = issue && last_group && last_row;
-  assign re_o       = issue;
+  assign re_o       = issue || g_re_i;
+  assign g_room_o   = !cmd_valid && used_q <= ($clog2(Slots) + 1)'(Slots - 4);
   assign bank_o     = cmd.bank;
-  assign prm_addr_o = cmd.chan[11-:Pw] + Pw'(group_q);
+  assign prm_addr_o = g_re_i ? g_chan_i[11-:Pw] : cmd.chan[11-:Pw] + Pw'(group_q);
 
   if (ArrayN == 64) begin : gen_addr64
     assign addr_o = row_q;
@@ -117,7 +135,7 @@ module lk_drain #(
       group_q <= '0;
       used_q  <= '0;
     end else begin
-      used_q <= used_q + ($bits(used_q))'(issue) - ($bits(used_q))'(pop);
+      used_q <= used_q + ($bits(used_q))'(issue || g_take_i) - ($bits(used_q))'(pop);
       if (issue) begin
         group_q <= last_group ? '0 : group_q + 1'b1;
         if (last_group) row_q <= last_row ? '0 : row_q + 1'b1;
@@ -135,7 +153,7 @@ module lk_drain #(
   end
   always_ff @(posedge clk_i) begin
     if (issue) begin
-      tag1_q <= '{row_q, group_q, last_group && last_row};
+      tag1_q <= '{row_q, group_q, last_group, last_group && last_row};
       cfg1_q <= {cmd.zero, cmd.lo, cmd.hi};
     end
     if (v1_q) begin
@@ -148,15 +166,32 @@ module lk_drain #(
   logic                rq_valid;
   logic [8*ArrayN-1:0] rq_y;
   tag_t                rq_tag, y_tag;
+  logic [32*ArrayN-1:0] acc;
+  logic [62*ArrayN-1:0] prm;
+  always_comb begin
+    acc = word_i;
+    prm = prm_i;
+    if (g_valid_i) begin
+      for (int unsigned i = 0; i < ArrayN; i++) begin
+        acc[32*i +: 32] = g_acc_i[32*i +: 32];
+        if (g_uniform_i) prm[62*i +: 62] = {g_scale_i, 32'd0};
+        else if (prm_i[62*i+55]) begin
+          acc[32*i +: 32] = -g_acc_i[32*i +: 32];
+          prm[62*i+55]    = 1'b0;
+        end
+      end
+    end
+  end
+
   lk_requant #(.Lanes(ArrayN), .TagW($bits(tag_t))) u_requant (
     .clk_i, .rst_ni, .clear_i, .wipe_i,
-    .valid_i (v2_q),
-    .acc_i   (word_i),
-    .prm_i   (prm_i),
-    .zero_i  (cfg2_q[23:16]),
-    .lo_i    (cfg2_q[15:8]),
-    .hi_i    (cfg2_q[7:0]),
-    .tag_i   (tag2_q),
+    .valid_i (v2_q || g_valid_i),
+    .acc_i   (acc),
+    .prm_i   (prm),
+    .zero_i  (g_valid_i ? dr_zero_i : cfg2_q[23:16]),
+    .lo_i    (g_valid_i ? dr_lo_i : cfg2_q[15:8]),
+    .hi_i    (g_valid_i ? dr_hi_i : cfg2_q[7:0]),
+    .tag_i   (g_valid_i ? tag_t'({9'd0, g_group_i, 2'b00}) : tag2_q),
     .valid_o (rq_valid),
     .y_o     (rq_y),
     .tag_o   (rq_tag)
@@ -179,6 +214,7 @@ module lk_drain #(
   assign pop       = y_valid_o && y_ready_i;
   assign y_row_o   = 10'(y_tag.row);
   assign y_group_o = y_tag.group;
+  assign y_row_last_o = y_tag.row_last;
   assign y_last_o  = y_tag.last;
 
 `ifdef VERILATOR

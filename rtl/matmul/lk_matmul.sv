@@ -28,6 +28,8 @@
 // twice within 4 cycles (lk_sweep). The first result follows the start of a drain by 14 cycles,
 // then one group per cycle.
 //
+// g_*: the post unit for a guest, while nothing is drained; see lk_drain.
+//
 // clear_i (level) drops everything in flight and queued; accumulators and parameters keep their
 // contents. wipe_i (a pulse or a level; its rising edge counts) does the same and zeroes the
 // accumulators, both weight tiles, the parameter RAM and the result FIFO; wipe_busy_o is high
@@ -77,7 +79,17 @@ module lk_matmul #(
   output logic [8*ArrayN-1:0] y_data_o,
   output logic [9:0]          y_row_o,
   output logic [1:0]          y_group_o,
+  output logic                y_row_last_o,
   output logic                y_last_o,
+  output logic                g_room_o,
+  input  logic                g_take_i,
+  input  logic                g_re_i,
+  input  logic [11:0]         g_chan_i,
+  input  logic                g_valid_i,
+  input  logic                g_uniform_i,
+  input  logic [29:0]         g_scale_i,
+  input  logic [32*ArrayN-1:0] g_acc_i,
+  input  logic [1:0]          g_group_i,
   output logic [1:0]          bank_busy_o,
   output logic                ev_busy_o,
   output logic                ev_want_weights_o,
@@ -336,7 +348,9 @@ module lk_matmul #(
     .prm_i         (prm),
     .y_valid_o     (y_valid),
     .y_ready_i,
-    .y_data_o, .y_row_o, .y_group_o, .y_last_o
+    .y_data_o, .y_row_o, .y_group_o, .y_row_last_o, .y_last_o,
+    .g_room_o, .g_take_i, .g_re_i, .g_chan_i, .g_valid_i, .g_uniform_i, .g_scale_i, .g_acc_i,
+    .g_group_i
   );
   assign y_valid_o = y_valid;
 

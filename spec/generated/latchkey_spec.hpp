@@ -39,6 +39,9 @@ enum class op : std::uint32_t {
   avg_pool = 7,  ///< Sum over a kernel_h x kernel_w window of input minus in_zero, times vec_mult; padding counts as in_zero
   mul = 8,  ///< Elementwise product of two tensors, each minus its zero point, times vec_mult
   table = 9,  ///< Every stored byte b, as an unsigned number, replaced by byte b of the layer's only page; bytes 256 and up of it count for nothing
+  product = 10,  ///< MatMul whose weights are the tensor at in2_base, head by head: 1 x 1 windows, the tensors' strides are those of a head, batch * heads of them; parameter pages only
+  softmax = 11,  ///< Softmax over the channels of every pixel; one page of exponentials
+  layer_norm = 12,  ///< Layer normalisation over the channels of every pixel; parameter pages only
   output = 5,  ///< Send batch images of in_stride words each from in_base to the output stream; only after every tag of the run has verified
   end = 15,  ///< Last descriptor
 };
@@ -53,6 +56,9 @@ constexpr std::string_view describe(op value) {
     case op::avg_pool: return "Sum over a kernel_h x kernel_w window of input minus in_zero, times vec_mult; padding counts as in_zero";
     case op::mul: return "Elementwise product of two tensors, each minus its zero point, times vec_mult";
     case op::table: return "Every stored byte b, as an unsigned number, replaced by byte b of the layer's only page; bytes 256 and up of it count for nothing";
+    case op::product: return "MatMul whose weights are the tensor at in2_base, head by head: 1 x 1 windows, the tensors' strides are those of a head, batch * heads of them; parameter pages only";
+    case op::softmax: return "Softmax over the channels of every pixel; one page of exponentials";
+    case op::layer_norm: return "Layer normalisation over the channels of every pixel; parameter pages only";
     case op::output: return "Send batch images of in_stride words each from in_base to the output stream; only after every tag of the run has verified";
     case op::end: return "Last descriptor";
   }
@@ -288,7 +294,7 @@ enum class counter : std::uint32_t {
   wait_load,  ///< Verified weights are being shifted into the array
   wait_activations,  ///< Weights stand, the feed is still gathering activations
   wait_post,  ///< No accumulator bank is free, or the post unit is still writing results
-  vector,  ///< A pool, an addition, a product, a table or a depthwise convolution runs
+  vector,  ///< A pool, an addition, an elementwise product, a table, a softmax, a layer normalisation or a depthwise convolution runs
   input,  ///< Taking images from the input stream
   output,  ///< Sending results to the output stream
   control,  ///< Everything else: fetching descriptors, starting and ending layers
@@ -347,8 +353,8 @@ struct descriptor {
   std::uint32_t clamp_lo = 0;  ///< Lower bound of a result, int8 (unsigned bound xor 0x80)
   std::uint32_t clamp_hi = 0;  ///< Upper bound of a result, int8
   std::uint32_t out_zero = 0;  ///< Output zero point xor 0x80, int8
-  std::uint32_t in2_base = 0;  ///< Add, Mul: first word of the second tensor
-  std::uint32_t in2_stride = 0;  ///< Add, Mul: words from one image of the second tensor to the next
+  std::uint32_t in2_base = 0;  ///< Add, Mul, Product: first word of the second tensor
+  std::uint32_t in2_stride = 0;  ///< Add, Mul: words from one image of the second tensor to the next; Product: from one head
   std::uint32_t add_mult_a = 0;  ///< Add: multiplier of the first tensor, unsigned
   std::uint32_t add_mult_b = 0;  ///< Add: multiplier of the second tensor, unsigned
   std::uint32_t add_offset = 0;  ///< Add: int32 offset before the shift; holds all three zero points
@@ -356,12 +362,30 @@ struct descriptor {
   std::uint32_t in2_negate = 0;  ///< Add: the second tensor's product is subtracted
   std::uint32_t in2_broadcast = 0;  ///< Add, Mul: the second tensor has one pixel, used for every pixel
   std::uint32_t fuse_add = 0;  ///< MatMul: the requantised result, clamped to mid_lo..mid_hi, is the first operand of an Add with the tensor at in2_base
-  std::uint32_t mid_lo = 0;  ///< MatMul with fuse_add: lower bound before the addition, int8
-  std::uint32_t mid_hi = 0;  ///< MatMul with fuse_add: upper bound before the addition, int8
+  std::uint32_t mid_lo = 0;  ///< MatMul with fuse_add or fuse_dw: lower bound before the addition or convolution, int8
+  std::uint32_t mid_hi = 0;  ///< MatMul with fuse_add or fuse_dw: upper bound before it, int8
   std::uint32_t in_zero = 0;  ///< AvgPool, Mul: zero point of the input xor 0x80, int8
   std::uint32_t in2_zero = 0;  ///< Mul: zero point of the second tensor xor 0x80, int8
-  std::uint32_t vec_mult = 0;  ///< AvgPool, Mul: multiplier of the requantisation, as in a parameter page
-  std::uint32_t vec_shift = 0;  ///< AvgPool, Mul: shift of the requantisation, as in a parameter page
+  std::uint32_t vec_mult = 0;  ///< AvgPool, Mul, Softmax: multiplier of the requantisation, as in a parameter page
+  std::uint32_t vec_shift = 0;  ///< AvgPool, Mul, Softmax: shift of the requantisation, as in a parameter page; Softmax: 0..36
+  std::uint32_t heads = 0;  ///< Product: heads of an image, 1..255
+  std::uint32_t in_planar = 0;  ///< MatMul, Product: the input lies block by block, all pixels of a channel block together; 1 x 1 windows and blocks of 64 bytes only
+  std::uint32_t in2_planar = 0;  ///< Product: likewise for the second tensor
+  std::uint32_t out_planar = 0;  ///< MatMul, Product: likewise for the output; not with fuse_add
+  std::uint32_t in2_transposed = 0;  ///< Product: the second tensor's channels are K and its pixels the output channels, else the other way round; whichever are channels are more than 32
+  std::uint32_t fuse_table = 0;  ///< MatMul, Product: results go through a table, as Table's; its page comes before the parameter pages and is not counted in param_pages
+  std::uint32_t fuse_dw = 0;  ///< MatMul: a Depthwise follows. The requantised results, mid_h x mid_w, clamped to mid_lo..mid_hi, with the zero point mid_zero, go to it and not to the scratchpad; out_*, clamp_* and out_zero are its own. Pages: the parameters of both, its n_tiles pages of weights, then the tiles; n is then the outermost loop. Not with fuse_add, fuse_table or out_planar
+  std::uint32_t epsilon_lo = 0;  ///< LayerNorm: what is added to n * (sum of squares) - (square of sum), 1..2^39-1, low word
+  std::uint32_t epsilon_hi = 0;  ///< LayerNorm: the same, high part
+  std::uint32_t mid_h = 0;  ///< MatMul with fuse_dw: rows of its results
+  std::uint32_t mid_w = 0;  ///< MatMul with fuse_dw: columns of its results, 1..512
+  std::uint32_t dw_kernel_h = 0;  ///< MatMul with fuse_dw: window rows of the Depthwise, 1..5
+  std::uint32_t dw_kernel_w = 0;  ///< MatMul with fuse_dw: window columns, 1..5
+  std::uint32_t dw_stride_y = 0;  ///< MatMul with fuse_dw: window step down
+  std::uint32_t dw_stride_x = 0;  ///< MatMul with fuse_dw: window step across
+  std::uint32_t dw_pad_top = 0;  ///< MatMul with fuse_dw: rows of padding above
+  std::uint32_t dw_pad_left = 0;  ///< MatMul with fuse_dw: columns of padding on the left
+  std::uint32_t mid_zero = 0;  ///< MatMul with fuse_dw: zero point of its results xor 0x80, int8; also the padding byte
 
   /// The 32 words as they lie in memory.
   std::array<std::uint32_t, desc_bytes / 4> pack() const {
@@ -412,6 +436,24 @@ struct descriptor {
     w[21] |= (in2_zero & 0xffu) << 24;
     w[22] |= (vec_mult & 0xffffffffu) << 0;
     w[23] |= (vec_shift & 0xffu) << 0;
+    w[24] |= (heads & 0xffu) << 0;
+    w[24] |= (in_planar & 0x1u) << 8;
+    w[24] |= (in2_planar & 0x1u) << 9;
+    w[24] |= (out_planar & 0x1u) << 10;
+    w[24] |= (in2_transposed & 0x1u) << 11;
+    w[24] |= (fuse_table & 0x1u) << 12;
+    w[24] |= (fuse_dw & 0x1u) << 13;
+    w[25] |= (epsilon_lo & 0xffffffffu) << 0;
+    w[26] |= (epsilon_hi & 0xffu) << 0;
+    w[27] |= (mid_h & 0xffffu) << 0;
+    w[27] |= (mid_w & 0xffffu) << 16;
+    w[28] |= (dw_kernel_h & 0xffu) << 0;
+    w[28] |= (dw_kernel_w & 0xffu) << 8;
+    w[28] |= (dw_stride_y & 0xffu) << 16;
+    w[28] |= (dw_stride_x & 0xffu) << 24;
+    w[29] |= (dw_pad_top & 0xffu) << 0;
+    w[29] |= (dw_pad_left & 0xffu) << 8;
+    w[29] |= (mid_zero & 0xffu) << 16;
     return w;
   }
   static descriptor unpack(const std::array<std::uint32_t, desc_bytes / 4>& w) {
@@ -462,6 +504,24 @@ struct descriptor {
     d.in2_zero = (w[21] >> 24) & 0xffu;
     d.vec_mult = (w[22] >> 0) & 0xffffffffu;
     d.vec_shift = (w[23] >> 0) & 0xffu;
+    d.heads = (w[24] >> 0) & 0xffu;
+    d.in_planar = (w[24] >> 8) & 0x1u;
+    d.in2_planar = (w[24] >> 9) & 0x1u;
+    d.out_planar = (w[24] >> 10) & 0x1u;
+    d.in2_transposed = (w[24] >> 11) & 0x1u;
+    d.fuse_table = (w[24] >> 12) & 0x1u;
+    d.fuse_dw = (w[24] >> 13) & 0x1u;
+    d.epsilon_lo = (w[25] >> 0) & 0xffffffffu;
+    d.epsilon_hi = (w[26] >> 0) & 0xffu;
+    d.mid_h = (w[27] >> 0) & 0xffffu;
+    d.mid_w = (w[27] >> 16) & 0xffffu;
+    d.dw_kernel_h = (w[28] >> 0) & 0xffu;
+    d.dw_kernel_w = (w[28] >> 8) & 0xffu;
+    d.dw_stride_y = (w[28] >> 16) & 0xffu;
+    d.dw_stride_x = (w[28] >> 24) & 0xffu;
+    d.dw_pad_top = (w[29] >> 0) & 0xffu;
+    d.dw_pad_left = (w[29] >> 8) & 0xffu;
+    d.mid_zero = (w[29] >> 16) & 0xffu;
     return d;
   }
 };
@@ -518,6 +578,24 @@ inline constexpr descriptor_field descriptor_fields[] = {
     {"in2_zero", &descriptor::in2_zero},
     {"vec_mult", &descriptor::vec_mult},
     {"vec_shift", &descriptor::vec_shift},
+    {"heads", &descriptor::heads},
+    {"in_planar", &descriptor::in_planar},
+    {"in2_planar", &descriptor::in2_planar},
+    {"out_planar", &descriptor::out_planar},
+    {"in2_transposed", &descriptor::in2_transposed},
+    {"fuse_table", &descriptor::fuse_table},
+    {"fuse_dw", &descriptor::fuse_dw},
+    {"epsilon_lo", &descriptor::epsilon_lo},
+    {"epsilon_hi", &descriptor::epsilon_hi},
+    {"mid_h", &descriptor::mid_h},
+    {"mid_w", &descriptor::mid_w},
+    {"dw_kernel_h", &descriptor::dw_kernel_h},
+    {"dw_kernel_w", &descriptor::dw_kernel_w},
+    {"dw_stride_y", &descriptor::dw_stride_y},
+    {"dw_stride_x", &descriptor::dw_stride_x},
+    {"dw_pad_top", &descriptor::dw_pad_top},
+    {"dw_pad_left", &descriptor::dw_pad_left},
+    {"mid_zero", &descriptor::mid_zero},
 };
 
 /// A manifest's fields in memory order; a trivially copyable image of its 128 bytes.

@@ -54,7 +54,9 @@ bool fits(const draft& d, std::size_t at, std::size_t own) {
   const std::size_t conv = writer_of(d, add.inputs[own]);
   const std::size_t other = writer_of(d, add.inputs[1 - own]);
   if (conv == nowhere || other == nowhere || other >= conv) return false;
-  if (!is(d.steps[conv], spec::op::mat_mul) || d.steps[conv].desc.fuse_add != 0) return false;
+  if (!is(d.steps[conv], spec::op::mat_mul) || d.steps[conv].desc.fuse_add != 0 ||
+      d.steps[conv].desc.fuse_dw != 0)
+    return false;
   if (add.desc.in2_broadcast != 0 || (add.desc.in2_negate != 0 && own == 1)) return false;
   return readers_of(d, add.inputs[own]) == 1;
 }

@@ -225,6 +225,90 @@ void lower(const draft&, step& s, const model::qtable& t) {
   s.report.weight_bytes = t.entries.size();
 }
 
+// --- Attention and its neighbours ----------------------------------------------------------------
+
+/// One head of one side of a product. Several heads lie one behind the other: `place_blocks`.
+void set_head(std::uint32_t& stride, std::uint32_t& h, std::uint32_t& cb, std::uint32_t& c_last,
+              std::uint32_t heads) {
+  stride /= heads;
+  if (h == heads) {  // scores: a head is a row of pixels
+    h = 1;
+  } else {  // tokens: a head is a run of channel blocks
+    cb /= heads;
+    c_last = spec::tile_dim;
+  }
+}
+
+void lower(const draft& d, step& s, const model::qproduct& p) {
+  spec::descriptor& desc = s.desc;
+  set_op(s, spec::op::product, "product");
+  const int second = s.nodes[0]->inputs.at(1);
+  set_second_input(d, s, second);
+  const auto heads = u32(p.heads);
+  const int tokens = p.transposed ? s.inputs[0] : s.output;
+  const int scores = p.transposed ? s.output : s.inputs[0];
+  for (const int t : {tokens, second}) {
+    if (d.layout(t).cp_log2 != 6) {
+      unsupported(s.report.name, "tensor '" + d.tensor(t).name + "' has " +
+                                     std::to_string(d.tensor(t).c) +
+                                     " channels; a product takes 33 and more, pad them with zeros");
+    }
+  }
+  if (heads > 0xff) {
+    unsupported(s.report.name, std::to_string(heads) + " heads; 255 are possible");
+  }
+  const tensor_layout& l = d.layout(scores);
+  if ((std::uint64_t{l.w} << l.cp_log2) * l.cb % spec::beat_bytes != 0 && heads > 1) {
+    unsupported(s.report.name,
+                std::to_string(l.w) + " tokens by " + std::to_string(l.c) +
+                    " keys: a head's scores do not fill whole words of 64 bytes; pad the sequence "
+                    "to an even number of tokens, or to 33 and more");
+  }
+  if (l.c > spec::max_channels) {
+    unsupported(s.report.name, std::to_string(l.c) + " keys; " +
+                                   std::to_string(spec::max_channels) + " are possible");
+  }
+  if (heads > 1) {  // a single one is the whole tensor
+    set_head(desc.in_stride, desc.in_h, desc.in_cb, desc.in_c_last, heads);
+    set_head(desc.out_stride, desc.out_h, desc.out_cb, desc.out_c_last, heads);
+    desc.in2_stride /= heads;
+  }
+  desc.heads = heads;
+  desc.in2_transposed = p.transposed;
+  desc.kernel_h = desc.kernel_w = desc.stride_y = desc.stride_x = 1;
+  desc.taps = desc.in_cb;
+  const std::uint32_t taps_per_tile = spec::tile_dim >> desc.in_cp_log2;
+  desc.k_tiles = (desc.taps + taps_per_tile - 1) / taps_per_tile;
+  const std::uint32_t channels =
+      ((desc.out_cb - 1) << desc.out_cp_log2) + desc.out_c_last;
+  desc.n_tiles = (channels + spec::tile_dim - 1) / spec::tile_dim;
+  desc.param_pages = (channels + spec::params_per_page - 1) / spec::params_per_page;
+  desc.out_zero = stored(d.tensor(s.output).zero_point);
+  set_clamp(s, p.clamp_lo, p.clamp_hi);
+  s.report.pages = desc.param_pages;
+  s.report.macs = d.tensor(s.output).size() *
+                  static_cast<std::uint64_t>(product_depth(p, d.tensor(s.inputs[0])));
+}
+
+void lower(const draft& d, step& s, const model::qsoftmax& n) {
+  set_op(s, spec::op::softmax, "softmax");
+  set_requantisation(d, s, n.scale);
+  s.desc.param_pages = 1;
+  s.report.pages = 1;
+  s.report.weight_bytes = 2 * n.entries.size();
+}
+
+void lower(const draft& d, step& s, const model::qlayernorm& n) {
+  set_op(s, spec::op::layer_norm, "layer_norm");
+  s.desc.out_zero = stored(d.tensor(s.output).zero_point);
+  s.desc.epsilon_lo = static_cast<std::uint32_t>(n.epsilon);
+  s.desc.epsilon_hi = static_cast<std::uint32_t>(n.epsilon >> 32);
+  const auto channels = static_cast<std::uint32_t>(n.scale.size());
+  s.desc.param_pages = (channels + spec::params_per_page - 1) / spec::params_per_page;
+  s.report.pages = s.desc.param_pages;
+  s.report.weight_bytes = 2 * std::uint64_t{channels};
+}
+
 // --- The edges of the graph ----------------------------------------------------------------------
 
 io_tensor edge(const draft& d, const model::io_spec& io) {
@@ -243,6 +327,7 @@ io_tensor edge(const draft& d, const model::io_spec& io) {
       break;
   }
   e.shape.assign(io.dims.begin(), io.dims.end());
+  e.channels_last = io.channels_last;
   e.layout = d.layout(io.tensor);
   e.scale = t.scale;
   e.zero_point = t.zero_point;

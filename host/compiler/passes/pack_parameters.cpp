@@ -37,6 +37,7 @@ void pack_channels(const step& s, int zero_point, std::span<const std::int8_t> w
   }
 }
 
+/// The pages of a fused depthwise convolution stand between the parameters and the tiles.
 void pack(const draft& d, const step& s, const model::qconv& c, std::uint8_t* region) {
   const int input = s.inputs[0];
   pack_channels(s, d.tensor(input).zero_point, c.weights, c.bias, c.scale, region);
@@ -44,7 +45,9 @@ void pack(const draft& d, const step& s, const model::qconv& c, std::uint8_t* re
   const std::uint32_t n = d.options.target.array_n;
   const std::uint32_t per_side = spec::tile_dim / n;
   const tensor_layout& in = d.layout(input);
-  std::uint8_t* const tiles = region + std::size_t{s.desc.param_pages} * spec::page_bytes;
+  const std::uint32_t between = s.desc.fuse_dw != 0 ? s.desc.param_pages + s.desc.n_tiles : 0;
+  std::uint8_t* const tiles =
+      region + (std::size_t{s.desc.param_pages} + between) * spec::page_bytes;
   std::size_t w = 0;
   for (std::uint32_t o = 0; o < u32(c.out_channels); ++o) {
     const std::uint32_t oc = o % spec::tile_dim;
@@ -73,9 +76,40 @@ void pack(const draft&, const step&, const model::qtable& t, std::uint8_t* regio
     region[byte] = stored(t.entries[stored(static_cast<std::uint8_t>(byte))]);
 }
 
-// One page per channel block, a tap's channels per beat: w is [channel][tap].
+/// One multiplier for all channels.
+void pack(const draft&, const step& s, const model::qproduct& p, std::uint8_t* region) {
+  const std::uint32_t channels =
+      ((s.desc.out_cb - 1) << s.desc.out_cp_log2) + s.desc.out_c_last;
+  for (std::uint32_t c = 0; c < channels; ++c) {
+    std::uint8_t* const param = region + std::size_t{c} * spec::param_bytes;
+    put_u32_at(param + 4, p.scale.multiplier);
+    param[8] = p.scale.shift;
+  }
+}
+
+/// Low bytes, then high bytes.
+void pack(const draft&, const step&, const model::qsoftmax& n, std::uint8_t* region) {
+  for (std::size_t i = 0; i < n.entries.size(); ++i) {
+    region[i] = static_cast<std::uint8_t>(n.entries[i]);
+    region[n.entries.size() + i] = static_cast<std::uint8_t>(n.entries[i] >> 8);
+  }
+}
+
+/// Bit 23 of a multiplier is the sign.
+void pack(const draft&, const step&, const model::qlayernorm& n, std::uint8_t* region) {
+  for (std::size_t c = 0; c < n.scale.size(); ++c) {
+    std::uint8_t* const param = region + c * spec::param_bytes;
+    put_u32_at(param, static_cast<std::uint32_t>(n.bias[c]));
+    put_u32_at(param + 4, n.scale[c].multiplier | (n.negative[c] ? 1u << 23 : 0));
+    param[8] = n.scale[c].shift;
+  }
+}
+
+// One page per channel block, a tap's channels per beat: w is [channel][tap]. It is the step's last
+// node; the one before it, if any, makes its input.
 void pack(const draft& d, const step& s, const model::qdepthwise& c, std::uint8_t* region) {
-  pack_channels(s, d.tensor(s.inputs[0]).zero_point, c.weights, c.bias, c.scale, region);
+  const int input = s.nodes.back()->inputs[0];
+  pack_channels(s, d.tensor(input).zero_point, c.weights, c.bias, c.scale, region);
 
   std::uint8_t* const blocks = region + std::size_t{s.desc.param_pages} * spec::page_bytes;
   const std::size_t taps = c.weights.size() / c.bias.size();
@@ -109,7 +143,14 @@ void pack_parameters(draft& d) {
   for (const step& s : d.steps) {
     if (s.report.pages == 0) continue;
     std::uint8_t* const region = &d.out.pages[std::size_t{s.desc.page_base} * spec::page_bytes];
-    std::visit([&](const auto& op) { pack(d, s, op, region); }, s.nodes[0]->op);
+    // A fused table's page comes first.
+    const std::size_t table = std::size_t{s.desc.fuse_table} * spec::page_bytes;
+    std::visit([&](const auto& op) { pack(d, s, op, region + table); }, s.nodes[0]->op);
+    if (table != 0) pack(d, s, std::get<model::qtable>(s.nodes.back()->op), region);
+    if (s.desc.fuse_dw != 0) {
+      pack(d, s, std::get<model::qdepthwise>(s.nodes.back()->op),
+           region + std::size_t{s.desc.param_pages} * spec::page_bytes);
+    }
   }
 }
 

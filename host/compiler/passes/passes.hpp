@@ -10,8 +10,14 @@ namespace latchkey::compiler::passes {
 void check_graph(draft& d);
 /// Nodes to steps: one descriptor each, all but places and pages.
 void lower_nodes(draft& d);
+/// Depthwise convolutions into the convolution that makes their input.
+void fuse_depthwise(draft& d);
 /// Additions into the convolution that makes one of their operands.
 void fuse_add(draft& d);
+/// Tables into the convolution or product that makes their input.
+void fuse_table(draft& d);
+/// Tensors of several heads lie block by block: the steps that write and read them say so.
+void place_blocks(draft& d);
 /// Tensors to scratchpad words; the largest batch.
 void plan_scratchpad(draft& d);
 /// Biases, multipliers and weights to pages.

@@ -20,6 +20,7 @@ namespace latchkey {
 /// How images lie in the caller's buffer, one after another without gaps.
 struct ImageFormat {
   enum class Type : std::uint32_t { u8 = 0, f32 = 1 } type = Type::u8;
+  /// Of a model whose own input has its channels last (tokens, N x T x C) either means just that.
   enum class Order : std::uint32_t { nchw = 0, nhwc = 1 } order = Order::nchw;
   /// u8 only: the real value of pixel p is p * mul + add.
   float mul = 1.0F / 255.0F;

@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 #include <cstdlib>
 #include <random>
@@ -92,8 +93,9 @@ TEST(Compile, RandomGraphsMatchTheReference) {
     const auto out = golden.infer(image);
     varied += std::set<std::uint8_t>(out.begin(), out.end()).size() > 1;
   }
-  EXPECT_EQ(ops, (std::set<std::string>{"input", "conv", "conv+add", "fc", "depthwise", "max_pool",
-                                        "avg_pool", "add", "sub", "mul", "table", "output"}));
+  EXPECT_EQ(ops, (std::set<std::string>{"input", "conv", "conv+add", "conv+depthwise", "fc", "fc+table",
+                                        "depthwise", "max_pool", "avg_pool", "add", "sub", "mul",
+                                        "table", "output"}));
   EXPECT_GT(varied, 75) << "the random graphs have become too tame";
 }
 
@@ -237,16 +239,75 @@ TEST(Compile, SqueezeAndExcitation) {
   EXPECT_EQ(pool.kernel_h, 9u);
   EXPECT_EQ(pool.kernel_w, 7u);
   EXPECT_EQ(pool.out_h * pool.out_w, 1u);
-  // A table's page is indexed by the stored byte: 0x80 stands for 0.
-  const spec::descriptor& table = p.descriptors[3];
+  // The table is fused into the layer before it, and its page, indexed by the stored byte (0x80 stands
+  // for 0), comes before the layer's own.
+  const spec::descriptor& table = p.descriptors[2];
+  EXPECT_EQ(table.fuse_table, 1u);
   EXPECT_EQ(table.param_pages, 1u);
-  EXPECT_EQ(table.n_tiles * table.k_tiles, 0u);
+  EXPECT_EQ(p.layers[2].pages, 3u);
   const auto& entries = std::get<model::qtable>(graph.nodes[2].op).entries;
   EXPECT_EQ(p.page(table.page_base)[0x80], entries[0] ^ 0x80);
   EXPECT_EQ(p.page(table.page_base)[0x7f], entries[255] ^ 0x80);
   EXPECT_EQ(p.page(table.page_base)[256], 0u);
-  EXPECT_EQ(p.descriptors[6].in2_broadcast, 1u);
+  EXPECT_EQ(p.descriptors[4].in2_broadcast, 1u);
   ASSERT_NO_FATAL_FAILURE(expect_equal(graph, p, 3, b.engine()));
+}
+
+TEST(Compile, EncodersMatchTheReference) {
+  const std::vector<std::array<int, 3>> shapes{{1, 40, 5}, {1, 130, 33}, {2, 64, 16}, {3, 128, 40}};
+  unsigned seed = 20;
+  for (const auto& [heads, depth, tokens] : shapes) {
+    SCOPED_TRACE(std::to_string(heads) + " heads of " + std::to_string(depth));
+    graph_builder b(++seed);
+    const model::qgraph graph = b.finish(b.encoder(b.input(heads * depth, 1, tokens), heads));
+    const program p = compile(graph, {{16, 1u << 16}, 0, {}});
+    std::vector<std::string> ops;
+    for (const layer_report& l : p.layers) ops.push_back(l.op);
+    EXPECT_EQ(ops, (std::vector<std::string>{"input", "conv", "conv", "conv", "product", "softmax",
+                                             "product", "conv+add", "layer_norm", "conv+table",
+                                             "conv", "softmax", "output"}));
+    // Heads lie apart, and only heads.
+    for (const int i : {1, 2, 3, 6}) EXPECT_EQ(p.descriptors[i].out_planar, heads > 1) << i;
+    EXPECT_EQ(p.descriptors[4].in2_planar, heads > 1);
+    EXPECT_EQ(p.descriptors[7].in_planar, heads > 1);
+    ASSERT_NO_FATAL_FAILURE(expect_equal(graph, p, 2, b.engine()));
+  }
+}
+
+// What a product cannot do is refused with the layer's name.
+TEST(Compile, RefusesHeadsThatItCannotTakeApart) {
+  const auto refused = [](const model::qgraph& graph) {
+    try {
+      compile(graph, {{16, spec::spad_words}, 1, {}});
+    } catch (const error& e) {
+      EXPECT_EQ(e.code(), errc::unsupported_model);
+      return std::string(e.what());
+    }
+    return std::string();
+  };
+  {
+    graph_builder b(1);
+    const int x = b.input(32, 1, 8);
+    const int q = b.factor(x, 32);
+    EXPECT_NE(refused(b.finish(b.product(q, b.factor(x, 32), 1, true))).find("33 and more"),
+              std::string::npos);
+  }
+  {
+    graph_builder b(2);
+    const int x = b.input(128, 1, 9);
+    const int q = b.factor(x, 128);
+    EXPECT_NE(refused(b.finish(b.product(q, b.factor(x, 128), 2, true))).find("pad the sequence"),
+              std::string::npos);
+  }
+  {
+    graph_builder b(3);
+    const int x = b.input(128, 1, 40);
+    const int q = b.factor(x, 128);
+    const int y = b.product(q, b.factor(x, 128), 2, true);
+    EXPECT_NE(refused(b.finish(b.add(b.product(b.softmax(y, 128), q, 2, false), x)))
+                  .find("heads of attention"),
+              std::string::npos);
+  }
 }
 
 TEST(Compile, DepthwiseTakesAPageABlockAndIsReadOnce) {
@@ -287,8 +348,8 @@ TEST(Compile, IsDeterministicAndAnnouncesItsPasses) {
   const program p = compile(graph, {{16, spec::spad_words}, 0, log});
   const program q = compile(graph, {{16, spec::spad_words}, 0, {}});
   EXPECT_EQ(p.pages, q.pages);
-  ASSERT_EQ(lines.size(), 7u);
-  EXPECT_EQ(lines[3], "Running pass plan_scratchpad [4/7]");
+  ASSERT_EQ(lines.size(), 10u);
+  EXPECT_EQ(lines[6], "Running pass plan_scratchpad [7/10]");
 }
 
 TEST(Compile, ShowsWhatEachPassLeavesBehind) {
@@ -301,16 +362,16 @@ TEST(Compile, ShowsWhatEachPassLeavesBehind) {
     EXPECT_EQ(drafts.size(), static_cast<std::size_t>(number));
   };
   const program p = compile(graph, options);
-  ASSERT_EQ(drafts.size(), 7u);
+  ASSERT_EQ(drafts.size(), 10u);
   EXPECT_TRUE(drafts[0]["steps"].empty());
   EXPECT_EQ(drafts[1]["steps"].size(), graph.nodes.size() + 2);
   EXPECT_EQ(drafts[1]["max_batch"], 0);
-  EXPECT_EQ(drafts[2]["max_batch"], 0);
-  EXPECT_EQ(drafts[3]["max_batch"], p.max_batch);
-  EXPECT_EQ(drafts[3]["pages"], 0);
-  EXPECT_EQ(drafts[4]["pages"], p.num_pages());
+  EXPECT_EQ(drafts[5]["max_batch"], 0);
+  EXPECT_EQ(drafts[6]["max_batch"], p.max_batch);
+  EXPECT_EQ(drafts[6]["pages"], 0);
+  EXPECT_EQ(drafts[7]["pages"], p.num_pages());
   // What is dumped last is what was emitted, field by field.
-  const nlohmann::json& last = drafts[6];
+  const nlohmann::json& last = drafts[9];
   ASSERT_EQ(last["steps"].size() + 1, p.descriptors.size());
   for (std::size_t i = 0; i < last["steps"].size(); ++i) {
     spec::descriptor d;

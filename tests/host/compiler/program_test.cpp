@@ -178,6 +178,12 @@ TEST_F(ProgramFile, HeadersAreChecked) {
   refuses([](json& j) { j["input"]["scale"] = 1e300; }, "scale");
   refuses([](json& j) { j["input"]["type"] = "f64"; }, "f64");
   refuses([](json& j) { j["input"]["zero_point"] = 256; }, "zero_point");
+  refuses([](json& j) { j["input"]["channels_last"] = 1; }, "channels_last");
+  const program tokens =
+      parse_program(with_header([](json& j) { j["input"]["channels_last"] = true; }), "x.lkm");
+  EXPECT_TRUE(tokens.input.channels_last && !tokens.output.channels_last);
+  EXPECT_EQ(to_json(tokens)["input"]["channels_last"], true);
+  EXPECT_FALSE(to_json(tokens)["output"].contains("channels_last"));
   refuses([](json& j) { j["input"]["shape"] = {3, 6, 6}; }, "shape");
   refuses([](json& j) { j["input"]["shape"] = {-3, 6, 5}; }, "shape");
   refuses([](json& j) { j["input"]["layout"]["height"] = 7; }, "layout");

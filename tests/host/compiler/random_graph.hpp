@@ -172,6 +172,72 @@ class graph_builder {
     return node("table", {in}, y, n);
   }
 
+  /// A 1x1 convolution whose output is a factor of a product: zero point 128, no byte 0.
+  int factor(int in, int out_channels) {
+    const int y = conv(in, out_channels, 1, 1, 1, 1, {0, 0, 0, 0});
+    graph_.tensors[static_cast<std::size_t>(y)].zero_point = 128;
+    auto& n = std::get<model::qconv>(graph_.nodes.back().op);
+    n.clamp_lo = chance(80) ? 1 : 0;
+    n.clamp_hi = 255;
+    return y;
+  }
+
+  /// heads x depth channels of a and b, or scores and b; the result spreads.
+  int product(int a, int b, int heads, bool transposed) {
+    const model::qtensor x = at(a), w = at(b);
+    model::qproduct n;
+    n.heads = heads;
+    n.transposed = transposed;
+    const double spread = std::sqrt(static_cast<double>(product_depth(n, x))) * 40 * 40;
+    const float scale = static_cast<float>(x.scale * w.scale * spread / 50);
+    const int y = transposed ? tensor(w.w, heads, x.w, scale, uniform(0, 255))
+                             : tensor(w.c, 1, x.w, scale, uniform(0, 255));
+    n.scale = model::make_requant(x.scale, w.scale, scale);
+    if (chance(30)) n.clamp_lo = static_cast<std::uint8_t>(uniform(0, 100));
+    return node("product", {a, b}, y, n);
+  }
+
+  int softmax(int in, int zero_point) {
+    model::qsoftmax n;
+    const double sx = uniform(5, 200) / 1000.0;
+    for (std::size_t i = 0; i < n.entries.size(); ++i) {
+      n.entries[i] =
+          static_cast<std::uint16_t>(std::nearbyint(65535 * std::exp(-static_cast<double>(i) * sx)));
+    }
+    const float scale = 1.0F / static_cast<float>(uniform(60, 400));
+    n.scale = model::make_requant(1.0F, 1.0F, scale);
+    const int y = tensor(at(in).c, at(in).h, at(in).w, scale, zero_point);
+    return node("softmax", {in}, y, n);
+  }
+
+  int layernorm(int in) {
+    model::qlayernorm n;
+    n.epsilon = chance(50) ? 1 : static_cast<std::uint64_t>(uniform(1, 1 << 30));
+    for (int c = 0; c < at(in).c; ++c) {
+      // One unit of the result per 1/16 of a deviation, and up to twice that.
+      n.scale.push_back({static_cast<std::uint32_t>(uniform(1 << 22, (1 << 23) - 1)),
+                         static_cast<std::uint8_t>(uniform(33, 35))});
+      if (chance(3)) n.scale.back() = {};
+      n.negative.push_back(chance(30));
+      n.bias.push_back(uniform(-(1 << 17), 1 << 17));
+    }
+    const int y = tensor(at(in).c, at(in).h, at(in).w, 0.02F, uniform(0, 255));
+    return node("layernorm", {in}, y, n);
+  }
+
+  /// Self-attention of tokens, its output layer, residual addition, layer normalisation, and a layer
+  /// with a table behind it.
+  int encoder(int x, int heads) {
+    const int c = at(x).c;
+    const int q = factor(x, c), k = factor(x, c), v = factor(x, c);
+    int t = softmax(product(q, k, heads, true), 128);
+    t = product(t, v, heads, false);
+    t = conv(t, c, 1, 1, 1, 1, {0, 0, 0, 0});
+    t = layernorm(add(t, x));
+    t = table(conv(t, 70, 1, 1, 1, 1, {0, 0, 0, 0}));
+    return softmax(conv(t, uniform(5, 40), 1, 1, 1, 1, {0, 0, 0, 0}), uniform(0, 255));
+  }
+
   model::qgraph finish(int output) {
     graph_.output = {
         "output", output, model::io_type::f32, {at(output).c, at(output).h, at(output).w}};

@@ -497,7 +497,7 @@ TEST(Refusals, OfOperatorsAndForms) {
     });
   };
   const errc no = errc::unsupported_model;
-  expect_refusal(behind("Softmax"), no, {"Softmax", "argmax"});
+  expect_refusal(behind("Softmax"), no, {"Softmax", "along the channels"});
   expect_refusal(behind("Concat"), errc::bad_file, {"Concat", "no axis"});
   expect_refusal(behind("LayerNormalization"), no, {"BatchNormalization"});
   expect_refusal(behind("QLinearAdd"), errc::bad_file, {"QLinearAdd", "com.microsoft"});

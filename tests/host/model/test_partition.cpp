@@ -204,7 +204,7 @@ TEST(Partition, OneRefusalNamesEveryNode) {
 TEST(Partition, JsonKeepsTheGraphAndChecksIt) {
   builder b = layer();
   b.weight("s", {1, 3}, {0.1F, 3e-30F, 7});
-  b.node("Softmax", {"y"}, {"p"});
+  b.node("LogSoftmax", {"y"}, {"p"});
   b.node("Mul", {"p", "s"}, {"z"});
   b.output("z");
   const fallback::host_graph g = *import(b).tail;

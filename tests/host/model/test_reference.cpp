@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
+#include <cstdio>
 #include <functional>
 #include <random>
 
@@ -181,6 +183,51 @@ struct transcription {
                   (x[here()] - in.zero_point) * (b[second_at(n.broadcast)] - second.zero_point));
   }
   std::uint8_t operator()(const qtable& n) const { return n.entries.at(x[here()]); }
+  std::uint8_t operator()(const qproduct& n) const {
+    const int d = second.c / n.heads;
+    const auto factor = [&](int channel, int token) {
+      return std::max(b[static_cast<std::size_t>(channel * second.w + token)] - 128, -127);
+    };
+    std::int64_t acc = 0;
+    if (n.transposed) {  // c: the key, oy: the head
+      for (int k = oy * d; k < (oy + 1) * d; ++k) acc += (byte(k, ox) - 128) * factor(k, c);
+    } else {
+      for (int j = 0; j < in.c; ++j) {
+        acc += (byte(j, c / d * in.w + ox) - 128) * factor(c, j);
+      }
+    }
+    return finish(n, n.scale, acc);
+  }
+  std::uint8_t operator()(const qsoftmax& n) const {
+    const int at = oy * in.w + ox;
+    int most = 0;
+    for (int i = 0; i < in.c; ++i) most = std::max<int>(most, byte(i, at));
+    std::uint64_t sum = 0;
+    const auto e = [&](int i) {
+      return n.entries.at(static_cast<std::size_t>(most - byte(i, at)));
+    };
+    for (int i = 0; i < in.c; ++i) sum += e(i);
+    int bits = 0;
+    while (sum >> bits != 0) ++bits;
+    const std::uint64_t leading = bits < 18 ? sum << (18 - bits) : sum >> (bits - 18);
+    const std::uint64_t q = 0x3ffffffffULL / leading;
+    const requant r{static_cast<std::uint32_t>(q * n.scale.multiplier >> 17),
+                    static_cast<std::uint8_t>(n.scale.shift + bits - 1)};
+    return requantise(r, e(c), out.zero_point, 0, 255);
+  }
+  std::uint8_t operator()(const qlayernorm& n) const {
+    const int at = oy * in.w + ox;
+    std::int64_t sum = 0, squares = 0;
+    for (int i = 0; i < in.c; ++i) {
+      sum += byte(i, at) - 128;
+      squares += (byte(i, at) - 128) * (byte(i, at) - 128);
+    }
+    const std::int64_t v = in.c * squares - sum * sum + static_cast<std::int64_t>(n.epsilon);
+    const auto d = static_cast<std::int32_t>(in.c * (byte(c, at) - 128) - sum);
+    const auto o = static_cast<std::size_t>(c);
+    const std::int32_t z = normalised(d, static_cast<std::uint64_t>(v));
+    return requantise(n.scale[o], (n.negative[o] ? -z : z) + n.bias[o], out.zero_point, 0, 255);
+  }
 };
 
 bytes direct(const qgraph& g, const qnode& node, const std::vector<bytes>& values) {
@@ -198,6 +245,127 @@ bytes direct(const qgraph& g, const qnode& node, const std::vector<bytes>& value
     }
   }
   return y;
+}
+
+/// One node on random bytes: its tensors, the second of a pair before the output.
+void expect_definition(generator& g, std::vector<qtensor> tensors, qnode node) {
+  qgraph graph;
+  graph.name = "one";
+  const int last = static_cast<int>(tensors.size()) - 1;
+  graph.tensors = std::move(tensors);
+  node.output = last;
+  // A second tensor is a table over the first where the shapes agree, so that there is one input.
+  node.inputs = last == 1 ? std::vector<int>{0} : std::vector<int>{0, 1};
+  const qtensor& in = graph.tensors[0];
+  const qtensor& out = graph.tensors.back();
+  graph.input = {"x", 0, io_type::u8, {in.c, in.h, in.w}};
+  graph.output = {"y", last, io_type::u8, {out.c, out.h, out.w}};
+  if (last == 2) {
+    qtable t;
+    for (auto& e : t.entries) e = static_cast<std::uint8_t>(g.pick(0, 255));
+    graph.nodes.push_back({"table", {0}, 1, t});
+  }
+  graph.nodes.push_back(node);
+  reference golden(graph);
+  const auto& values = golden.run(g.image(in.size()));
+  EXPECT_EQ(values.back(), direct(graph, node, values));
+}
+
+TEST(Reference, AgreesWithTheDefinitionsOfAttention) {
+  for (std::uint64_t seed = 1; seed <= 100; ++seed) {
+    SCOPED_TRACE(::testing::Message() << "seed " << seed);
+    generator g(seed);
+    const auto zero = [&] { return static_cast<std::uint8_t>(g.pick(0, 255)); };
+    qproduct scores;
+    scores.heads = g.pick(1, 3);
+    scores.transposed = true;
+    const int channels = scores.heads * (scores.heads > 1 ? 64 : g.pick(1, 70));
+    const int tokens = g.pick(1, 9);
+    const qtensor a{"a", channels, 1, tokens, g.scale(), 128};
+    const qtensor y{"y", tokens, scores.heads, tokens, g.scale() * 100, zero()};
+    scores.scale = make_requant(a.scale, g.scale(), y.scale);
+    scores.clamp_lo = static_cast<std::uint8_t>(g.pick(0, 20));
+    expect_definition(g, {a, a, y}, {"scores", {}, -1, scores});
+    // Weights and values of one shape: one head, as many tokens as keys.
+    qproduct context;
+    const int keys = g.pick(1, 9);
+    const qtensor square{"a", keys, 1, keys, g.scale(), 128};
+    context.scale = make_requant(square.scale, g.scale(), y.scale);
+    qtensor sum = square;
+    sum.scale = y.scale;
+    sum.zero_point = zero();
+    expect_definition(g, {square, square, sum}, {"context", {}, -1, context});
+
+    const qtensor in{"x", g.pick(1, 300), g.pick(1, 3), g.pick(1, 5), g.scale(), zero()};
+    qtensor out = in;
+    out.scale = g.scale() / 20;
+    out.zero_point = zero();
+    qsoftmax softmax;
+    for (std::size_t i = 0; i < 256; ++i) {
+      softmax.entries[i] = static_cast<std::uint16_t>(
+          std::nearbyint(65535 * std::exp(-static_cast<double>(i) * in.scale)));
+    }
+    softmax.scale = make_requant(1.0F, 1.0F, out.scale);
+    expect_definition(g, {in, out}, {"softmax", {}, -1, softmax});
+
+    qlayernorm norm;
+    norm.epsilon = static_cast<std::uint64_t>(g.pick(1, 1000000));
+    for (int c = 0; c < in.c; ++c) {
+      norm.scale.push_back({static_cast<std::uint32_t>(g.pick(1 << 22, (1 << 23) - 1)),
+                            static_cast<std::uint8_t>(g.pick(32, 36))});
+      norm.negative.push_back(g.pick(0, 1) == 1);
+      norm.bias.push_back(g.pick(-1000000, 1000000));
+    }
+    expect_definition(g, {in, out}, {"norm", {}, -1, norm});
+  }
+}
+
+/// How far a quantised node is from real numbers, in steps of its output.
+template <typename Op>
+double steps_away(generator& g, const Op& op, int channels, float scale, float out_scale,
+                  std::uint8_t out_zero) {
+  fgraph f;
+  f.name = "one";
+  f.tensors.push_back({"x", channels, 1, 4, quantisation{scale, 128}});
+  f.tensors.push_back({"y", channels, 1, 4, quantisation{out_scale, out_zero}});
+  f.inputs.push_back({"x", 0, io_type::f32, {channels, 1, 4}});
+  f.output = {"y", 1, io_type::f32, {channels, 1, 4}};
+  f.nodes.push_back({"one", {0}, 1, op});
+  reference golden(quantise(f, {}));
+  float_executor exact(f);
+  const bytes x = g.image(f.tensors[0].size());
+  std::vector<float> real(x.size());
+  std::transform(x.begin(), x.end(), real.begin(),
+                 [&](std::uint8_t b) { return scale * static_cast<float>(b - 128); });
+  const auto wanted = exact.infer(real);
+  const auto got = golden.infer(x);
+  double worst = 0;
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    const double y = std::clamp(wanted[i] / out_scale + out_zero, 0.0F, 255.0F);
+    worst = std::max(worst, std::abs(y - got[i]));
+  }
+  return worst;
+}
+
+TEST(Reference, SoftmaxAndLayerNormAreWithinOneStepOfRealNumbers) {
+  double softmax = 0, norm = 0;
+  for (std::uint64_t seed = 1; seed <= 200; ++seed) {
+    generator g(seed);
+    const int channels = g.pick(1, 1000);
+    softmax = std::max(softmax, steps_away(g, fsoftmax{}, channels, g.scale(), 1.0F / 255, 0));
+    softmax = std::max(softmax, steps_away(g, fsoftmax{}, channels, g.scale(), 0.1F / 127, 128));
+    flayernorm n;
+    n.epsilon = 1e-5F;
+    for (int c = 0; c < channels; ++c) {
+      n.gamma.push_back(static_cast<float>(g.pick(-200, 200)) / 100);
+      n.beta.push_back(static_cast<float>(g.pick(-100, 100)) / 100);
+    }
+    n.gamma[0] = 0;  // beta alone
+    norm = std::max(norm, steps_away(g, n, channels, g.scale(), 4.0F / 127, 128));
+  }
+  std::printf("softmax %.3f steps, layer norm %.3f steps\n", softmax, norm);
+  EXPECT_LE(softmax, 0.52);
+  EXPECT_LE(norm, 0.6);
 }
 
 TEST(Reference, AgreesWithTheDefinitionsOnRandomGraphs) {

@@ -20,20 +20,10 @@ using compiler::program;
 /// The pages of a descriptor in the order in which the walker asks for them.
 std::vector<page> pages_in_order(const program& p, const spec::descriptor& d, std::uint32_t batch) {
   std::vector<page> out;
-  const auto take = [&](std::uint32_t first, std::uint32_t count) {
-    for (std::uint32_t i = 0; i < count; ++i) {
-      out.emplace_back();
-      const auto from = p.page(d.page_base + first + i);
-      std::copy(from.begin(), from.end(), out.back().begin());
-    }
-  };
-  take(0, d.param_pages);
-  const std::uint32_t tiles = d.n_tiles * d.k_tiles;
-  if (d.op == static_cast<std::uint32_t>(spec::op::mat_mul)) {
-    const std::uint64_t rows = std::uint64_t{batch} * d.out_h * d.out_w;
-    for (std::uint64_t m = 0; m < rows; m += spec::acc_rows) take(d.param_pages, tiles);
-  } else {
-    take(d.param_pages, tiles);
+  for (const std::uint32_t i : compiler::page_order(d, batch)) {
+    out.emplace_back();
+    const auto from = p.page(d.page_base + i);
+    std::copy(from.begin(), from.end(), out.back().begin());
   }
   return out;
 }

@@ -116,6 +116,9 @@ class engine_sim {
     return wait_wipe() + 1;
   }
 
+  /// The model itself, for a look inside.
+  const Model& model() const { return *m_; }
+
   // Writes words through the Input operation, reads them through Output.
   run_result put(std::uint32_t base, std::uint32_t stride, int batch,
                  const std::vector<word>& words) {

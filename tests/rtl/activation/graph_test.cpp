@@ -2,6 +2,7 @@
 // against the reference executor of host/model.
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cstdio>
 #include <cstring>
 #include <set>
@@ -25,14 +26,8 @@ std::vector<page> pages_for(const compiler::program& p, const spec::descriptor& 
     out.emplace_back();
     std::memcpy(out.back().data(), p.page(number).data(), spec::page_bytes);
   };
-  const auto op = static_cast<spec::op>(d.op);
-  if (op != spec::op::mat_mul && op != spec::op::table && op != spec::op::depthwise) return out;
-  for (std::uint32_t i = 0; i < d.param_pages; ++i) fetch(d.page_base + i);
-  const std::uint32_t tiles = d.n_tiles * d.k_tiles;
-  const std::uint32_t rows = op == spec::op::mat_mul ? batch * d.out_h * d.out_w : 1;
-  for (std::uint32_t row = 0; row < rows; row += spec::acc_rows) {
-    for (std::uint32_t i = 0; i < tiles; ++i) fetch(d.page_base + d.param_pages + i);
-  }
+  for (const std::uint32_t i : compiler::page_order(d, static_cast<std::uint32_t>(batch)))
+    fetch(d.page_base + i);
   return out;
 }
 
@@ -60,7 +55,8 @@ void expect_reference(Sim& s, const model::qgraph& graph, int batch) {
   for (std::size_t i = 0; i + 1 < p.descriptors.size(); ++i) {
     const spec::descriptor& d = p.descriptors[i];
     s.load_pages(pages_for(p, d, batch));
-    const run_result r = s.run(d, batch);
+    run_result r;
+    ASSERT_NO_THROW(r = s.run(d, batch)) << p.layers[i].name << ", " << p.layers[i].op;
     ASSERT_FALSE(r.bad_desc || r.bad_input) << p.layers[i].op;
     ASSERT_EQ(s.beats_left(), 0u) << p.layers[i].op;
     macs += r.macs;
@@ -104,6 +100,78 @@ TEST(EngineGraphs16, SqueezeAndExcitation) {
     expect_reference(s, graph, 3);
     if (HasFatalFailure()) return;
   }
+}
+
+// An encoder layer: attention with one head or more, softmax, layer normalisation, a table behind a
+// fully connected layer.
+template <class Sim>
+void encoders(const std::vector<std::array<int, 3>>& shapes, int batch) {
+  unsigned seed = 5000;
+  for (const auto& [heads, depth, tokens] : shapes) {
+    SCOPED_TRACE(std::to_string(heads) + " heads of " + std::to_string(depth) + ", " +
+                 std::to_string(tokens) + " tokens");
+    compiler::graph_builder b(++seed);
+    const model::qgraph graph = b.finish(b.encoder(b.input(heads * depth, 1, tokens), heads));
+    // What the layers make of one another, too: each result in turn as the output.
+    for (std::size_t last = 3; last < graph.nodes.size(); ++last) {
+      if (heads > 1 && last == 5) continue;  // heads of the context lie apart
+      model::qgraph part = graph;
+      part.nodes.resize(last + 1);
+      part.output.tensor = part.nodes.back().output;
+      const model::qtensor& t = part.output_tensor();
+      part.output.dims = {t.c, t.h, t.w};
+      SCOPED_TRACE(part.nodes.back().name);
+      Sim s(seed);
+      s.page_idle = seed % 3 * 20;
+      expect_reference(s, part, batch);
+      if (testing::Test::HasFatalFailure()) return;
+    }
+  }
+}
+TEST(EngineGraphs16, Encoder) {
+  encoders<engine_sim<VEngine16, 16>>(
+      {{1, 40, 5}, {1, 64, 16}, {1, 100, 33}, {2, 64, 16}, {3, 64, 40}, {2, 128, 70}}, 2);
+}
+TEST(EngineGraphs32, Encoder) {
+  encoders<engine_sim<VEngine32, 32>>({{1, 40, 7}, {1, 130, 65}, {2, 64, 34}}, 3);
+}
+TEST(EngineGraphs64, Encoder) {
+  encoders<engine_sim<VEngine64, 64>>({{1, 40, 7}, {1, 130, 129}, {2, 64, 64}, {1, 64, 260}}, 2);
+}
+
+// More rows than a block of the accumulators holds.
+TEST(EngineGraphs64, ProductOfManyRows) {
+  compiler::graph_builder b(31);
+  const int x = b.input(64, 1, 600);
+  const int q = b.factor(x, 64), k = b.factor(x, 64);
+  engine_sim<VEngine64, 64> s(31);
+  expect_reference(s, b.finish(b.product(q, k, 1, true)), 1);
+}
+
+// Softmax and layer normalisation of pixels of every width, and of more of them than a group holds.
+template <class Sim>
+void rows_of(const std::vector<int>& channels, int h, int w, int batch) {
+  unsigned seed = 6000;
+  for (const int c : channels) {
+    for (const bool softmax : {true, false}) {
+      SCOPED_TRACE(std::to_string(c) + " channels, " + (softmax ? "softmax" : "layer norm"));
+      compiler::graph_builder b(++seed);
+      const int x = b.input(c, h, w);
+      const int y = softmax ? b.softmax(x, b.uniform(0, 255)) : b.layernorm(x);
+      Sim s(seed);
+      s.page_idle = seed % 3 * 30;
+      expect_reference(s, b.finish(y), batch);
+      if (testing::Test::HasFatalFailure()) return;
+    }
+  }
+}
+TEST(EngineGraphs16, Rows) {
+  rows_of<engine_sim<VEngine16, 16>>({1, 2, 5, 16, 17, 32, 33, 64, 65, 100, 192}, 9, 11, 3);
+}
+TEST(EngineGraphs32, Rows) { rows_of<engine_sim<VEngine32, 32>>({3, 30, 70, 129}, 7, 10, 2); }
+TEST(EngineGraphs64, Rows) {
+  rows_of<engine_sim<VEngine64, 64>>({4, 31, 64, 200, 768}, 5, 13, 2);
+  if (!testing::Test::HasFatalFailure()) rows_of<engine_sim<VEngine64, 64>>({4000, 4096}, 1, 3, 2);
 }
 
 }  // namespace

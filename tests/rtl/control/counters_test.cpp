@@ -59,7 +59,8 @@ class Counters : public ::testing::Test {
     constexpr spec::op kOps[] = {spec::op::input,    spec::op::mat_mul,  spec::op::mat_mul,
                                  spec::op::mat_mul,  spec::op::max_pool, spec::op::add,
                                  spec::op::avg_pool, spec::op::mul,      spec::op::table,
-                                 spec::op::output,   spec::op::end,      spec::op::depthwise};
+                                 spec::op::output,   spec::op::end,      spec::op::depthwise,
+                                 spec::op::product,  spec::op::softmax,  spec::op::layer_norm};
     top_.op_i = static_cast<std::uint8_t>(kOps[rng_.below(std::size(kOps))]);
     top_.active_i = rng_.chance(85);
     top_.busy_i = rng_.chance(20);
@@ -88,8 +89,11 @@ class Counters : public ::testing::Test {
         return counter::vector;
       case spec::op::table:
       case spec::op::depthwise:
+      case spec::op::softmax:
+      case spec::op::layer_norm:
         if (!top_.loading_i && !top_.want_weights_i) return counter::vector;
         [[fallthrough]];  // its pages are waited for as weights are
+      case spec::op::product:
       case spec::op::mat_mul:
         if (top_.busy_i) return counter::array_busy;
         if (top_.post_i) return counter::wait_post;

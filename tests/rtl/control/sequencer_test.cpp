@@ -505,7 +505,7 @@ TEST_F(Sequencer, OutputIsLegalOnlyAsTheLastBeforeEnd) {
 }
 
 TEST_F(Sequencer, UnknownOperationsAndMisplacedEndsAreRefused) {
-  for (const unsigned code : {0u, 10u, 11u, 12u, 13u, 14u, 15u}) {
+  for (const unsigned code : {0u, 13u, 14u, 15u}) {
     for (std::size_t where = 0; where < 5; ++where) {
       SCOPED_TRACE("code " + std::to_string(code) + " at " + std::to_string(where));
       make(2);

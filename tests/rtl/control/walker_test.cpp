@@ -51,11 +51,20 @@ class Walker : public ::testing::Test {
         continue;
       }
       if (rng_() % 4 == 0) {
-        spec::descriptor& d = add(spec::op::table);
+        static constexpr spec::op no_tiles[] = {spec::op::table, spec::op::softmax,
+                                                spec::op::layer_norm, spec::op::product};
+        const spec::op op = no_tiles[rng_() % 4];
+        spec::descriptor& d = add(op);
         d.region = static_cast<std::uint32_t>(descs_.size());
-        d.page_base = page++;
-        d.param_pages = 1;
+        d.page_base = page;
+        d.param_pages = 1 + rng_() % 3;
         d.out_h = 1 + rng_() % 40;  // of no consequence
+        if (op == spec::op::product) {
+          d.n_tiles = 1 + rng_() % 4;  // they come from the scratchpad
+          d.k_tiles = 1 + rng_() % 4;
+          d.fuse_table = rng_() % 2;
+        }
+        page += d.param_pages + d.fuse_table;
         continue;
       }
       const bool depthwise = rng_() % 4 == 0;
@@ -68,6 +77,14 @@ class Walker : public ::testing::Test {
       d.out_h = 1 + rng_() % 40;
       d.out_w = 1 + rng_() % 40;
       page += d.param_pages + d.n_tiles * d.k_tiles;
+      if (depthwise) continue;
+      d.fuse_table = rng_() % 4 == 0;
+      d.fuse_dw = d.fuse_table == 0 && rng_() % 3 == 0;
+      page += d.fuse_table;
+      if (d.fuse_dw == 0) continue;
+      d.mid_h = 1 + rng_() % 40;
+      d.mid_w = 1 + rng_() % 40;
+      page += d.param_pages + d.n_tiles;
     }
     add(spec::op::output);
     add(spec::op::end);
@@ -79,13 +96,25 @@ class Walker : public ::testing::Test {
     for (std::uint32_t i = 0; i < desc_pages_; ++i) all.emplace_back(i, 0, i);
     for (const spec::descriptor& d : descs_) {
       const bool depthwise = d.op == static_cast<std::uint32_t>(spec::op::depthwise);
-      for (std::uint32_t i = 0; i < d.param_pages; ++i)
-        all.emplace_back(d.page_base + i, d.region, i);
+      const auto take = [&](std::uint32_t first, std::uint32_t count) {
+        for (std::uint32_t i = first; i < first + count; ++i)
+          all.emplace_back(d.page_base + i, d.region, i);
+      };
+      const std::uint32_t params = (d.fuse_dw != 0 ? 2 : 1) * d.param_pages + d.fuse_table;
+      take(0, params);
       if (!depthwise && d.op != static_cast<std::uint32_t>(spec::op::mat_mul)) continue;
+      if (d.fuse_dw != 0) {
+        for (std::uint32_t n = 0; n < d.n_tiles; ++n) {
+          take(params + n, 1);
+          for (std::uint64_t row = 0; row < std::uint64_t{batch} * d.mid_h * d.mid_w;
+               row += spec::acc_rows)
+            take(params + d.n_tiles + n * d.k_tiles, d.k_tiles);
+        }
+        continue;
+      }
       for (std::uint64_t row = 0; row < std::uint64_t{batch} * d.out_h * d.out_w;
            row += spec::acc_rows) {
-        for (std::uint32_t t = 0; t < d.n_tiles * d.k_tiles; ++t)
-          all.emplace_back(d.page_base + d.param_pages + t, d.region, d.param_pages + t);
+        take(params, d.n_tiles * d.k_tiles);
         if (depthwise) break;  // its weights are read once
       }
     }

@@ -1,0 +1,754 @@
+// Transformers: tokens, attention, layer normalisation, against sums in double precision that are
+// written out here.
+#include <cmath>
+#include <numbers>
+#include <set>
+
+#include "latchkey/error.hpp"
+#include "model/partition.hpp"
+#include "model/quantise.hpp"
+#include "model/reference.hpp"
+#include "onnx_builder.hpp"
+
+namespace latchkey::model {
+namespace {
+
+constexpr errc kNo = errc::unsupported_model;
+using doubles = std::vector<double>;
+
+/// One encoder layer as BERT has it, its weights, its file and its arithmetic.
+struct encoder {
+  int tokens = 12, heads = 2, depth = 64, inner = 256;
+  bool spelt = true;       ///< Layer normalisation as exporters write it before operator set 17
+  bool two_means = false;  ///< and with two differences from the mean
+  bool flat = false;       ///< One head without a dimension of its own
+  bool fused = false;      ///< One layer for queries, keys and values
+
+  [[nodiscard]] int hidden() const { return heads * depth; }
+
+  static floats weights(int ins, int outs, std::uint32_t seed) {
+    const float reach = std::sqrt(3.0F / static_cast<float>(ins));
+    return random_floats(static_cast<std::size_t>(ins) * static_cast<std::size_t>(outs), seed,
+                         reach);
+  }
+  static floats biases(int outs, std::uint32_t seed) {
+    return random_floats(static_cast<std::size_t>(outs), seed, 0.3F);
+  }
+
+  struct dense {
+    const char* name;
+    int ins, outs;
+    std::uint32_t seed;
+  };
+  [[nodiscard]] std::vector<dense> layers() const {
+    return {{"q", hidden(), hidden(), 1}, {"k", hidden(), hidden(), 2},
+            {"v", hidden(), hidden(), 3}, {"o", hidden(), hidden(), 4},
+            {"in", hidden(), inner, 5},   {"out", inner, hidden(), 6}};
+  }
+  static floats gammas(int n, std::uint32_t seed) {
+    floats g = random_floats(static_cast<std::size_t>(n), seed);
+    g[3] = -g[3];
+    return g;
+  }
+
+  // ---- The file ----
+
+  void norm(builder& b, const std::string& x, const std::string& y, std::uint32_t seed) const {
+    const longs size{hidden()};
+    b.weight(y + "_g", size, gammas(hidden(), seed));
+    b.weight(y + "_b", size, biases(hidden(), seed + 1));
+    if (!spelt) {
+      auto& n = b.node("LayerNormalization", {x, y + "_g", y + "_b"}, {y});
+      builder::integer(n, "axis", -1);
+      builder::real(n, "epsilon", 1e-6F);
+      return;
+    }
+    b.weight(y + "_e", {}, {1e-6F});
+    b.weight(y + "_2", {}, {2});
+    builder::ints(b.node("ReduceMean", {x}, {y + "_m"}), "axes", {-1});
+    b.node("Sub", {x, y + "_m"}, {y + "_c"});
+    const std::string other = two_means ? y + "_c2" : y + "_c";
+    if (two_means) b.node("Sub", {x, y + "_m"}, {other});
+    if (two_means) {
+      b.node("Mul", {y + "_c", y + "_c"}, {y + "_s"});
+    } else {
+      b.node("Pow", {y + "_c", y + "_2"}, {y + "_s"});
+    }
+    builder::ints(b.node("ReduceMean", {y + "_s"}, {y + "_v"}), "axes", {2});
+    b.node("Add", {y + "_v", y + "_e"}, {y + "_a"});
+    b.node("Sqrt", {y + "_a"}, {y + "_r"});
+    if (two_means) {
+      b.node("Reciprocal", {y + "_r"}, {y + "_i"});
+      b.node("Mul", {other, y + "_i"}, {y + "_n"});
+    } else {
+      b.node("Div", {other, y + "_r"}, {y + "_n"});
+    }
+    b.node("Mul", {y + "_n", y + "_g"}, {y + "_p"});
+    b.node("Add", {y + "_p", y + "_b"}, {y});
+  }
+
+  [[nodiscard]] builder model() const {
+    builder b(17);
+    b.input("x", {-1, tokens, hidden()}).output("y");
+    const auto product = [&](const dense& l, const std::string& x, const std::string& y) {
+      b.weight(y + "_w", {l.ins, l.outs}, weights(l.ins, l.outs, l.seed));
+      b.weight(y + "_b", {l.outs}, biases(l.outs, l.seed + 100));
+      b.node("MatMul", {x, y + "_w"}, {y + "_x"});
+      b.node("Add", {y + "_b", y + "_x"}, {y});
+    };
+    b.weight("split", {4}, {0, 0, static_cast<float>(heads), static_cast<float>(depth)},
+             pb::TensorProto::INT64);
+    b.weight("join", {3}, {0, static_cast<float>(tokens), -1}, pb::TensorProto::INT64);
+    b.weight("root", {}, {std::sqrt(static_cast<float>(depth))});
+    const auto all = layers();
+    if (fused) {
+      const auto n = static_cast<std::size_t>(hidden());
+      floats w(3 * n * n), bias;
+      for (std::size_t p = 0; p < 3; ++p) {
+        const floats part = weights(hidden(), hidden(), all[p].seed);
+        const floats b3 = biases(hidden(), all[p].seed + 100);
+        for (std::size_t k = 0; k < n * n; ++k) w[k / n * 3 * n + p * n + k % n] = part[k];
+        bias.insert(bias.end(), b3.begin(), b3.end());
+      }
+      b.weight("qkv_w", {hidden(), 3 * hidden()}, w);
+      b.weight("qkv_b", {3 * hidden()}, bias);
+      b.node("MatMul", {"x", "qkv_w"}, {"qkv_x"});
+      b.node("Add", {"qkv_x", "qkv_b"}, {"qkv"});
+      builder::integer(b.node("Split", {"qkv"}, {"q", "k", "v"}), "axis", -1);
+    }
+    for (std::size_t i = 0; i < 3; ++i) {
+      const std::string name = all[i].name;
+      if (!fused) product(all[i], "x", name);
+      const bool key = i == 1;
+      if (flat) {
+        if (key) {
+          builder::ints(b.node("Transpose", {name}, {name + "h"}), "perm", {0, 2, 1});
+        } else {
+          b.node("Identity", {name}, {name + "h"});
+        }
+        continue;
+      }
+      b.node("Reshape", {name, "split"}, {name + "s"});
+      builder::ints(b.node("Transpose", {name + "s"}, {name + "h"}), "perm",
+                    key ? longs{0, 2, 3, 1} : longs{0, 2, 1, 3});
+    }
+    b.node("MatMul", {"qh", "kh"}, {"scores"});
+    b.node("Div", {"scores", "root"}, {"scaled"});
+    builder::integer(b.node("Softmax", {"scaled"}, {"shares"}), "axis", -1);
+    b.node("MatMul", {"shares", "vh"}, {"context"});
+    std::string joined = "context";
+    if (!flat) {
+      builder::ints(b.node("Transpose", {"context"}, {"back"}), "perm", {0, 2, 1, 3});
+      b.node("Reshape", {"back", "join"}, {"joined"});
+      joined = "joined";
+    }
+    product(all[3], joined, "o");
+    b.node("Add", {"o", "x"}, {"sum1"});
+    norm(b, "sum1", "n1", 20);
+    product(all[4], "n1", "in");
+    b.weight("r2", {}, {std::numbers::sqrt2_v<float>});
+    b.weight("one", {1}, {1});
+    b.weight("half", {}, {0.5F});
+    b.node("Div", {"in", "r2"}, {"g1"});
+    b.node("Erf", {"g1"}, {"g2"});
+    b.node("Add", {"g2", "one"}, {"g3"});
+    b.node("Mul", {"in", "g3"}, {"g4"});
+    b.node("Mul", {"g4", "half"}, {"gelu"});
+    product(all[5], "gelu", "out");
+    b.node("Add", {"out", "n1"}, {"sum2"});
+    norm(b, "sum2", "y", 30);
+    return b;
+  }
+
+  // ---- The arithmetic ----
+
+  [[nodiscard]] doubles multiply(const doubles& x, const dense& l) const {
+    const floats w = weights(l.ins, l.outs, l.seed), b = biases(l.outs, l.seed + 100);
+    doubles y(static_cast<std::size_t>(tokens * l.outs));
+    for (int t = 0; t < tokens; ++t) {
+      for (int o = 0; o < l.outs; ++o) {
+        double sum = b[static_cast<std::size_t>(o)];
+        for (int i = 0; i < l.ins; ++i) {
+          sum += x[static_cast<std::size_t>(t * l.ins + i)] *
+                 w[static_cast<std::size_t>(i * l.outs + o)];
+        }
+        y[static_cast<std::size_t>(t * l.outs + o)] = sum;
+      }
+    }
+    return y;
+  }
+
+  [[nodiscard]] doubles normalise(const doubles& x, std::uint32_t seed) const {
+    const floats g = gammas(hidden(), seed), b = biases(hidden(), seed + 1);
+    doubles y(x.size());
+    const auto n = static_cast<std::size_t>(hidden());
+    for (std::size_t t = 0; t < x.size(); t += n) {
+      double mean = 0, variance = 0;
+      for (std::size_t i = 0; i < n; ++i) mean += x[t + i] / static_cast<double>(n);
+      for (std::size_t i = 0; i < n; ++i) {
+        variance += (x[t + i] - mean) * (x[t + i] - mean) / static_cast<double>(n);
+      }
+      for (std::size_t i = 0; i < n; ++i) {
+        y[t + i] = (x[t + i] - mean) / std::sqrt(variance + 1e-6) * g[i] + b[i];
+      }
+    }
+    return y;
+  }
+
+  [[nodiscard]] doubles attend(const doubles& q, const doubles& k, const doubles& v) const {
+    doubles out(q.size());
+    const auto at = [&](const doubles& m, int t, int h, int d) {
+      return m[static_cast<std::size_t>((t * heads + h) * depth + d)];
+    };
+    for (int h = 0; h < heads; ++h) {
+      for (int t = 0; t < tokens; ++t) {
+        doubles share;
+        double sum = 0;
+        for (int s = 0; s < tokens; ++s) {
+          double dot = 0;
+          for (int d = 0; d < depth; ++d) dot += at(q, t, h, d) * at(k, s, h, d);
+          share.push_back(std::exp(dot / std::sqrt(static_cast<double>(depth))));
+          sum += share.back();
+        }
+        for (int d = 0; d < depth; ++d) {
+          double y = 0;
+          for (int s = 0; s < tokens; ++s) y += share[static_cast<std::size_t>(s)] * at(v, s, h, d);
+          out[static_cast<std::size_t>((t * heads + h) * depth + d)] = y / sum;
+        }
+      }
+    }
+    return out;
+  }
+
+  [[nodiscard]] doubles run(const floats& x) const {
+    const doubles input(x.begin(), x.end());
+    const auto l = layers();
+    doubles y = attend(multiply(input, l[0]), multiply(input, l[1]), multiply(input, l[2]));
+    y = multiply(y, l[3]);
+    for (std::size_t i = 0; i < y.size(); ++i) y[i] += input[i];
+    const doubles middle = normalise(y, 20);
+    y = multiply(middle, l[4]);
+    for (double& v : y) v = 0.5 * v * (1 + std::erf(v / std::numbers::sqrt2));
+    y = multiply(y, l[5]);
+    for (std::size_t i = 0; i < y.size(); ++i) y[i] += middle[i];
+    return normalise(y, 30);
+  }
+};
+
+std::vector<floats> inputs(const fgraph& g, int count) {
+  std::vector<floats> out;
+  const auto& t = g.tensors.at(static_cast<std::size_t>(g.inputs.at(0).tensor));
+  for (int i = 0; i < count; ++i) {
+    out.push_back(random_floats(t.size(), static_cast<std::uint32_t>(1000 + i), 1.7F));
+  }
+  return out;
+}
+
+/// The float model's result in the file's order.
+floats infer(float_executor& e, const floats& x) {
+  const fgraph& g = e.graph();
+  const auto channels = [&](const io_spec& io) {
+    return g.tensors[static_cast<std::size_t>(io.tensor)].c;
+  };
+  const auto y = e.infer(to_planes(g.inputs[0], channels(g.inputs[0]), x));
+  return from_planes(g.output, channels(g.output), floats(y.begin(), y.end()));
+}
+
+floats infer(reference& r, const floats& x) {
+  const qgraph& g = r.graph();
+  const auto bytes = quantise_input(g, to_planes(g.input, g.input_tensor().c, x));
+  return from_planes(g.output, g.output_tensor().c, dequantise_output(g, r.infer(bytes)));
+}
+
+template <typename Op>
+std::size_t count(const fgraph& g) {
+  std::size_t n = 0;
+  for (const fnode& node : g.nodes) n += std::holds_alternative<Op>(node.op);
+  return n;
+}
+
+/// Float and quantised results of a layer against its arithmetic.
+fgraph expect_right(const encoder& layer) {
+  const fgraph g = layer.model().import();
+  EXPECT_TRUE(g.inputs[0].channels_last);
+  EXPECT_TRUE(g.output.channels_last || layer.tokens == 1);  // where either order is the same
+  EXPECT_EQ(g.inputs[0].dims, (std::vector<int>{layer.tokens, layer.hidden()}));
+  EXPECT_EQ(g.output.dims, (std::vector<int>{layer.tokens, layer.hidden()}));
+  EXPECT_TRUE(g.remarks.empty()) << g.remarks[0];
+  float_executor e(g);
+  const auto samples = inputs(g, 8);
+  std::vector<floats> planes;
+  for (const floats& x : samples) planes.push_back(to_planes(g.inputs[0], layer.hidden(), x));
+  reference r(quantise(g, planes));
+  const float step = r.graph().output_tensor().scale;
+  double worst = 0, squares = 0;
+  for (const floats& x : samples) {
+    const doubles wanted = layer.run(x);
+    const floats real = infer(e, x), bytes = infer(r, x);
+    for (std::size_t i = 0; i < wanted.size(); ++i) {
+      EXPECT_NEAR(real[i], wanted[i], 2e-4) << i;
+      worst = std::max(worst, std::abs(bytes[i] - wanted[i]) / step);
+      squares += std::pow((bytes[i] - wanted[i]) / step, 2) / static_cast<double>(wanted.size());
+    }
+  }
+  const double deviation = std::sqrt(squares / static_cast<double>(samples.size()));
+  std::printf("%zu nodes, quantised %.2f steps away, %.2f at worst\n", g.nodes.size(), deviation,
+              worst);
+  EXPECT_LT(deviation, 1.5);
+  EXPECT_LT(worst, 8);
+  return g;
+}
+
+TEST(Transformers, BertLayer) {
+  const fgraph g = expect_right({});
+  EXPECT_EQ(count<fproduct>(g), 2U);
+  EXPECT_EQ(count<fsoftmax>(g), 1U);
+  EXPECT_EQ(count<flayernorm>(g), 2U);
+  EXPECT_EQ(count<ftable>(g), 1U);  // GELU
+  EXPECT_EQ(g.nodes.size(), 14U);   // and six layers, two additions, one Softmax
+  for (const fnode& node : g.nodes) {
+    if (const auto* p = std::get_if<fproduct>(&node.op)) {
+      EXPECT_EQ(p->heads, 2);
+      EXPECT_FLOAT_EQ(p->factor, p->transposed ? 0.125F : 1.0F);
+    }
+  }
+}
+
+TEST(Transformers, BertLayerWithTheLayerNormOperator) {
+  encoder layer;
+  layer.spelt = false;
+  EXPECT_EQ(expect_right(layer).nodes.size(), 14U);
+  layer.tokens = 1;
+  expect_right(layer);
+}
+
+TEST(Transformers, TwoDifferencesAndAReciprocal) {
+  encoder layer;
+  layer.two_means = true;
+  layer.tokens = 9;
+  EXPECT_EQ(expect_right(layer).nodes.size(), 14U);
+}
+
+/// Every tensor that a product of several heads keeps by itself is as the accelerator needs it.
+void expect_isolated(const fgraph& g) {
+  const auto dense = [](const fnode& n) {
+    const auto* conv = std::get_if<fconv>(&n.op);
+    return conv && !conv->depthwise && conv->kernel_h == 1 && conv->kernel_w == 1;
+  };
+  for (const fnode& node : g.nodes) {
+    const auto* p = std::get_if<fproduct>(&node.op);
+    if (!p || p->heads == 1) continue;
+    std::set<int> tokens{node.inputs[1]};
+    if (p->transposed) tokens.insert(node.inputs[0]);
+    EXPECT_EQ(tokens.size(), p->transposed ? 2U : 1U);
+    for (const fnode& other : g.nodes) {
+      EXPECT_TRUE(tokens.count(other.output) == 0 || dense(other)) << other.name;
+      for (const int t : other.inputs) {
+        EXPECT_TRUE(tokens.count(t) == 0 || &other == &node) << other.name;
+        EXPECT_TRUE(p->transposed || t != node.output || dense(other)) << other.name;
+      }
+    }
+    EXPECT_TRUE(p->transposed || g.output.tensor != node.output);
+  }
+}
+
+TEST(Transformers, HeadsOf32ArePadded) {
+  encoder layer;
+  layer.heads = 4;
+  layer.depth = 32;
+  const fgraph g = expect_right(layer);
+  EXPECT_EQ(g.nodes.size(), 14U);  // the layers around pad
+  expect_isolated(g);
+  for (const fnode& node : g.nodes) {
+    const auto* p = std::get_if<fproduct>(&node.op);
+    if (!p) continue;
+    const ftensor& b = g.tensors[static_cast<std::size_t>(node.inputs[1])];
+    EXPECT_EQ(b.c, 4 * 64);
+  }
+}
+
+TEST(Transformers, OneLayerForQueriesKeysAndValues) {
+  encoder layer;
+  layer.fused = true;
+  EXPECT_EQ(expect_right(layer).nodes.size(), 14U);
+  layer.heads = 3;
+  layer.depth = 24;  // and padded
+  const fgraph g = expect_right(layer);
+  EXPECT_EQ(g.nodes.size(), 14U);
+  expect_isolated(g);
+}
+
+TEST(Transformers, OneHeadOfAnyDepth) {
+  encoder layer;
+  layer.heads = 1;
+  layer.depth = 40;
+  EXPECT_EQ(expect_right(layer).nodes.size(), 14U);
+  layer.flat = true;
+  EXPECT_EQ(expect_right(layer).nodes.size(), 14U);
+}
+
+/// The input attends to itself: nothing in between is a layer.
+void expect_copies(int heads, int depth) {
+  builder b;
+  b.input("x", {-1, 5, 128}).output("y");
+  b.weight("split", {4}, {0, 5, static_cast<float>(heads), static_cast<float>(depth)},
+           pb::TensorProto::INT64);
+  b.weight("join", {3}, {0, 5, 128}, pb::TensorProto::INT64);
+  b.weight("root", {}, {std::sqrt(static_cast<float>(depth))});
+  b.node("Relu", {"x"}, {"r"});
+  b.weight("unit", {128, 128}, random_floats(128 * 128, 5, 0.1F));
+  b.node("MatMul", {"x", "unit"}, {"m"});
+  b.node("Reshape", {"r", "split"}, {"s"});
+  builder::ints(b.node("Transpose", {"s"}, {"h"}), "perm", {0, 2, 1, 3});
+  builder::ints(b.node("Transpose", {"s"}, {"k"}), "perm", {0, 2, 3, 1});
+  b.node("MatMul", {"h", "k"}, {"scores"});
+  b.node("Div", {"scores", "root"}, {"scaled"});
+  builder::integer(b.node("Softmax", {"scaled"}, {"shares"}), "axis", 3);
+  b.node("MatMul", {"shares", "h"}, {"context"});
+  builder::ints(b.node("Transpose", {"context"}, {"back"}), "perm", {0, 2, 1, 3});
+  b.node("Reshape", {"back", "join"}, {"joined"});
+  b.node("Add", {"joined", "m"}, {"y"});
+  const fgraph g = b.import();
+  expect_isolated(g);
+  EXPECT_EQ(g.nodes.size(), 10U);  // Relu, MatMul, products, Softmax, Add and four copies
+  float_executor e(g);
+  encoder by_hand;
+  by_hand.tokens = 5;
+  by_hand.heads = heads;
+  by_hand.depth = depth;
+  std::vector<floats> planes;
+  for (const floats& x : inputs(g, 4)) {
+    doubles r(x.begin(), x.end());
+    for (double& v : r) v = std::max(v, 0.0);
+    const doubles y = by_hand.attend(r, r, r);
+    const floats got = infer(e, x);
+    const floats w = random_floats(128 * 128, 5, 0.1F);
+    for (std::size_t i = 0; i < y.size(); ++i) {
+      double m = 0;
+      for (std::size_t k = 0; k < 128; ++k) m += x[i / 128 * 128 + k] * w[k * 128 + i % 128];
+      EXPECT_NEAR(got[i], y[i] + m, 1e-4);
+    }
+    planes.push_back(to_planes(g.inputs[0], 128, x));
+  }
+  const qgraph q = quantise(g, planes);
+  for (const qnode& node : q.nodes) {
+    if (!std::holds_alternative<qproduct>(node.op)) continue;
+    for (const int t : node.inputs) {
+      EXPECT_EQ(q.tensors[static_cast<std::size_t>(t)].zero_point, 128) << node.name;
+    }
+  }
+  for (const auto& l : sensitivity(g, q, planes)) EXPECT_GT(l.total, 20) << l.name;
+  quantise_options careful;
+  careful.bias_correction = true;
+  careful.method = calibration::mse;
+  EXPECT_NO_THROW(quantise(g, planes, careful));
+}
+
+TEST(Transformers, CopiesStandBetweenProductsAndOthers) {
+  expect_copies(2, 64);
+  expect_copies(4, 32);  // the copies pad
+}
+
+TEST(Transformers, PartsOfTokens) {
+  // Queries, keys and values in one layer; then the mean over the tokens, and the last token.
+  builder b;
+  b.input("x", {-1, 100, 8}).output("y");
+  b.weight("w", {8, 12}, random_floats(96, 1));
+  b.weight("last", {}, {-1}, pb::TensorProto::INT64);
+  b.weight("some", {2}, {3, 0}, pb::TensorProto::INT64);
+  b.weight("wy", {10, 3}, random_floats(30, 2));
+  b.node("MatMul", {"x", "w"}, {"m"});
+  builder::integer(b.node("Split", {"m"}, {"p", "q", "r"}), "axis", 2);
+  builder::ints(b.node("ReduceMean", {"p"}, {"mean"}), "axes", {1});
+  builder::integer(*b.graph().mutable_node(2), "keepdims", 0);
+  builder::integer(b.node("Gather", {"q", "last"}, {"end"}), "axis", 1);
+  builder::integer(b.node("Gather", {"r", "some"}, {"few"}), "axis", 2);
+  builder::integer(b.node("Gather", {"few", "last"}, {"tail"}), "axis", 1);
+  builder::integer(b.node("Concat", {"mean", "end", "tail"}, {"all"}), "axis", 1);
+  b.node("MatMul", {"all", "wy"}, {"y"});
+  const fgraph g = b.import();
+  float_executor e(g);
+  const floats x = inputs(g, 1)[0];
+  const floats w = random_floats(96, 1), wy = random_floats(30, 2);
+  const auto m = [&](std::size_t t, std::size_t o) {
+    double sum = 0;
+    for (std::size_t i = 0; i < 8; ++i) sum += x[t * 8 + i] * w[i * 12 + o];
+    return sum;
+  };
+  doubles all;
+  for (std::size_t o = 0; o < 4; ++o) {
+    double sum = 0;
+    for (std::size_t t = 0; t < 100; ++t) sum += m(t, o) / 100;
+    all.push_back(sum);
+  }
+  for (std::size_t o = 4; o < 8; ++o) all.push_back(m(99, o));
+  all.push_back(m(99, 11));
+  all.push_back(m(99, 8));
+  const floats got = infer(e, x);
+  ASSERT_EQ(got.size(), 3U);
+  for (std::size_t o = 0; o < 3; ++o) {
+    double sum = 0;
+    for (std::size_t i = 0; i < 10; ++i) sum += all[i] * wy[i * 3 + o];
+    EXPECT_NEAR(got[o], sum, 1e-4);
+  }
+}
+
+TEST(Transformers, SlicesOfTokensAndConstantsOfHeads) {
+  builder b;
+  b.input("x", {-1, 6, 4}).output("y");
+  b.weight("s", {2}, {1, 1}, pb::TensorProto::INT64);
+  b.weight("e", {2}, {6, 3}, pb::TensorProto::INT64);
+  b.weight("a", {2}, {1, 2}, pb::TensorProto::INT64);
+  b.weight("eye", {4, 4}, {1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1});
+  b.weight("split", {4}, {0, 6, 2, 2}, pb::TensorProto::INT64);
+  b.weight("join", {3}, {0, 6, 4}, pb::TensorProto::INT64);
+  b.weight("k", {1, 2, 1, 2}, {1, 2, 3, 4});
+  b.node("MatMul", {"x", "eye"}, {"m"});
+  b.node("Reshape", {"m", "split"}, {"h"});
+  builder::ints(b.node("Transpose", {"h"}, {"t"}), "perm", {0, 2, 1, 3});
+  b.node("Add", {"t", "k"}, {"t1"});
+  builder::ints(b.node("Transpose", {"t1"}, {"u"}), "perm", {0, 2, 1, 3});
+  b.node("Reshape", {"u", "join"}, {"j"});
+  b.node("Slice", {"j", "s", "e", "a"}, {"y"});
+  const fgraph g = b.import();
+  EXPECT_EQ(g.output.dims, (std::vector<int>{5, 2}));
+  float_executor e(g);
+  floats x(24);
+  for (std::size_t i = 0; i < 24; ++i) x[i] = static_cast<float>(10 * i);
+  EXPECT_EQ(infer(e, x), (floats{52, 63, 92, 103, 132, 143, 172, 183, 212, 223}));
+}
+
+TEST(Transformers, ChannelsLastBlocksBetweenPlanes) {
+  // As ConvNeXt has it: planes, then the channels of each pixel by themselves, then planes again.
+  builder b(17);
+  b.input("x", {-1, 3, 4, 5}).output("y");
+  b.weight("k", {6, 3, 1, 1}, random_floats(18, 1));
+  b.weight("g", {6}, random_floats(6, 2));
+  b.weight("w", {6, 2}, random_floats(12, 3));
+  b.node("Conv", {"x", "k"}, {"c"});
+  builder::ints(b.node("Transpose", {"c"}, {"t"}), "perm", {0, 2, 3, 1});
+  b.node("LayerNormalization", {"t", "g"}, {"n"});
+  b.node("MatMul", {"n", "w"}, {"m"});
+  builder::ints(b.node("Transpose", {"m"}, {"p"}), "perm", {0, 3, 1, 2});
+  b.node("GlobalAveragePool", {"p"}, {"y"});
+  const fgraph g = b.import();
+  EXPECT_FALSE(g.inputs[0].channels_last);
+  float_executor e(g);
+  const floats x = inputs(g, 1)[0];
+  const floats k = random_floats(18, 1), gamma = random_floats(6, 2), w = random_floats(12, 3);
+  double want[2] = {0, 0};
+  for (std::size_t p = 0; p < 20; ++p) {
+    doubles c(6);
+    double mean = 0, variance = 0;
+    for (std::size_t o = 0; o < 6; ++o) {
+      for (std::size_t i = 0; i < 3; ++i) c[o] += k[o * 3 + i] * x[i * 20 + p];
+      mean += c[o] / 6;
+    }
+    for (const double v : c) variance += (v - mean) * (v - mean) / 6;
+    for (std::size_t o = 0; o < 6; ++o) {
+      const double n = (c[o] - mean) / std::sqrt(variance + 1e-5) * gamma[o];
+      for (std::size_t j = 0; j < 2; ++j) want[j] += n * w[o * 2 + j] / 20;
+    }
+  }
+  const floats got = infer(e, x);
+  ASSERT_EQ(got.size(), 2U);
+  for (std::size_t j = 0; j < 2; ++j) EXPECT_NEAR(got[j], want[j], 1e-4);
+}
+
+TEST(Transformers, TinyAndNegativeGammas) {
+  builder b(17);
+  b.input("x", {-1, 4, 8}).output("y");
+  b.weight("g", {8}, {0, 1e-9F, -1e-9F, -2, 0, 1, 1e-3F, -0.5F});
+  b.weight("b", {8}, {0, 1, 1, 0.5F, -0.7F, 0, 1, 0});
+  b.node("LayerNormalization", {"x", "g", "b"}, {"y"});
+  const fgraph g = b.import();
+  const auto samples = inputs(g, 4);
+  float_executor e(g);
+  std::vector<floats> planes;
+  for (const floats& x : samples) planes.push_back(to_planes(g.inputs[0], 8, x));
+  reference r(quantise(g, planes));
+  for (const floats& x : samples) {
+    const floats real = infer(e, x), bytes = infer(r, x);
+    for (std::size_t i = 0; i < real.size(); ++i) {
+      EXPECT_NEAR(bytes[i], real[i], 4 * r.graph().output_tensor().scale) << i;
+    }
+  }
+}
+
+TEST(Transformers, IntegerLayersOnTokens) {
+  builder b;
+  b.input("x", {-1, 3, 2}, pb::TensorProto::UINT8).output("y");
+  b.weight("sx", {}, {0.5F}).set_name("sx");
+  b.weight("zx", {}, {2}, pb::TensorProto::UINT8);
+  b.weight("w", {2, 2}, {1, -2, 3, 4}, pb::TensorProto::INT8);
+  b.weight("sw", {}, {0.25F});
+  b.weight("zw", {}, {0}, pb::TensorProto::INT8);
+  b.weight("sy", {}, {0.5F});
+  b.weight("zy", {}, {10}, pb::TensorProto::UINT8);
+  b.node("QLinearMatMul", {"x", "sx", "zx", "w", "sw", "zw", "sy", "zy"}, {"y"});
+  const fgraph g = b.import();
+  reference r(quantise(g, {}));
+  const std::vector<std::uint8_t> x{2, 3, 6, 2, 10, 20};
+  const auto out = r.infer(to_planes(g.inputs[0], 2, x));
+  const auto y = from_planes(g.output, 2, std::vector<std::uint8_t>(out.begin(), out.end()));
+  // (x - 2) * w / 4 + 10, half to even.
+  EXPECT_EQ(y, (std::vector<std::uint8_t>{11, 11, 11, 8, 26, 24}));
+}
+
+TEST(Transformers, ScalesThatTheFileComputesFromShapes) {
+  // Queries and keys times the root of the root of the depth, as PyTorch writes it.
+  builder b(13);
+  b.input("x", {-1, 5, 16}).output("y");
+  b.weight("w", {16, 16}, random_floats(256, 1));
+  b.weight("v", {16, 16}, random_floats(256, 2));
+  b.weight("from", {1}, {-1}, pb::TensorProto::INT64);
+  b.weight("to", {1}, {9}, pb::TensorProto::INT64);
+  b.weight("one", {1}, {1});
+  b.node("MatMul", {"x", "w"}, {"q"});
+  b.node("MatMul", {"x", "v"}, {"k"});
+  b.node("Shape", {"q"}, {"s"});
+  b.node("Slice", {"s", "from", "to"}, {"d"});
+  builder::integer(b.node("Cast", {"d"}, {"f"}), "to", pb::TensorProto::FLOAT);
+  b.node("Sqrt", {"f"}, {"r"});
+  b.node("Div", {"one", "r"}, {"i"});
+  b.node("Sqrt", {"i"}, {"h"});
+  builder::ints(b.node("Transpose", {"k"}, {"t"}), "perm", {0, 2, 1});
+  b.node("Mul", {"q", "h"}, {"qs"});
+  b.node("Mul", {"t", "h"}, {"ks"});
+  b.node("MatMul", {"qs", "ks"}, {"y"});
+  const fgraph g = b.import();
+  EXPECT_EQ(g.nodes.size(), 3U);
+  float_executor e(g);
+  const floats x = inputs(g, 1)[0], w = random_floats(256, 1), v = random_floats(256, 2);
+  const auto row = [&](const floats& m, std::size_t t, std::size_t o) {
+    double sum = 0;
+    for (std::size_t i = 0; i < 16; ++i) sum += x[t * 16 + i] * m[i * 16 + o];
+    return sum;
+  };
+  const floats got = infer(e, x);
+  for (std::size_t t = 0; t < 5; ++t) {
+    for (std::size_t s = 0; s < 5; ++s) {
+      double sum = 0;
+      for (std::size_t o = 0; o < 16; ++o) sum += row(w, t, o) * row(v, s, o) / 4;
+      EXPECT_NEAR(got[t * 5 + s], sum, 1e-4);
+    }
+  }
+}
+
+TEST(Transformers, RunOnTheCardBesidePartsOnTheHost) {
+  builder b = encoder{}.model();
+  network n = import_network(b.bytes(), "test.onnx", true);
+  EXPECT_FALSE(n.head || n.tail);
+  b.graph().mutable_output(0)->set_name("z");
+  builder::integer(b.node("LogSoftmax", {"y"}, {"z"}), "axis", -1);
+  n = import_network(b.bytes(), "test.onnx", true);
+  EXPECT_FALSE(n.head);
+  ASSERT_TRUE(n.tail);
+  EXPECT_TRUE(n.card.output.channels_last);
+  EXPECT_EQ(n.tail->input_dims, (fallback::shape{1, 12, 128}));
+  float_executor e(n.card);
+  const doubles y = encoder{}.run(inputs(n.card, 1)[0]);
+  const auto z = run_tail(*n.tail, infer(e, inputs(n.card, 1)[0])).at(0).values;
+  double sum = 0;
+  for (std::size_t i = 0; i < 128; ++i) sum += std::exp(y[i]);
+  for (std::size_t i = 0; i < 128; ++i) EXPECT_NEAR(z[i], y[i] - std::log(sum), 1e-3);
+}
+
+// ---- Refusals ----
+
+/// Two projections of tokens, reshaped, and MatMul of them.
+builder product(const longs& perm_a, const longs& perm_b) {
+  builder b;
+  b.input("x", {-1, 6, 128}).output("y");
+  b.weight("w", {128, 128}, random_floats(128 * 128, 1, 0.1F));
+  b.weight("v", {128, 128}, random_floats(128 * 128, 2, 0.1F));
+  b.weight("split", {4}, {0, 6, 2, 64}, pb::TensorProto::INT64);
+  b.node("MatMul", {"x", "w"}, {"a"});
+  b.node("MatMul", {"x", "v"}, {"b"});
+  b.node("Reshape", {"a", "split"}, {"as"});
+  b.node("Reshape", {"b", "split"}, {"bs"});
+  builder::ints(b.node("Transpose", {"as"}, {"at"}), "perm", perm_a);
+  builder::ints(b.node("Transpose", {"bs"}, {"bt"}), "perm", perm_b);
+  b.node("MatMul", {"at", "bt"}, {"y"});
+  return b;
+}
+
+TEST(Transformers, RefusesOtherProducts) {
+  EXPECT_NO_THROW(product({0, 2, 1, 3}, {0, 2, 3, 1}).import());
+  // Channels by channels, tokens first, keys as they are.
+  expect_refusal([] { product({0, 2, 3, 1}, {0, 2, 1, 3}).import(); }, kNo,
+                 {"my_MatMul", "2 heads x 64 channels of a head x 6 tokens", "queries", "keys"});
+  expect_refusal([] { product({0, 1, 2, 3}, {0, 1, 3, 2}).import(); }, kNo, {"queries"});
+  expect_refusal([] { product({0, 2, 1, 3}, {0, 2, 1, 3}).import(); }, kNo, {"queries"});
+}
+
+TEST(Transformers, RefusesWhatMisreadsViews) {
+  const auto on_tokens = [](const std::function<void(builder&)>& add) {
+    builder b(13);
+    b.input("x", {-1, 6, 16}).output("y");
+    b.weight("w", {16, 16}, random_floats(256, 1));
+    b.node("MatMul", {"x", "w"}, {"m"});
+    add(b);
+    return [b] { b.import(); };
+  };
+  const auto axis = [&](const char* op, std::int64_t a) {
+    return on_tokens([=](builder& b) { builder::integer(b.node(op, {"m"}, {"y"}), "axis", a); });
+  };
+  expect_refusal(axis("Softmax", 1), kNo, {"axis 1", "6 tokens x 16 channels", "channels"});
+  expect_refusal(axis("Flatten", 1), kNo, {"flattens", "6 tokens", "Transpose"});
+  EXPECT_NO_THROW(axis("Softmax", 2)());
+  expect_refusal(on_tokens([](builder& b) {
+                   b.weight("k", {1, 6, 1}, random_floats(6, 1));
+                   b.node("Add", {"m", "k"}, {"y"});
+                 }),
+                 kNo, {"my_Add", "differs between the pixels", "one value per channel"});
+  expect_refusal(on_tokens([](builder& b) {
+                   builder::ints(b.node("Transpose", {"m"}, {"t"}), "perm", {0, 2, 1});
+                   b.weight("k", {4, 6, 1}, random_floats(24, 1));
+                   b.node("Conv", {"t", "k"}, {"y"});
+                 }),
+                 kNo, {"my_Conv", "takes planes", "16 channels x 6 tokens"});
+  expect_refusal(on_tokens([](builder& b) {
+                   builder::ints(b.node("Transpose", {"m"}, {"t"}), "perm", {0, 2, 1});
+                   b.weight("k", {6, 2}, random_floats(12, 1));
+                   b.node("MatMul", {"t", "k"}, {"y"});
+                 }),
+                 kNo, {"my_MatMul", "multiplies", "Transpose"});
+  expect_refusal(on_tokens([](builder& b) {
+                   b.weight("s", {3}, {0, 8, 12}, pb::TensorProto::INT64);
+                   b.node("Reshape", {"m", "s"}, {"y"});
+                 }),
+                 kNo, {"my_Reshape", "heads"});
+  expect_refusal(
+      on_tokens([](builder& b) { builder::ints(b.node("ReduceMean", {"m"}, {"y"}), "axes", {2}); }),
+      kNo, {"my_ReduceMean", "layer normalisation"});
+  expect_refusal(on_tokens([](builder& b) {
+                   b.weight("s", {4}, {0, 6, 2, 8}, pb::TensorProto::INT64);
+                   b.node("Reshape", {"m", "s"}, {"r"});
+                   builder::ints(b.node("Transpose", {"r"}, {"y"}), "perm", {0, 2, 1, 3});
+                 }),
+                 kNo, {"output 'y'", "2 heads x 6 tokens", "N x T x C"});
+}
+
+TEST(Transformers, RefusesAnotherZeroPointOfAFactor) {
+  builder b = product({0, 2, 1, 3}, {0, 2, 3, 1});
+  // The second factor goes through a pair of a quantised file.
+  auto& last = *b.graph().mutable_node(b.graph().node_size() - 1);
+  last.set_input(1, "bd");
+  b.weight("s", {}, {0.05F});
+  auto& zero = b.weight("z", {}, {100}, pb::TensorProto::UINT8);
+  b.node("QuantizeLinear", {"bt", "s", "z"}, {"bq"});
+  b.node("DequantizeLinear", {"bq", "s", "z"}, {"bd"});
+  // Nodes come in order.
+  b.graph().mutable_node()->SwapElements(b.graph().node_size() - 3, b.graph().node_size() - 2);
+  b.graph().mutable_node()->SwapElements(b.graph().node_size() - 2, b.graph().node_size() - 1);
+  const fgraph g = b.import();
+  const auto images = inputs(g, 2);
+  expect_refusal([&] { quantise(g, images); }, kNo,
+                 {"my_MatMul", "zero point is 100", "symmetrically"});
+  zero.set_int32_data(0, 128);
+  EXPECT_NO_THROW(quantise(b.import(), images));
+}
+
+}  // namespace
+}  // namespace latchkey::model
