@@ -186,7 +186,9 @@ package lk_pkg;
   // A descriptor as it lies in memory, packed so that bit 32 * word + lsb of the 1,024 bits
   // is the field's bit 0. The last field here is word 0.
   typedef struct packed {
-    logic [71:0] reserved0;
+    logic [63:0] reserved0;
+    logic [3:0] repeat_x;
+    logic [3:0] repeat_y;
     logic [7:0] mid_zero;
     logic [7:0] dw_pad_left;
     logic [7:0] dw_pad_top;

@@ -494,6 +494,7 @@ void engine_model::depthwise(const spec::descriptor& d, std::uint32_t batch, io:
 }
 
 void engine_model::max_pool(const spec::descriptor& d, std::uint32_t batch) {
+  const std::uint32_t repeat_y = std::max(d.repeat_y, 1u), repeat_x = std::max(d.repeat_x, 1u);
   for (std::uint32_t image = 0; image < batch; ++image) {
     for (std::uint32_t oy = 0; oy < d.out_h; ++oy) {
       for (std::uint32_t ox = 0; ox < d.out_w; ++ox) {
@@ -503,8 +504,8 @@ void engine_model::max_pool(const spec::descriptor& d, std::uint32_t batch) {
             std::int32_t best = -129;
             for (std::uint32_t ky = 0; ky < d.kernel_h; ++ky) {
               for (std::uint32_t kx = 0; kx < d.kernel_w; ++kx) {
-                const std::int64_t iy = std::int64_t{oy} * d.stride_y + ky - d.pad_top;
-                const std::int64_t ix = std::int64_t{ox} * d.stride_x + kx - d.pad_left;
+                const std::int64_t iy = std::int64_t{oy / repeat_y} * d.stride_y + ky - d.pad_top;
+                const std::int64_t ix = std::int64_t{ox / repeat_x} * d.stride_x + kx - d.pad_left;
                 if (iy < 0 || iy >= d.in_h || ix < 0 || ix >= d.in_w) continue;
                 const std::uint64_t pixel = static_cast<std::uint64_t>(iy) * d.in_w + ix;
                 best = std::max(

@@ -451,8 +451,18 @@ void check(const program& p, const std::string& what) {
     }
     const bool same_blocks =
         d.in_cb == d.out_cb && d.in_cp_log2 == d.out_cp_log2 && d.in_c_last == d.out_c_last;
+    const bool repeats = d.repeat_y > 1 || d.repeat_x > 1;
+    if (repeats && (op != spec::op::max_pool || d.kernel_h != 1 || d.kernel_w != 1 ||
+                    d.stride_y != 1 || d.stride_x != 1 || d.pad_top != 0 || d.pad_left != 0))
+      fail("pixels repeat behind what is no window of one pixel");
     const auto pooling = [&] {
       if (!same_blocks) fail("channels change in a pooling layer");
+      if (repeats) {
+        if (d.out_h > std::max(d.repeat_y, 1u) * d.in_h ||
+            d.out_w > std::max(d.repeat_x, 1u) * d.in_w)
+          fail("more pixels than repeating gives");
+        return;
+      }
       if (d.pad_top >= d.kernel_h || d.pad_left >= d.kernel_w ||
           std::uint64_t{d.out_h - 1} * d.stride_y >= std::uint64_t{d.in_h} + d.pad_top ||
           std::uint64_t{d.out_w - 1} * d.stride_x >= std::uint64_t{d.in_w} + d.pad_left)

@@ -84,7 +84,7 @@ struct io_tensor {
 /// What one descriptor does, for people; sizes per image.
 struct layer_report {
   std::string name;
-  std::string op;  ///< "conv", "fc", "depthwise", "max_pool", "avg_pool", "add", "sub", "mul",
+  std::string op;  ///< "conv", "fc", "depthwise", "max_pool", "upsample", "avg_pool", "add", "sub", "mul",
                    ///< "table", "product", "softmax", "layer_norm", "input", "output"; "+add",
                    ///< "+table" or "+depthwise" behind it: fused
   std::vector<std::int64_t> shape;  ///< Output, [C, H, W]

@@ -469,8 +469,8 @@ void pool(const fmaxpool& op, const ftensor& in, const std::vector<float>& x, co
         float best = -std::numeric_limits<float>::infinity();
         for (int ky = 0; ky < op.kernel_h; ++ky) {
           for (int kx = 0; kx < op.kernel_w; ++kx) {
-            const int iy = oy * op.stride_y + ky - op.pad_top;
-            const int ix = ox * op.stride_x + kx - op.pad_left;
+            const int iy = oy / op.repeat_y * op.stride_y + ky - op.pad_top;
+            const int ix = ox / op.repeat_x * op.stride_x + kx - op.pad_left;
             if (iy < 0 || iy >= in.h || ix < 0 || ix >= in.w) continue;
             best = std::max(best, x[(static_cast<std::size_t>(c) * in.h + iy) * in.w + ix]);
           }

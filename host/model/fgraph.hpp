@@ -70,10 +70,12 @@ struct fconv {
   bounds clip;
 };
 
+/// See qmaxpool for the repeats.
 struct fmaxpool {
   int kernel_h = 1, kernel_w = 1;
   int stride_y = 1, stride_x = 1;
   int pad_top = 0, pad_left = 0, pad_bottom = 0, pad_right = 0;
+  int repeat_y = 1, repeat_x = 1;
 };
 
 /// Mean of a window. Taps outside the input are zeros and count; without pads there are none.

@@ -135,6 +135,76 @@ void importer::global_maxpool() {
   emit_pool(x, whole_plane<fmaxpool>(x), {tensor(x).c, 1, 1});
 }
 
+int importer::repeats_of(double size, double wanted, const char* axis) const {
+  const char* const hint = "use mode = nearest and whole factors from 1 to 15";
+  const double factor = wanted / size;
+  if (!(factor >= 1 && factor <= 15) || factor != std::floor(factor)) {
+    fail(format("makes {} {} of {}", wanted, axis, size), hint);
+  }
+  // Before opset 11 there is one way to round.
+  const auto text = [&](const char* name, const char* otherwise) {
+    const auto* a = attribute(name);
+    return a ? a->s() : std::string(otherwise);
+  };
+  const std::string mode = text("coordinate_transformation_mode",
+                                opset_ < 11 ? "asymmetric" : "half_pixel");
+  const std::string rounding = text("nearest_mode", opset_ < 11 ? "floor" : "round_prefer_floor");
+  const auto from = [&](double o) {
+    double x = o / factor;
+    if (mode == "half_pixel" || (mode == "pytorch_half_pixel" && wanted > 1)) {
+      x = (o + 0.5) / factor - 0.5;
+    } else if (mode == "tf_half_pixel_for_nn") {
+      x = (o + 0.5) / factor;
+    } else if (mode == "align_corners" && wanted > 1) {
+      x = o * (size - 1) / (wanted - 1);
+    }
+    double i = std::floor(x);
+    if (rounding == "ceil") i = std::ceil(x);
+    if (rounding == "round_prefer_floor") i = std::ceil(x - 0.5);
+    if (rounding == "round_prefer_ceil") i = std::floor(x + 0.5);
+    return std::clamp(i, 0.0, size - 1);
+  };
+  for (double o = 0; o < wanted; ++o) {
+    if (from(o) != std::floor(o / factor) || mode == "tf_crop_and_resize") {
+      fail(format("takes {} {} from {} with {} and {}, not each of them {} times", axis, o, from(o),
+                  mode, rounding, factor),
+           "use half_pixel with round_prefer_floor, or asymmetric with floor");
+    }
+  }
+  return static_cast<int>(factor);
+}
+
+/// Nearest neighbours at whole factors: pixels are repeated.
+void importer::resize() {
+  const value x = activation(0, false);
+  const bool upsample = node_->op_type() == "Upsample";
+  if (const auto* mode = attribute("mode"); mode && mode->s() != "nearest") {
+    fail(format("interpolates in mode '{}'", mode->s()), "use mode = nearest");
+  }
+  if (x.dims.size() != 3) {
+    fail(format("works on {} dimensions", x.dims.size() + 1), "resize N x C x H x W");
+  }
+  plane_axis(x, 1);
+  const int at = upsample || opset_ < 11 ? 1 : has(3) ? 3 : 2;
+  if (!has(at)) fail("gives neither scales nor sizes", "give scales as a constant");
+  const std::vector<double>& given = weights(at)->values;
+  if (given.size() != 4) {
+    fail(format("gives {} {}", given.size(), at == 3 ? "sizes" : "scales"),
+         "give one for each of the four dimensions");
+  }
+  const auto wanted = [&](std::size_t axis) {
+    const double size = x.dims[axis - 1];
+    return at == 3 ? given[axis] : std::floor(size * given[axis]);
+  };
+  if (wanted(1) != x.dims[0] || (at != 3 && given[0] != 1)) {
+    fail("changes the batch or the channels", "resize rows and columns only");
+  }
+  fmaxpool op;
+  op.repeat_y = repeats_of(x.dims[1], wanted(2), "rows");
+  op.repeat_x = repeats_of(x.dims[2], wanted(3), "columns");
+  emit_pool(x, op, {x.dims[0], x.dims[1] * op.repeat_y, x.dims[2] * op.repeat_x});
+}
+
 void importer::emit_pool(const value& x, const fmaxpool& op, const std::vector<int>& dims) {
   check_size(dims);
   value v = emit({x.tensor}, op, dims);

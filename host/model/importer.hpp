@@ -340,6 +340,9 @@ class importer {
   void check_size(const std::vector<int>& dims) const;
   void maxpool();
   void global_maxpool();
+  /// Times that an axis of `size` elements repeats each of them; refuses what does not repeat.
+  int repeats_of(double size, double wanted, const char* axis) const;
+  void resize();
   void emit_pool(const value& x, const fmaxpool& op, const std::vector<int>& dims);
   void avgpool();
   void global_avgpool();

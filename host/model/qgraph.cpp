@@ -118,7 +118,21 @@ void check(const std::string& where, const qavgpool& n, const qtensor& in, const
 }
 
 void check(const std::string& where, const qmaxpool& n, const qtensor& in, const qtensor& out) {
-  check_pool(where, n, in, out);
+  if (n.repeat_y < 1 || n.repeat_y > 15 || n.repeat_x < 1 || n.repeat_x > 15) {
+    fail(where, format("pixels repeat {} x {} times, not 1 to 15", n.repeat_y, n.repeat_x));
+  }
+  if (n.repeat_y > 1 || n.repeat_x > 1) {
+    if (n.kernel_h != 1 || n.kernel_w != 1 || n.stride_y != 1 || n.stride_x != 1 ||
+        n.pad_top != 0 || n.pad_left != 0 || n.pad_bottom != 0 || n.pad_right != 0) {
+      fail(where, "pixels repeat behind a window of more than one");
+    }
+    if (out.c != in.c || out.h != in.h * n.repeat_y || out.w != in.w * n.repeat_x) {
+      fail(where, format("{} repeated {} x {} times is not {}", shape_of(in), n.repeat_y,
+                         n.repeat_x, shape_of(out)));
+    }
+  } else {
+    check_pool(where, n, in, out);
+  }
   if (in.scale != out.scale || in.zero_point != out.zero_point) {
     fail(where, "input and output must share scale and zero point");
   }
@@ -377,6 +391,7 @@ void write_json(const qgraph& graph, std::ostream& out) {
             n["channels"] = {op.out_channels, op.in_channels};
           } else if constexpr (std::is_same_v<Op, qmaxpool>) {
             n["op"] = "maxpool";
+            n["repeats"] = {op.repeat_y, op.repeat_x};
           } else if constexpr (std::is_same_v<Op, qadd>) {
             n["op"] = "add";
             n["mult"] = {op.mult_a, op.mult_b};

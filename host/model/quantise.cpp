@@ -580,7 +580,10 @@ class quantiser {
               throw error(errc::usage,
                           format("{}: simplify() the graph before quantising it", g_.name));
             } else if constexpr (std::is_same_v<Op, fmaxpool>) {
-              n.op = window_of<qmaxpool>(op);
+              auto pool = window_of<qmaxpool>(op);
+              pool.repeat_y = op.repeat_y;
+              pool.repeat_x = op.repeat_x;
+              n.op = pool;
             } else if constexpr (std::is_same_v<Op, fconv>) {
               if (op.depthwise) {
                 n.op = convert_depthwise(node, op);

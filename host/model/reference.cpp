@@ -16,11 +16,11 @@ void maxpool(const qmaxpool& op, const qtensor& in, const std::vector<std::uint8
   for (int c = 0; c < out.c; ++c) {
     const std::uint8_t* plane = x.data() + static_cast<std::ptrdiff_t>(c) * in.h * in.w;
     for (int oy = 0; oy < out.h; ++oy) {
-      const int top = oy * op.stride_y - op.pad_top;
+      const int top = oy / op.repeat_y * op.stride_y - op.pad_top;
       const int y0 = std::max(top, 0);
       const int y1 = std::min(top + op.kernel_h, in.h);
       for (int ox = 0; ox < out.w; ++ox) {
-        const int left = ox * op.stride_x - op.pad_left;
+        const int left = ox / op.repeat_x * op.stride_x - op.pad_left;
         const int x0 = std::max(left, 0);
         const int x1 = std::min(left + op.kernel_w, in.w);
         std::uint8_t best = 0;

@@ -29,6 +29,8 @@ package lk_act_pkg;
     logic [31:0] step_y;     // bytes from one row of windows to the next
     logic [7:0]  stride_x;
     logic [7:0]  stride_y;
+    logic [3:0]  again_y;    // times that a row of windows is walked again, and a window of it
+    logic [3:0]  again_x;
     logic [7:0]  pad_top;
     logic [7:0]  pad_left;
     logic [7:0]  pad_value;

@@ -75,6 +75,8 @@ module lk_feed #(
     logic signed [25:0] ix;
     logic [15:0]        oy;
     logic [15:0]        ox;
+    logic [3:0]         again_y;  // times that this row, this window, has been walked
+    logic [3:0]         again_x;
   } pos_t;
 
   pos_t        cur_q, blk_q, init, adv;
@@ -93,18 +95,28 @@ module lk_feed #(
 
     adv = cur_q;
     if (cur_q.ox != geom_i.out_w - 16'd1) begin
-      adv.ox  = cur_q.ox + 16'd1;
-      adv.ix  = cur_q.ix + 26'(geom_i.stride_x);
-      adv.pos = cur_q.pos + addr_t'(geom_i.step_x);
+      adv.ox      = cur_q.ox + 16'd1;
+      adv.again_x = cur_q.again_x + 4'd1;
+      if (cur_q.again_x == geom_i.again_x) begin
+        adv.again_x = '0;
+        adv.ix      = cur_q.ix + 26'(geom_i.stride_x);
+        adv.pos     = cur_q.pos + addr_t'(geom_i.step_x);
+      end
     end else begin
-      adv.ox = '0;
-      adv.ix = -26'(geom_i.pad_left);
+      adv.ox      = '0;
+      adv.again_x = '0;
+      adv.ix      = -26'(geom_i.pad_left);
       if (cur_q.oy != geom_i.out_h - 16'd1) begin
-        adv.oy   = cur_q.oy + 16'd1;
-        adv.iy   = cur_q.iy + 26'(geom_i.stride_y);
-        adv.line = cur_q.line + addr_t'(geom_i.step_y);
+        adv.oy      = cur_q.oy + 16'd1;
+        adv.again_y = cur_q.again_y + 4'd1;
+        if (cur_q.again_y == geom_i.again_y) begin
+          adv.again_y = '0;
+          adv.iy      = cur_q.iy + 26'(geom_i.stride_y);
+          adv.line    = cur_q.line + addr_t'(geom_i.step_y);
+        end
       end else begin
-        adv.oy   = '0;
+        adv.oy      = '0;
+        adv.again_y = '0;
         adv.iy   = -26'(geom_i.pad_top);
         adv.img  = cur_q.img + addr_t'(geom_i.in_step);
         adv.line = adv.img;

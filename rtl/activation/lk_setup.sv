@@ -11,6 +11,8 @@
 //     param_pages as the layout demands, clamp_lo <= clamp_hi; with fuse_add also a second tensor
 //     of the output's shape, not broadcast, add_shift <= 22, mid_lo <= mid_hi
 //   MaxPool, AvgPool: same channel layout in and out, every window touches the input
+//   repeat_y, repeat_x: MaxPool of 1 x 1 windows of stride 1 without padding, and not more output than
+//     that gives
 //   Depthwise: as MaxPool; kernel_h * kernel_w <= 64, k_tiles = 1, n_tiles and param_pages as the
 //     layout demands, clamp_lo <= clamp_hi
 //   MatMul and Product with in_planar or out_planar: blocks of 64 bytes there; in_planar: 1 x 1
@@ -81,6 +83,12 @@ module lk_setup #(
   assign has_in2   = is_add || is_mul || is_prod || fuse;
   assign has_out   = (shape_out && !(is_mm && desc_i.fuse_dw)) || is_in;
 
+  logic       repeats;
+  logic [3:0] repeat_y, repeat_x;
+  assign repeats  = desc_i.repeat_y > 4'd1 || desc_i.repeat_x > 4'd1;
+  assign repeat_y = desc_i.repeat_y == '0 ? 4'd1 : desc_i.repeat_y;
+  assign repeat_x = desc_i.repeat_x == '0 ? 4'd1 : desc_i.repeat_x;
+
   logic in_planar, out_planar;
   assign in_planar  = is_mm && desc_i.in_planar;
   assign out_planar = is_mm && desc_i.out_planar;
@@ -125,6 +133,11 @@ module lk_setup #(
       bad_static |= desc_i.param_pages != 16'((17'(desc_i.out_cb) + 17'd3) >> 2);
     end
     if (is_dw) bad_static |= desc_i.k_tiles != 16'd1;
+    if (repeats) begin
+      bad_static |= desc_i.op != OpMaxPool || desc_i.kernel_h != 8'd1 || desc_i.kernel_w != 8'd1 ||
+                    desc_i.stride_y != 8'd1 || desc_i.stride_x != 8'd1 || desc_i.pad_top != '0 ||
+                    desc_i.pad_left != '0;
+    end
     if (is_mm || is_add || is_dw || is_post || is_norm) begin
       bad_static |= $signed(desc_i.clamp_lo) > $signed(desc_i.clamp_hi);
     end
@@ -207,8 +220,14 @@ module lk_setup #(
       5'd12: begin a_d = desc_i.in_stride;           b_d = images_q; end
       5'd13: begin a_d = desc_i.out_stride;          b_d = images_q; end
       5'd14: begin a_d = desc_i.in2_stride;          b_d = images_q; end
-      5'd15: begin a_d = {16'd0, desc_i.out_h - 16'd1}; b_d = 16'(desc_i.stride_y); end
-      5'd16: begin a_d = {16'd0, desc_i.out_w - 16'd1}; b_d = 16'(desc_i.stride_x); end
+      5'd15: begin
+        a_d = repeats ? 32'(desc_i.in_h) : {16'd0, desc_i.out_h - 16'd1};
+        b_d = repeats ? 16'(repeat_y) : 16'(desc_i.stride_y);
+      end
+      5'd16: begin
+        a_d = repeats ? 32'(desc_i.in_w) : {16'd0, desc_i.out_w - 16'd1};
+        b_d = repeats ? 16'(repeat_x) : 16'(desc_i.stride_x);
+      end
       5'd17: begin a_d = in_block_q;                 b_d = desc_i.in_cb; end
       5'd18: begin a_d = out_block_q;                b_d = desc_i.out_cb; end
       5'd19: begin a_d = 32'(b_pixels);              b_d = 16'(b_blocks); end
@@ -233,9 +252,12 @@ module lk_setup #(
       5'd12: bad_p = has_in && p_q + 48'(desc_i.in_base) > 48'(SpadWords);
       5'd13: bad_p = has_out && p_q + 48'(desc_i.out_base) > 48'(SpadWords);
       5'd14: bad_p = has_in2 && p_q + 48'(desc_i.in2_base) > 48'(SpadWords);
-      5'd15: bad_p = (is_pool || is_dw) && p_q >= 48'(desc_i.in_h) + 48'(desc_i.pad_top);
-      5'd16: bad_p = ((is_pool || is_dw) && p_q >= 48'(desc_i.in_w) + 48'(desc_i.pad_left)) ||
-                     (second_i && p_q >= 48'd512);
+      5'd15: bad_p = repeats ? p_q < 48'(desc_i.out_h)
+                             : (is_pool || is_dw) && p_q >= 48'(desc_i.in_h) + 48'(desc_i.pad_top);
+      5'd16: bad_p = repeats ? p_q < 48'(desc_i.out_w)
+                             : ((is_pool || is_dw) &&
+                                p_q >= 48'(desc_i.in_w) + 48'(desc_i.pad_left)) ||
+                               (second_i && p_q >= 48'd512);
       5'd17: bad_p = in_planar && p_q > {10'd0, desc_i.in_stride, 6'd0};
       5'd18: bad_p = out_planar && p_q > {10'd0, desc_i.out_stride, 6'd0};
       5'd19: bad_p = is_prod && p_q > 48'(desc_i.in2_stride);
@@ -334,6 +356,8 @@ module lk_setup #(
     g.step_y     = step_y_q;
     g.stride_x   = desc_i.stride_x;
     g.stride_y   = desc_i.stride_y;
+    g.again_y    = repeat_y - 4'd1;
+    g.again_x    = repeat_x - 4'd1;
     g.pad_top    = desc_i.pad_top;
     g.pad_left   = desc_i.pad_left;
     g.pad_value  = desc_i.pad_value;

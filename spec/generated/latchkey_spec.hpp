@@ -33,7 +33,7 @@ inline constexpr std::uint32_t build_version = 0x100;  // Version of the project
 enum class op : std::uint32_t {
   input = 1,  ///< Take batch images of out_stride words each from the input stream into out_base
   mat_mul = 2,  ///< Convolution or fully connected layer on the array, then requantisation
-  max_pool = 3,  ///< Maximum over a kh x kw window; padding is ignored
+  max_pool = 3,  ///< Maximum over a kh x kw window; padding is ignored. With repeat_y or repeat_x pixels are repeated instead (nearest neighbour upsampling)
   add = 4,  ///< Elementwise addition of two tensors of the output's shape, with requantisation
   depthwise = 6,  ///< Convolution of every channel with its own kernel of at most 64 taps, then requantisation; one page of weights per channel block, beat ky * kernel_w + kx
   avg_pool = 7,  ///< Sum over a kernel_h x kernel_w window of input minus in_zero, times vec_mult; padding counts as in_zero
@@ -50,7 +50,7 @@ constexpr std::string_view describe(op value) {
   switch (value) {
     case op::input: return "Take batch images of out_stride words each from the input stream into out_base";
     case op::mat_mul: return "Convolution or fully connected layer on the array, then requantisation";
-    case op::max_pool: return "Maximum over a kh x kw window; padding is ignored";
+    case op::max_pool: return "Maximum over a kh x kw window; padding is ignored. With repeat_y or repeat_x pixels are repeated instead (nearest neighbour upsampling)";
     case op::add: return "Elementwise addition of two tensors of the output's shape, with requantisation";
     case op::depthwise: return "Convolution of every channel with its own kernel of at most 64 taps, then requantisation; one page of weights per channel block, beat ky * kernel_w + kx";
     case op::avg_pool: return "Sum over a kernel_h x kernel_w window of input minus in_zero, times vec_mult; padding counts as in_zero";
@@ -386,6 +386,8 @@ struct descriptor {
   std::uint32_t dw_pad_top = 0;  ///< MatMul with fuse_dw: rows of padding above
   std::uint32_t dw_pad_left = 0;  ///< MatMul with fuse_dw: columns of padding on the left
   std::uint32_t mid_zero = 0;  ///< MatMul with fuse_dw: zero point of its results xor 0x80, int8; also the padding byte
+  std::uint32_t repeat_y = 0;  ///< MaxPool of 1 x 1 windows without steps and padding: rows that each row becomes; 0 counts as 1
+  std::uint32_t repeat_x = 0;  ///< Likewise columns
 
   /// The 32 words as they lie in memory.
   std::array<std::uint32_t, desc_bytes / 4> pack() const {
@@ -454,6 +456,8 @@ struct descriptor {
     w[29] |= (dw_pad_top & 0xffu) << 0;
     w[29] |= (dw_pad_left & 0xffu) << 8;
     w[29] |= (mid_zero & 0xffu) << 16;
+    w[29] |= (repeat_y & 0xfu) << 24;
+    w[29] |= (repeat_x & 0xfu) << 28;
     return w;
   }
   static descriptor unpack(const std::array<std::uint32_t, desc_bytes / 4>& w) {
@@ -522,6 +526,8 @@ struct descriptor {
     d.dw_pad_top = (w[29] >> 0) & 0xffu;
     d.dw_pad_left = (w[29] >> 8) & 0xffu;
     d.mid_zero = (w[29] >> 16) & 0xffu;
+    d.repeat_y = (w[29] >> 24) & 0xfu;
+    d.repeat_x = (w[29] >> 28) & 0xfu;
     return d;
   }
 };
@@ -596,6 +602,8 @@ inline constexpr descriptor_field descriptor_fields[] = {
     {"dw_pad_top", &descriptor::dw_pad_top},
     {"dw_pad_left", &descriptor::dw_pad_left},
     {"mid_zero", &descriptor::mid_zero},
+    {"repeat_y", &descriptor::repeat_y},
+    {"repeat_x", &descriptor::repeat_x},
 };
 
 /// A manifest's fields in memory order; a trivially copyable image of its 128 bytes.

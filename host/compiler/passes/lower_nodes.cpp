@@ -176,8 +176,13 @@ void lower(const draft& d, step& s, const model::qdepthwise& c) {
 // --- Vector operations ---------------------------------------------------------------------------
 
 void lower(const draft&, step& s, const model::qmaxpool& p) {
-  set_op(s, spec::op::max_pool, "max_pool");
+  const bool repeats = p.repeat_y > 1 || p.repeat_x > 1;
+  set_op(s, spec::op::max_pool, repeats ? "upsample" : "max_pool");
   set_window(s, p);
+  if (repeats) {
+    s.desc.repeat_y = u32(p.repeat_y);
+    s.desc.repeat_x = u32(p.repeat_x);
+  }
   s.desc.pad_value = 0x80;
 }
 

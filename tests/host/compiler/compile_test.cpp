@@ -94,8 +94,8 @@ TEST(Compile, RandomGraphsMatchTheReference) {
     varied += std::set<std::uint8_t>(out.begin(), out.end()).size() > 1;
   }
   EXPECT_EQ(ops, (std::set<std::string>{"input", "conv", "conv+add", "conv+depthwise", "fc", "fc+table",
-                                        "depthwise", "max_pool", "avg_pool", "add", "sub", "mul",
-                                        "table", "output"}));
+                                        "depthwise", "max_pool", "upsample", "avg_pool", "add",
+                                        "sub", "mul", "table", "output"}));
   EXPECT_GT(varied, 75) << "the random graphs have become too tame";
 }
 

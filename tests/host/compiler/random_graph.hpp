@@ -120,6 +120,15 @@ class graph_builder {
                 model::qmaxpool{kh, kw, sy, sx, pads[0], pads[1], pads[2], pads[3]});
   }
 
+  int upsample(int in, int repeat_y, int repeat_x) {
+    const model::qtensor x = at(in);
+    model::qmaxpool n;
+    n.repeat_y = repeat_y;
+    n.repeat_x = repeat_x;
+    const int y = tensor(x.c, x.h * repeat_y, x.w * repeat_x, x.scale, x.zero_point);
+    return node("upsample", {in}, y, n);
+  }
+
   int add(int a, int b) {
     model::qadd n;
     n.shift = static_cast<std::uint8_t>(uniform(0, 22));
@@ -253,7 +262,7 @@ class graph_builder {
     const int blocks = uniform(1, 5);
     for (int i = 0; i < blocks; ++i) {
       const int h = at(t).h, w = at(t).w;
-      switch (uniform(0, 7)) {
+      switch (uniform(0, 8)) {
         case 0:
         case 1: {
           const int kh = uniform(1, std::min(5, h + 1)), kw = uniform(1, std::min(5, w + 1));
@@ -284,6 +293,9 @@ class graph_builder {
           if (chance(30)) t = mul(t, t);
           break;
         }
+        case 6:
+          if (h * w <= 50) t = upsample(t, uniform(1, 3), uniform(1, 4));
+          break;
         case 5: {
           const int kh = uniform(1, std::min(7, h)), kw = uniform(1, std::min(7, w));
           t = depthwise(
