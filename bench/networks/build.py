@@ -16,7 +16,6 @@ do not count). onnxruntime runs the file for it; bench/networks/run installs tha
 
 Image networks take pixels in [0, 1], N x 3 x S x S; their inputs are IDX files of bytes (byte / 255),
 as `latchkey compile --calibrate` reads them. bert takes N x sequence x hidden float32, a .npy file.
-bert_gemms is that layer's six matrix products as 1x1 convolutions over hidden x 1 x sequence bytes.
 """
 
 import argparse
@@ -272,17 +271,6 @@ def gelu(b, name, x):
     return b.node("Mul", f"{name}", [y, b.number(f"{name}.half", 0.5)], value)
 
 
-def bert_gemms(b, x, width):
-    """The six matrix products of bert() that have weights, its GELU and its residual additions. A sum
-    of query, key and value stands for attention, batch normalisation for layer normalisation."""
-    hidden = b.values[x].shape[1]
-    q, k, v = (b.conv(n, x, hidden) for n in ("query", "key", "value"))
-    y = b.add("mix", b.add("mix_qk", q, k), v)
-    x = b.add("attention_add", b.conv("attention_out", y, hidden), x)
-    y = gelu(b, "gelu", b.conv("ffn_in", x, 4 * hidden))
-    return b.add("ffn_add", b.conv("ffn_out", y, hidden), x)
-
-
 def bert(b, sequence, heads):
     """One encoder layer of BERT (Devlin et al. 2018), heads of 64."""
     hidden = 64 * heads
@@ -329,7 +317,7 @@ def bert(b, sequence, heads):
 
 
 IMAGE_NETWORKS = {"resnet50": resnet50, "mobilenet_v1": mobilenet_v1, "mobilenet_v2": mobilenet_v2}
-NETWORKS = [*IMAGE_NETWORKS, "bert", "bert_gemms"]
+NETWORKS = [*IMAGE_NETWORKS, "bert"]
 
 
 class Network:
@@ -344,16 +332,12 @@ class Network:
             last = bert(b, sequence, heads)
             outputs = ("encoded", self.shape)
         else:
-            self.shape = (64 * heads, 1, sequence) if name == "bert_gemms" else (3, image, image)
+            self.shape = (3, image, image)
             # Enough pixels for the statistics of the last planes of a small variant.
-            count = 4 if name == "bert_gemms" else min(64, max(2, 2 * 224 * 224 // image ** 2))
+            count = min(64, max(2, 2 * 224 * 224 // image ** 2))
             b.values["image"] = np.rint(images(seed, count, *self.shape) * (GRID / 255))
-            if name == "bert_gemms":
-                last = bert_gemms(b, "image", width)
-                outputs = ("encoded", self.shape)
-            else:
-                last = IMAGE_NETWORKS[name](b, "image", width, classes)
-                outputs = ("logits", (classes,))
+            last = IMAGE_NETWORKS[name](b, "image", width, classes)
+            outputs = ("logits", (classes,))
         entry = "hidden" if name == "bert" else "image"
         self.file = b.model((entry, self.shape), outputs, last)
         self.macs, self.parameters = b.macs, b.parameters

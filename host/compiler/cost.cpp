@@ -323,8 +323,8 @@ cycle play_mat_mul(const spec::descriptor& d, std::uint32_t n, std::uint32_t bat
 }
 
 /// Softmax and layer normalisation: the passes over each group of rows, and the post unit's part.
-cycle play_rows(const spec::descriptor& d, std::uint32_t n, std::uint32_t batch,
-                page_stream& pages, cycle now, layer_cost& cost) {
+cycle play_rows(const spec::descriptor& d, std::uint32_t n, std::uint32_t batch, page_stream& pages,
+                cycle now, layer_cost& cost) {
   const bool softmax = static_cast<spec::op>(d.op) == spec::op::softmax;
   const std::uint64_t rows_all = std::uint64_t{batch} * d.out_h * d.out_w;
   const cycle parts = (d.out_cb - 1) * (spec::tile_dim / n) + (d.out_c_last + n - 1) / n;

@@ -280,10 +280,9 @@ void engine_model::mat_mul(const spec::descriptor& d, std::uint32_t batch, io::b
         std::fill_n(&x[std::size_t{t} * cp], cp, static_cast<std::int8_t>(d.pad_value));
         continue;
       }
-      const std::uint64_t offset =
-          offset_of(d.in_planar != 0, std::uint64_t{d.in_h} * d.in_w, d.in_cb, d.in_cp_log2,
-                    static_cast<std::uint64_t>(iy) * d.in_w + static_cast<std::uint64_t>(ix),
-                    cb * cp);
+      const std::uint64_t offset = offset_of(
+          d.in_planar != 0, std::uint64_t{d.in_h} * d.in_w, d.in_cb, d.in_cp_log2,
+          static_cast<std::uint64_t>(iy) * d.in_w + static_cast<std::uint64_t>(ix), cb * cp);
       (void)address(d.in_base, d.in_stride, image, offset + cp - 1);
       const std::uint8_t* from = &spad_[address(d.in_base, d.in_stride, image, offset)];
       std::copy_n(from, cp, reinterpret_cast<std::uint8_t*>(&x[std::size_t{t} * cp]));
@@ -299,8 +298,8 @@ void engine_model::mat_mul(const spec::descriptor& d, std::uint32_t batch, io::b
       for (std::uint32_t c = 0; c < channels; ++c) {
         const std::uint32_t ch = nt * tile + c;
         const std::int64_t t = scaled(acc[c], params + std::size_t{ch} * spec::param_bytes);
-        const std::uint64_t offset = offset_of(
-            d.out_planar != 0, out_pixels, d.out_cb, d.out_cp_log2, out_pixel, ch);
+        const std::uint64_t offset =
+            offset_of(d.out_planar != 0, out_pixels, d.out_cb, d.out_cp_log2, out_pixel, ch);
         std::uint8_t y = clamp_byte(t + as_int8(d.out_zero), d);
         if (d.fuse_add != 0) {
           const std::uint8_t second = spad_[address(d.in2_base, d.in2_stride, image, offset)];
@@ -312,9 +311,9 @@ void engine_model::mat_mul(const spec::descriptor& d, std::uint32_t batch, io::b
       }
     }
     for (std::uint32_t c = cout; c < d.out_cb << d.out_cp_log2; ++c) {
-      spad_[address(d.out_base, d.out_stride, image,
-                    offset_of(d.out_planar != 0, out_pixels, d.out_cb, d.out_cp_log2, out_pixel,
-                              c))] = 0;
+      spad_[address(
+          d.out_base, d.out_stride, image,
+          offset_of(d.out_planar != 0, out_pixels, d.out_cb, d.out_cp_log2, out_pixel, c))] = 0;
     }
   }
 }
@@ -337,9 +336,9 @@ void engine_model::product(const spec::descriptor& d, std::uint32_t batch, io::b
   for (std::uint32_t head = 0; head < batch * d.heads; ++head) {
     for (std::uint64_t pixel = 0; pixel < pixels; ++pixel) {
       for (std::uint32_t c = 0; c < d.out_cb << d.out_cp_log2; ++c) {
-        std::uint8_t& y = spad_[address(
-            d.out_base, d.out_stride, head,
-            offset_of(d.out_planar != 0, pixels, d.out_cb, d.out_cp_log2, pixel, c))];
+        std::uint8_t& y =
+            spad_[address(d.out_base, d.out_stride, head,
+                          offset_of(d.out_planar != 0, pixels, d.out_cb, d.out_cp_log2, pixel, c))];
         if (c >= cout) {
           y = 0;
           continue;
@@ -349,11 +348,11 @@ void engine_model::product(const spec::descriptor& d, std::uint32_t batch, io::b
           const std::uint8_t a =
               spad_[address(d.in_base, d.in_stride, head,
                             offset_of(d.in_planar != 0, pixels, d.in_cb, d.in_cp_log2, pixel, k))];
-          const std::uint8_t b = spad_[address(
-              d.in2_base, d.in2_stride, head,
-              offset_of(d.in2_planar != 0, transposed ? cout : depth,
-                        transposed ? d.in_cb : d.out_cb, 6, transposed ? c : k,
-                        transposed ? k : c))];
+          const std::uint8_t b =
+              spad_[address(d.in2_base, d.in2_stride, head,
+                            offset_of(d.in2_planar != 0, transposed ? cout : depth,
+                                      transposed ? d.in_cb : d.out_cb, 6, transposed ? c : k,
+                                      transposed ? k : c))];
           acc += static_cast<std::uint32_t>(as_int8(a) * std::max(as_int8(b), -127));
         }
         const std::int64_t t = scaled(acc, params + std::size_t{c} * spec::param_bytes);
@@ -371,8 +370,7 @@ void engine_model::rows(const spec::descriptor& d, std::uint32_t batch, F f) {
   for (std::uint32_t image = 0; image < batch; ++image) {
     for (std::uint64_t pixel = 0; pixel < std::uint64_t{d.out_h} * d.out_w; ++pixel) {
       const auto at = [&](std::uint64_t base, std::uint64_t stride, std::uint32_t c) {
-        return address(base, stride, image,
-                       offset_of(false, 0, d.out_cb, d.out_cp_log2, pixel, c));
+        return address(base, stride, image, offset_of(false, 0, d.out_cb, d.out_cp_log2, pixel, c));
       };
       for (std::uint32_t c = 0; c < channels; ++c)
         row[c] = as_int8(spad_[at(d.in_base, d.in_stride, c)]);
@@ -404,14 +402,12 @@ void engine_model::softmax(const spec::descriptor& d, std::uint32_t batch, io::b
     const std::uint64_t mult = inverse(lead) * d.vec_mult >> 17;
     for (std::int32_t& x : row) {
       const std::int64_t product = round_24(x * static_cast<std::int64_t>(mult));
-      x = clamp_byte(
-          shift_half_even(product, d.vec_shift + length - 1) + as_int8(d.out_zero), d);
+      x = clamp_byte(shift_half_even(product, d.vec_shift + length - 1) + as_int8(d.out_zero), d);
     }
   });
 }
 
-void engine_model::layer_norm(const spec::descriptor& d, std::uint32_t batch,
-                              io::byte_view pages) {
+void engine_model::layer_norm(const spec::descriptor& d, std::uint32_t batch, io::byte_view pages) {
   const std::uint64_t first = std::uint64_t{d.page_base} * spec::page_bytes;
   const std::uint32_t channels = ((d.out_cb - 1) << d.out_cp_log2) + d.out_c_last;
   if (std::uint64_t{d.param_pages} * spec::params_per_page < channels ||
@@ -432,9 +428,9 @@ void engine_model::layer_norm(const spec::descriptor& d, std::uint32_t batch,
     while (root * root > lead) --root;
     while ((root + 1) * (root + 1) <= lead) ++root;
     for (std::uint32_t c = 0; c < channels; ++c) {
-      const std::int64_t z = (channels * std::int64_t{row[c]} - sum) *
-                                 static_cast<std::int64_t>(inverse(root)) >>
-                             (length / 2);
+      const std::int64_t z =
+          (channels * std::int64_t{row[c]} - sum) * static_cast<std::int64_t>(inverse(root)) >>
+          (length / 2);
       std::array<std::uint8_t, spec::param_bytes> p{};
       std::copy_n(&pages[first + std::size_t{c} * spec::param_bytes], p.size(), p.begin());
       const bool negative = (p[6] & 0x80) != 0;

@@ -22,10 +22,10 @@ class engine_model {
   explicit engine_model(const target& build, std::uint8_t fill = 0);
 
   /// Runs one descriptor on `batch` images. `pages`: all pages of the program (what has
-  /// weights, parameters or a table). `input`: batch * out_stride * 64 bytes (Input). `output`: receives batch * in_stride *
-  /// 64 bytes (Output). Throws latchkey::error (errc::run_failed) for an address outside the
-  /// scratchpad or the pages, a malformed descriptor, or an input of another length (the hardware's
-  /// BadInput).
+  /// weights, parameters or a table). `input`: batch * out_stride * 64 bytes (Input). `output`:
+  /// receives batch * in_stride * 64 bytes (Output). Throws latchkey::error (errc::run_failed) for
+  /// an address outside the scratchpad or the pages, a malformed descriptor, or an input of another
+  /// length (the hardware's BadInput).
   void execute(const spec::descriptor& d, std::uint32_t batch, io::byte_view pages,
                io::byte_view input, io::bytes& output);
 

@@ -441,8 +441,9 @@ void check(const program& p, const std::string& what) {
     }
     if (d.fuse_table != 0 && op != spec::op::mat_mul && op != spec::op::product)
       fail("a fused table of an operation that has none");
-    const bool window = op == spec::op::mat_mul || op == spec::op::product || op == spec::op::max_pool ||
-                        op == spec::op::avg_pool || op == spec::op::depthwise;
+    const bool window = op == spec::op::mat_mul || op == spec::op::product ||
+                        op == spec::op::max_pool || op == spec::op::avg_pool ||
+                        op == spec::op::depthwise;
     if (window) {
       if (d.kernel_h == 0 || d.kernel_w == 0 || d.stride_y == 0 || d.stride_x == 0)
         fail("a window side or step is zero");

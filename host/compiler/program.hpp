@@ -84,9 +84,10 @@ struct io_tensor {
 /// What one descriptor does, for people; sizes per image.
 struct layer_report {
   std::string name;
-  std::string op;  ///< "conv", "fc", "depthwise", "max_pool", "upsample", "avg_pool", "add", "sub", "mul",
-                   ///< "table", "product", "softmax", "layer_norm", "input", "output"; "+add",
-                   ///< "+table" or "+depthwise" behind it: fused
+  std::string
+      op;  ///< "conv", "fc", "depthwise", "max_pool", "upsample", "avg_pool", "add", "sub", "mul",
+           ///< "table", "product", "softmax", "layer_norm", "input", "output"; "+add",
+           ///< "+table" or "+depthwise" behind it: fused
   std::vector<std::int64_t> shape;  ///< Output, [C, H, W]
   std::uint64_t macs = 0;           ///< Useful multiply-accumulates
   std::uint64_t weight_bytes = 0;   ///< Weights before padding to tiles
@@ -147,7 +148,8 @@ page_counts pages_of(const spec::descriptor& d);
 /// Depthwise.
 std::uint64_t swept_rows(const spec::descriptor& d);
 
-/// Numbers, within the operation's region, of the pages that a run of `batch` images takes, in order.
+/// Numbers, within the operation's region, of the pages that a run of `batch` images takes, in
+/// order.
 std::vector<std::uint32_t> page_order(const spec::descriptor& d, std::uint32_t batch);
 
 /// The page regions that follow from the descriptors.

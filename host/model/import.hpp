@@ -15,7 +15,7 @@
 //                 Neg, Reciprocal, Floor, Ceil, Round, Sign, Shrink, ThresholdedRelu,
 //                 trigonometric and hyperbolic functions
 //   moves         Concat, Split and Gather of channels, Reshape and Transpose that shuffle them;
-//                 Slice of channels, rows and columns
+//                 Slice of channels, rows and columns; Resize and Upsample that repeat pixels
 //   sizes         Shape, and what Cast, Concat, Gather, Slice, Squeeze, Unsqueeze, Add, Sub, Mul
 //                 Div and Sqrt make of it and of other vectors of constants, for Reshape; weights
 //                 through ConstantOfShape, Reshape, Squeeze, Unsqueeze and Transpose

@@ -146,8 +146,8 @@ int importer::repeats_of(double size, double wanted, const char* axis) const {
     const auto* a = attribute(name);
     return a ? a->s() : std::string(otherwise);
   };
-  const std::string mode = text("coordinate_transformation_mode",
-                                opset_ < 11 ? "asymmetric" : "half_pixel");
+  const std::string mode =
+      text("coordinate_transformation_mode", opset_ < 11 ? "asymmetric" : "half_pixel");
   const std::string rounding = text("nearest_mode", opset_ < 11 ? "floor" : "round_prefer_floor");
   const auto from = [&](double o) {
     double x = o / factor;

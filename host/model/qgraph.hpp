@@ -62,8 +62,8 @@ struct qmaxpool {
   int kernel_h = 1, kernel_w = 1;
   int stride_y = 1, stride_x = 1;
   int pad_top = 0, pad_left = 0, pad_bottom = 0, pad_right = 0;
-  /// Every pixel becomes repeat_y x repeat_x pixels (nearest neighbour upsampling), 1..15. Above 1 for
-  /// windows of one pixel, strides 1 and no padding only.
+  /// Every pixel becomes repeat_y x repeat_x pixels (nearest neighbour upsampling), 1..15. Above 1
+  /// for windows of one pixel, strides 1 and no padding only.
   int repeat_y = 1, repeat_x = 1;
 };
 

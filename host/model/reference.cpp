@@ -102,9 +102,8 @@ void mul(const qmul& op, const qtensor& in_a, const std::vector<std::uint8_t>& a
   }
 }
 
-void product(const qproduct& op, const std::vector<std::uint8_t>& a,
-             const qtensor& in_b, const std::vector<std::uint8_t>& b, const qtensor& out,
-             std::vector<std::uint8_t>& y) {
+void product(const qproduct& op, const std::vector<std::uint8_t>& a, const qtensor& in_b,
+             const std::vector<std::uint8_t>& b, const qtensor& out, std::vector<std::uint8_t>& y) {
   const auto heads = static_cast<std::size_t>(op.heads);
   const auto tokens = static_cast<std::size_t>(out.w);
   const auto keys = static_cast<std::size_t>(in_b.w);
@@ -167,13 +166,12 @@ void layernorm(const qlayernorm& op, const std::vector<std::uint8_t>& x, const q
       sum += v;
       squares += v * v;
     }
-    const auto variance =
-        static_cast<std::uint64_t>(out.c * squares - sum * sum) + op.epsilon;
+    const auto variance = static_cast<std::uint64_t>(out.c * squares - sum * sum) + op.epsilon;
     for (std::size_t c = 0, i = pixel; i < x.size(); ++c, i += plane) {
       const auto d = static_cast<std::int32_t>(out.c * (std::int64_t{x[i]} - 128) - sum);
       const std::int32_t z = normalised(d, variance);
-      y[i] = requantise(op.scale[c], (op.negative[c] ? -z : z) + op.bias[c], out.zero_point, 0,
-                        255);
+      y[i] =
+          requantise(op.scale[c], (op.negative[c] ? -z : z) + op.bias[c], out.zero_point, 0, 255);
     }
   }
 }
@@ -320,21 +318,20 @@ const std::vector<std::vector<std::uint8_t>>& reference::run(std::span<const std
     const std::vector<std::uint8_t>& b = values_[second_in];
     std::vector<std::uint8_t>& y = values_[written];
     std::visit(
-        overloaded{[&](const qconv& op) { conv(op, weights_[n], in, x, out, y); },
-                   [&](const qmaxpool& op) { maxpool(op, in, x, out, y); },
-                   [&](const qadd& op) { add(op, out, x, b, y); },
-                   [&](const qdepthwise& op) { depthwise(op, in, x, out, y); },
-                   [&](const qavgpool& op) { avgpool(op, in, x, out, y); },
-                   [&](const qmul& op) { mul(op, in, x, graph_.tensors[second_in], b, out, y); },
-                   [&](const qproduct& op) {
-                     product(op, x, graph_.tensors[second_in], b, out, y);
-                   },
-                   [&](const qsoftmax& op) { softmax(op, x, out, y); },
-                   [&](const qlayernorm& op) { layernorm(op, x, out, y); },
-                   [&](const qtable& op) {
-                     std::transform(x.begin(), x.end(), y.begin(),
-                                    [&](std::uint8_t v) { return op.entries[v]; });
-                   }},
+        overloaded{
+            [&](const qconv& op) { conv(op, weights_[n], in, x, out, y); },
+            [&](const qmaxpool& op) { maxpool(op, in, x, out, y); },
+            [&](const qadd& op) { add(op, out, x, b, y); },
+            [&](const qdepthwise& op) { depthwise(op, in, x, out, y); },
+            [&](const qavgpool& op) { avgpool(op, in, x, out, y); },
+            [&](const qmul& op) { mul(op, in, x, graph_.tensors[second_in], b, out, y); },
+            [&](const qproduct& op) { product(op, x, graph_.tensors[second_in], b, out, y); },
+            [&](const qsoftmax& op) { softmax(op, x, out, y); },
+            [&](const qlayernorm& op) { layernorm(op, x, out, y); },
+            [&](const qtable& op) {
+              std::transform(x.begin(), x.end(), y.begin(),
+                             [&](std::uint8_t v) { return op.entries[v]; });
+            }},
         node.op);
   }
   return values_;

@@ -255,13 +255,14 @@ module lk_engine #(
   logic [511:0]  write_data, move_wr_data, rd_data, rd2_data;
   logic          res_rd_en, op_rd_en, rd2_gnt;
   logic [Ww-1:0] res_rd_addr, op_rd_addr;
-  logic          moving;
+  logic          moving, rows_active;
   logic          dw_rd_en, dw_wr_en, dw_active;
   logic [Ww-1:0] dw_rd_addr, dw_wr_addr;
   logic [63:0]   dw_wr_be;
   logic [511:0]  dw_wr_data;
 
   assign moving      = state_q == StMove;
+  assign rows_active = state_q == StRows;
   assign dw_active   = state_q == StDepthwise;
   assign wipe_busy_o = spad_wipe_busy || mm_wipe_busy || dw_wipe_busy;
 
@@ -493,6 +494,7 @@ module lk_engine #(
   logic [4:0]   params_left_q;  // parameter pages to come
   logic [3:0]   param_page_q;
   logic [5:0]   param_beat_q;
+  logic         to_dw, dw_turn;  // the next page is one of the Depthwise behind a MatMul
   logic         to_params, to_weights, to_table, wt_ready, table_ready, prm_we, dw_pg_ready;
 
   assign to_params  = (state_q == StMatMul || state_q == StRows) && params_left_q != '0;
@@ -503,7 +505,7 @@ module lk_engine #(
   assign prm_we     = to_params && pg_valid_i && !kill;
 
   // Pages of the Depthwise behind a MatMul: parameters, then one before the first page of each n.
-  logic       dw_turn, to_dw, dw_page, dw_due, dw_due_valid, dw_given_q, due_ready;
+  logic       dw_page, dw_due, dw_due_valid, dw_given_q, due_ready;
   logic [4:0] dw_params_left_q, unused_level_p;
   lk_fifo #(
     .Width(1),
@@ -779,9 +781,8 @@ module lk_engine #(
   assign macs_o = 14'(mm_macs) + 14'(dw_macs);
 
   // ---- Softmax and layer normalisation ----
-  logic  rows_busy, rows_tile_valid, rows_active;
+  logic  rows_busy, rows_tile_valid;
   tile_t rows_tile;
-  assign rows_active = state_q == StRows;
 
   lk_rows #(
     .ArrayN     (ArrayN),

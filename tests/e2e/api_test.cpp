@@ -7,15 +7,22 @@
 #include <gmock/gmock.h>
 
 #include <atomic>
+#include <cstdlib>
+#include <cstring>
 #include <map>
 #include <numeric>
+#include <set>
 #include <thread>
 
+#include "compiler/compile.hpp"
 #include "latchkey/session.hpp"
 #include "latchkey/sim/revision.h"
 #include "lock/package.hpp"
 #include "lock/record.hpp"
 #include "model/dataset.hpp"
+#include "model/import.hpp"
+#include "model/quantise.hpp"
+#include "model/reference.hpp"
 #include "runtime/card.hpp"
 #include "scan.hpp"
 #include "tool.hpp"
@@ -142,6 +149,52 @@ TEST(Api, NeitherCardTakesTheOthersPackage) {
   const auto chip = error_of([&] { Session(one, t.package("22"), t.record("21"), {true}); });
   EXPECT_EQ(chip.first, errc::refused);
   EXPECT_THAT(chip.second, HasSubstr("another device"));
+}
+
+// Attention, softmax, layer normalisation and a fused table on the locked card: an encoder layer
+// that is built here, its tokens in the model's own order, against the reference byte by byte.
+TEST(Api, AnEncoderOfATransformerIsExact) {
+  World& t = world();
+  const std::string built = "/usr/bin/python3 -B " LATCHKEY_NETWORKS
+                            "/build.py bert --width 0.17 "
+                            "--sequence 24 --inputs 5 --out " +
+                            t.w.str("encoder") + " > /dev/null";
+  ASSERT_EQ(std::system(built.c_str()), 0);
+  const auto folder = t.w.path("encoder");
+  const model::npy_array inputs = model::read_npy(folder / "bert-inputs.npy");
+  const std::size_t count = inputs.dims.at(0), size = inputs.values.size() / count;
+
+  const model::fgraph real = model::import_onnx(folder / "bert.onnx");
+  ASSERT_TRUE(real.inputs[0].channels_last);
+  std::vector<std::vector<float>> images;
+  for (std::size_t i = 0; i < count; ++i) {
+    const auto first = inputs.values.begin() + static_cast<std::ptrdiff_t>(i * size);
+    images.push_back(model::to_planes(
+        real.inputs[0], real.tensors[static_cast<std::size_t>(real.inputs[0].tensor)].c,
+        std::vector<float>(first, first + static_cast<std::ptrdiff_t>(size))));
+  }
+  const model::qgraph graph = model::quantise(real, images);
+  compiler::write_program(t.w.str("encoder.lkm"),
+                          compiler::compile(graph, {compiler::target::of(16), 0, {}, {}}));
+  t.w.lock("encoder.lkm", "21.lkd", "encoder.lkx");
+
+  Device device("sim:21");
+  Session session(device, Package::read(t.w.str("encoder.lkx")), t.record("21"));
+  bytes words(inputs.values.size() * sizeof(float));
+  std::memcpy(words.data(), inputs.values.data(), words.size());
+  const RunResult got = session.run(words, count, {ImageFormat::Type::f32});
+  model::reference golden(graph);
+  bytes want;
+  for (const auto& image : images) {
+    const auto out = golden.infer(model::quantise_input(graph, image));
+    const auto tokens = model::from_planes(graph.output, graph.output_tensor().c,
+                                           std::vector<std::uint8_t>(out.begin(), out.end()));
+    want.insert(want.end(), tokens.begin(), tokens.end());
+  }
+  EXPECT_EQ(got.data, want);
+  EXPECT_GT(std::set<std::uint8_t>(want.begin(), want.end()).size(), 100u) << "a tame network";
+  EXPECT_EQ(got.counters.macs, count * graph.macs());
+  EXPECT_EQ(got.counters.attributed(), got.counters.cycles);
 }
 
 TEST(Api, SessionsFollowOneAnotherOnOneDevice) {

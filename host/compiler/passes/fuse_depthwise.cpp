@@ -1,5 +1,6 @@
-// Depthwise convolutions into the convolution that makes their input: its results go to the depthwise
-// path and not to the scratchpad, so that neither the step nor the tensor between them remains.
+// Depthwise convolutions into the convolution that makes their input: its results go to the
+// depthwise path and not to the scratchpad, so that neither the step nor the tensor between them
+// remains.
 #include <algorithm>
 #include <cstddef>
 

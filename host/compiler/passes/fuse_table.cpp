@@ -10,7 +10,8 @@ namespace {
 
 bool is(const step& s, spec::op op) { return s.desc.op == static_cast<std::uint32_t>(op); }
 
-/// The step before `at` that writes its input, and whose result nothing else reads; the end if none.
+/// The step before `at` that writes its input, and whose result nothing else reads; the end if
+/// none.
 std::vector<step>::iterator maker_of(draft& d, const step& table) {
   const int t = table.inputs[0];
   std::ptrdiff_t readers = d.graph.output.tensor == t ? 1 : 0;

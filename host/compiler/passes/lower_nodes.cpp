@@ -284,8 +284,7 @@ void lower(const draft& d, step& s, const model::qproduct& p) {
   desc.taps = desc.in_cb;
   const std::uint32_t taps_per_tile = spec::tile_dim >> desc.in_cp_log2;
   desc.k_tiles = (desc.taps + taps_per_tile - 1) / taps_per_tile;
-  const std::uint32_t channels =
-      ((desc.out_cb - 1) << desc.out_cp_log2) + desc.out_c_last;
+  const std::uint32_t channels = ((desc.out_cb - 1) << desc.out_cp_log2) + desc.out_c_last;
   desc.n_tiles = (channels + spec::tile_dim - 1) / spec::tile_dim;
   desc.param_pages = (channels + spec::params_per_page - 1) / spec::params_per_page;
   desc.out_zero = stored(d.tensor(s.output).zero_point);

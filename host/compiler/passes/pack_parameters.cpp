@@ -78,8 +78,7 @@ void pack(const draft&, const step&, const model::qtable& t, std::uint8_t* regio
 
 /// One multiplier for all channels.
 void pack(const draft&, const step& s, const model::qproduct& p, std::uint8_t* region) {
-  const std::uint32_t channels =
-      ((s.desc.out_cb - 1) << s.desc.out_cp_log2) + s.desc.out_c_last;
+  const std::uint32_t channels = ((s.desc.out_cb - 1) << s.desc.out_cp_log2) + s.desc.out_c_last;
   for (std::uint32_t c = 0; c < channels; ++c) {
     std::uint8_t* const param = region + std::size_t{c} * spec::param_bytes;
     put_u32_at(param + 4, p.scale.multiplier);

@@ -22,7 +22,6 @@ HASHES = {
     "mobilenet_v1": "d0a744da76e9fe43d3f9046c63405563d3e38cf3567374ea826272f1e9a0e2d4",
     "mobilenet_v2": "2a41824c02046d99f29899b5b7b86fe178b2808b901561bcff2bd75159e49c56",
     "bert": "59986f0bda1632909e3a33bb5c8bd7ae904b5b0c3c063d64eeefcfd7180da26a",
-    "bert_gemms": "7cdafa2113b2e1758fea9243c8736cebb4a8a6dbff6d25931aa5f8d5c607edba",
 }
 
 

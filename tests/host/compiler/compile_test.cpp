@@ -93,9 +93,9 @@ TEST(Compile, RandomGraphsMatchTheReference) {
     const auto out = golden.infer(image);
     varied += std::set<std::uint8_t>(out.begin(), out.end()).size() > 1;
   }
-  EXPECT_EQ(ops, (std::set<std::string>{"input", "conv", "conv+add", "conv+depthwise", "fc", "fc+table",
-                                        "depthwise", "max_pool", "upsample", "avg_pool", "add",
-                                        "sub", "mul", "table", "output"}));
+  EXPECT_EQ(ops, (std::set<std::string>{"input", "conv", "conv+add", "conv+depthwise", "fc",
+                                        "fc+table", "depthwise", "max_pool", "upsample", "avg_pool",
+                                        "add", "sub", "mul", "table", "output"}));
   EXPECT_GT(varied, 75) << "the random graphs have become too tame";
 }
 
@@ -239,8 +239,8 @@ TEST(Compile, SqueezeAndExcitation) {
   EXPECT_EQ(pool.kernel_h, 9u);
   EXPECT_EQ(pool.kernel_w, 7u);
   EXPECT_EQ(pool.out_h * pool.out_w, 1u);
-  // The table is fused into the layer before it, and its page, indexed by the stored byte (0x80 stands
-  // for 0), comes before the layer's own.
+  // The table is fused into the layer before it, and its page, indexed by the stored byte (0x80
+  // stands for 0), comes before the layer's own.
   const spec::descriptor& table = p.descriptors[2];
   EXPECT_EQ(table.fuse_table, 1u);
   EXPECT_EQ(table.param_pages, 1u);

@@ -210,8 +210,8 @@ class graph_builder {
     model::qsoftmax n;
     const double sx = uniform(5, 200) / 1000.0;
     for (std::size_t i = 0; i < n.entries.size(); ++i) {
-      n.entries[i] =
-          static_cast<std::uint16_t>(std::nearbyint(65535 * std::exp(-static_cast<double>(i) * sx)));
+      n.entries[i] = static_cast<std::uint16_t>(
+          std::nearbyint(65535 * std::exp(-static_cast<double>(i) * sx)));
     }
     const float scale = 1.0F / static_cast<float>(uniform(60, 400));
     n.scale = model::make_requant(1.0F, 1.0F, scale);
@@ -234,8 +234,8 @@ class graph_builder {
     return node("layernorm", {in}, y, n);
   }
 
-  /// Self-attention of tokens, its output layer, residual addition, layer normalisation, and a layer
-  /// with a table behind it.
+  /// Self-attention of tokens, its output layer, residual addition, layer normalisation, and a
+  /// layer with a table behind it.
   int encoder(int x, int heads) {
     const int c = at(x).c;
     const int q = factor(x, c), k = factor(x, c), v = factor(x, c);

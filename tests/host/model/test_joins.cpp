@@ -100,6 +100,52 @@ TEST(Joins, GatherPicksChannels) {
   expect_moved(b, x, want);
 }
 
+// Resize, in both forms, and its forerunner: every pixel is repeated.
+TEST(Joins, ResizeRepeatsPixels) {
+  const floats x = random_floats(kC * kH * kW, 9);
+  const int up = 2, across = 3;
+  floats want;
+  for (int c = 0; c < kC; ++c) {
+    for (int y = 0; y < kH * up; ++y) {
+      for (int w = 0; w < kW * across; ++w) want.push_back(at(x, c, y / up, w / across));
+    }
+  }
+  const auto text = [](pb::NodeProto& n, const char* name, const char* value) {
+    auto* a = n.add_attribute();
+    a->set_name(name);
+    a->set_type(pb::AttributeProto::STRING);
+    a->set_s(value);
+  };
+  builder scaled = moved("Resize", {"", "s"});
+  scaled.weight("s", {4}, {1, 1, up, across});
+  expect_moved(scaled, x, want);
+  builder sized = moved("Resize", {"", "", "s"});
+  sized.weight("s", {4}, {1, kC, kH * up, kW * across}, pb::TensorProto::INT64);
+  auto& node = sized.graph().mutable_node()->at(0);
+  text(node, "coordinate_transformation_mode", "asymmetric");
+  text(node, "nearest_mode", "floor");
+  expect_moved(sized, x, want);
+  builder old(9);
+  old.input("x", {-1, kC, kH, kW}).output("y").node("Upsample", {"x", "s"}, {"y"});
+  old.weight("s", {4}, {1, 1, up, across});
+  expect_moved(old, x, want);
+
+  const auto refused = [&](const floats& scales, const char* attribute, const char* value,
+                           const char* why) {
+    builder b = moved("Resize", {"", "s"});
+    b.weight("s", {4}, scales);
+    if (attribute != nullptr) text(b.graph().mutable_node()->at(0), attribute, value);
+    expect_refusal([&] { b.import(); }, kNo, {"my_Resize", why});
+  };
+  refused({1, 1, 1.5F, 2}, nullptr, nullptr, "makes 7 rows of 5");
+  refused({1, 1, 1, 0.5F}, nullptr, nullptr, "makes 3 columns of 7");
+  refused({1, 1, 16, 1}, nullptr, nullptr, "whole factors from 1 to 15");
+  refused({1, 2, 2, 2}, nullptr, nullptr, "changes the batch or the channels");
+  refused({1, 1, 2, 2}, "mode", "linear", "interpolates in mode 'linear'");
+  refused({1, 1, 2, 3}, "coordinate_transformation_mode", "align_corners", "takes columns");
+  refused({1, 1, 2, 2}, "nearest_mode", "ceil", "takes rows");
+}
+
 TEST(Joins, ReshapeAndTransposeShuffleChannels) {
   const floats x = random_floats(kC * kH * kW, 6);
   builder b;

@@ -167,8 +167,7 @@ TEST_F(Attention, IllegalDescriptorsTouchNothing) {
         {"in2_stride wraps", *base, [](desc& d) { d.in2_stride = 0x80000000u; }},
         {"in_base", *base, [](desc& d) { d.in_base = sim16::spad_words - 1; }},
         {"out_base", *base, [](desc& d) { d.out_base = sim16::spad_words - 1; }},
-        {"the second tensor's narrow blocks", *base,
-         [](desc& d) {
+        {"the second tensor's narrow blocks", *base, [](desc& d) {
            (d.in2_transposed ? d.in_cp_log2 : d.out_cp_log2) = 5;
            (d.in2_transposed ? d.in_c_last : d.out_c_last) = 32;
          }}};
@@ -205,11 +204,14 @@ TEST_F(Attention, AbortThenCleanRun) { abort_then_run_clean(); }
 // scratchpad nor in the banks of the operand, nor in the sums of rows.
 TEST_F(Attention, WipeLeavesNothing) {
   auto& root = *sim.model().rootp;
-  const auto banks = {
-      LATCHKEY_BANKS(0, 1, 2, 3, 4, 5, 6, 7),         LATCHKEY_BANKS(8, 9, 10, 11, 12, 13, 14, 15),
-      LATCHKEY_BANKS(16, 17, 18, 19, 20, 21, 22, 23), LATCHKEY_BANKS(24, 25, 26, 27, 28, 29, 30, 31),
-      LATCHKEY_BANKS(32, 33, 34, 35, 36, 37, 38, 39), LATCHKEY_BANKS(40, 41, 42, 43, 44, 45, 46, 47),
-      LATCHKEY_BANKS(48, 49, 50, 51, 52, 53, 54, 55), LATCHKEY_BANKS(56, 57, 58, 59, 60, 61, 62, 63)};
+  const auto banks = {LATCHKEY_BANKS(0, 1, 2, 3, 4, 5, 6, 7),
+                      LATCHKEY_BANKS(8, 9, 10, 11, 12, 13, 14, 15),
+                      LATCHKEY_BANKS(16, 17, 18, 19, 20, 21, 22, 23),
+                      LATCHKEY_BANKS(24, 25, 26, 27, 28, 29, 30, 31),
+                      LATCHKEY_BANKS(32, 33, 34, 35, 36, 37, 38, 39),
+                      LATCHKEY_BANKS(40, 41, 42, 43, 44, 45, 46, 47),
+                      LATCHKEY_BANKS(48, 49, 50, 51, 52, 53, 54, 55),
+                      LATCHKEY_BANKS(56, 57, 58, 59, 60, 61, 62, 63)};
   const auto used_banks = [&] {
     int used = 0;
     for (const auto* bank : banks)

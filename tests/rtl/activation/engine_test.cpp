@@ -632,6 +632,15 @@ TEST(Engine16, IllegalDescriptorsTouchNothing) {
     cases.push_back({"pool window below the input", *base, [](desc& d) { d.stride_y = 2; }});
     cases.push_back({"pool window right of the input", *base, [](desc& d) { d.stride_x = 2; }});
   }
+  for (const desc* base : {&mm, &mp, &av, &dw, &ta}) {
+    cases.push_back({"repeats behind a window", *base, [](desc& d) { d.repeat_x = 2; }});
+  }
+  const auto pixels = [](desc& d) {
+    d.kernel_h = d.kernel_w = d.taps = 1, d.pad_top = d.pad_left = 0, d.repeat_y = 2;
+    d.out_h = 2 * d.in_h, d.out_w = d.in_w, d.taps = d.in_cb;
+  };
+  cases.push_back({"more rows than repeats", mp, [=](desc& d) { pixels(d), d.out_h = 13; }});
+  cases.push_back({"more columns than repeats", mp, [=](desc& d) { pixels(d), d.out_w = 6; }});
   for (const desc* base : {&av, &mu}) {
     cases.push_back({"vec_mult too small", *base, [](desc& d) { d.vec_mult = (1u << 23) - 1; }});
     cases.push_back({"vec_mult too large", *base, [](desc& d) { d.vec_mult = 1u << 24; }});
