@@ -22,14 +22,18 @@ constexpr int kMaxAddShift = 22;
 
 std::size_t index(int i) { return static_cast<std::size_t>(i); }
 
+/// The byte that stands for 0.0 where lo is the lowest value.
+std::uint8_t zero_point_of(float lo, float scale) {
+  return static_cast<std::uint8_t>(std::clamp(std::nearbyint(-lo / scale), 0.0F, 255.0F));
+}
+
 quantisation quantisation_of(const range& r) {
   quantisation q;
   const float width = r.hi - r.lo;
   // A tensor that is always 0 has no scale of its own; any does.
   if (!(width >= std::numeric_limits<float>::min() * 256.0F)) return q;
   q.scale = width / 255.0F;
-  q.zero_point =
-      static_cast<std::uint8_t>(std::clamp(std::nearbyint(-r.lo / q.scale), 0.0F, 255.0F));
+  q.zero_point = zero_point_of(r.lo, q.scale);
   return q;
 }
 
@@ -217,8 +221,7 @@ class quantiser {
     const auto widen = [&](int tensor, float scale) {
       const std::size_t t = index(tensor);
       q_[t]->scale = scale;
-      q_[t]->zero_point = static_cast<std::uint8_t>(
-          std::clamp(std::nearbyint(-ranges[t].lo / scale), 0.0F, 255.0F));
+      q_[t]->zero_point = zero_point_of(ranges[t].lo, scale);
       open[t] = false;
     };
     for (auto node = g_.nodes.rbegin(); node != g_.nodes.rend(); ++node) {

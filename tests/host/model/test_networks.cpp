@@ -105,15 +105,6 @@ TEST_P(Networks, PercentileCalibrationStaysClose) {
   EXPECT_NEAR(int8_accuracy(golden, data, step), int8_accuracy(usual, data, step), 1.0);
 }
 
-std::string hex_of(std::span<const std::uint8_t> bytes) {
-  std::string out;
-  for (const std::uint8_t b : bytes) {
-    out += "0123456789abcdef"[b >> 4];
-    out += "0123456789abcdef"[b & 15];
-  }
-  return out;
-}
-
 // tests/vectors/make_expected.py wrote these with ONNX Runtime from the same quantised graph.
 class Vectors : public Networks {};
 
@@ -155,7 +146,7 @@ TEST_P(Vectors, EqualsOnnxRuntime) {
       differing += std::stoi(hex.substr(2 * o, 2), nullptr, 16) != out[o] ? 1U : 0U;
     }
   }
-  const bool equal = hex_of(io::sha256({all})) == expected.at("logits_sha256");
+  const bool equal = io::to_hex(io::sha256({all})) == expected.at("logits_sha256");
   std::printf("%s: %zu of %zu logits differ from ONNX Runtime %s; the digest of all %zu is %s\n",
               GetParam().name, differing, compared,
               expected.at("onnxruntime").get<std::string>().c_str(), all.size(),
