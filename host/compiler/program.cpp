@@ -427,7 +427,7 @@ void check(const program& p, const std::string& what) {
         fail("a depthwise convolution behind what cannot have one");
       if (d.dw_kernel_h == 0 || d.dw_kernel_h > 5 || d.dw_kernel_w == 0 || d.dw_kernel_w > 5 ||
           d.dw_stride_y == 0 || d.dw_stride_x == 0 || d.mid_h == 0 || d.mid_w == 0 ||
-          d.mid_w > 512 || line > 512)
+          d.mid_w > 512 || line > 512 || d.dw_kernel_h > d.mid_h + d.dw_pad_top)
         fail("the fused depthwise convolution does not fit its line buffers");
       if (d.dw_pad_top >= d.dw_kernel_h || d.dw_pad_left >= d.dw_kernel_w ||
           std::uint64_t{d.out_h - 1} * d.dw_stride_y >= std::uint64_t{d.mid_h} + d.dw_pad_top ||
@@ -439,6 +439,7 @@ void check(const program& p, const std::string& what) {
       tensor("output", d.out_base, d.out_stride,
              image_bytes(d.out_h, d.out_w, d.out_cb, d.out_cp_log2));
     }
+    if (reads && writes && swept_rows(d) * images >= 1u << 23) fail("2^23 rows and more");
     if (d.fuse_table != 0 && op != spec::op::mat_mul && op != spec::op::product)
       fail("a fused table of an operation that has none");
     const bool window = op == spec::op::mat_mul || op == spec::op::product ||

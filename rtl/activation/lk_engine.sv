@@ -217,7 +217,8 @@ module lk_engine #(
   logic setup_start_q;
   always_ff @(posedge clk_i or negedge rst_ni) begin
     if (!rst_ni) setup_start_q <= 1'b0;
-    else         setup_start_q <= take || (state_q == StSetup && setup_done && !setup_bad && fused);
+    else         setup_start_q <= take || (state_q == StSetup && setup_done && !setup_bad && fused &&
+                                   !kill);
   end
 
   // The results of a MatMul with fuse_dw are the Depthwise's input.

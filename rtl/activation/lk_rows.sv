@@ -508,9 +508,10 @@ module lk_rows #(
   // SEC_CM: ROWS.WIPE
   always_ff @(posedge clk_i) begin
     if (wipe_i) begin
-      diff_q <= '0;
-      prod_q <= '0;
-      acc_q  <= '0;
+      diff_q  <= '0;
+      prod_q  <= '0;
+      acc_q   <= '0;
+      scale_q <= '0;
     end else begin
       if (out_valid) begin
         out_q[0]        <= out_meta;

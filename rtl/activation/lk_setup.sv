@@ -15,6 +15,7 @@
 //     that gives
 //   Depthwise: as MaxPool; kernel_h * kernel_w <= 64, k_tiles = 1, n_tiles and param_pages as the
 //     layout demands, clamp_lo <= clamp_hi
+//   MatMul, Product, pools, Depthwise, Softmax, LayerNorm: fewer than 2^23 rows in all
 //   MatMul and Product with in_planar or out_planar: blocks of 64 bytes there; in_planar: 1 x 1
 //     windows; out_planar: no fuse_add
 //   fuse_table: MatMul and Product only
@@ -23,7 +24,8 @@
 //     it within its stride
 //   fuse_dw: MatMul only, not with fuse_add, fuse_table or out_planar. Its Depthwise is checked by a
 //     second start, with second_i and the descriptor that it would have: as Depthwise, kernel sides up
-//     to 5, lines up to 512
+//     to 5, lines up to 512, kernel_h <= in_h + pad_top: the last windows of a channel block end in
+//     lines of the next, and must not need the one behind it, whose page waits for them
 //   Add, Mul, Table, Softmax, LayerNorm: all tensors of the output's shape; with in2_broadcast the
 //     second is one pixel
 //   Add: add_shift <= 22, clamp_lo <= clamp_hi
@@ -146,7 +148,8 @@ module lk_setup #(
       bad_static |= !is_mm || is_prod || fuse || desc_i.fuse_table || desc_i.out_planar;
     end
     if (second_i) begin
-      bad_static |= desc_i.kernel_h > 8'd5 || desc_i.kernel_w > 8'd5 || desc_i.in_w > 16'd512;
+      bad_static |= desc_i.kernel_h > 8'd5 || desc_i.kernel_w > 8'd5 || desc_i.in_w > 16'd512 ||
+                    17'(desc_i.kernel_h) > 17'(desc_i.in_h) + 17'(desc_i.pad_top);
     end
     if (in_planar) begin
       bad_static |= desc_i.in_cp_log2 != 3'd6 || desc_i.kernel_h != 8'd1 ||
@@ -161,8 +164,9 @@ module lk_setup #(
       bad_static |= (desc_i.in2_transposed ? desc_i.in_cp_log2 : desc_i.out_cp_log2) != 3'd6;
     end
     if (is_add || fuse) bad_static |= desc_i.add_shift > 5'd22;
-    if (fuse) begin
-      bad_static |= $signed(desc_i.mid_lo) > $signed(desc_i.mid_hi) || desc_i.in2_broadcast;
+    if (fuse) bad_static |= desc_i.in2_broadcast;
+    if (fuse || (is_mm && desc_i.fuse_dw)) begin
+      bad_static |= $signed(desc_i.mid_lo) > $signed(desc_i.mid_hi);
     end
     if (is_post) begin
       bad_static |= desc_i.vec_mult != '0 && desc_i.vec_mult[31:23] != 9'd1;
@@ -249,6 +253,7 @@ module lk_setup #(
                                              {10'd0, desc_i.in2_stride, 6'd0});
       5'd7:  bad_p = is_mm && (p_q != 48'(desc_i.taps) ||
                                ((p_q << desc_i.in_cp_log2) + 48'd63) >> 6 != 48'(desc_i.k_tiles));
+      5'd8:  bad_p = (shape_in || is_soft || is_norm) && p_q > 48'h7fffff;
       5'd12: bad_p = has_in && p_q + 48'(desc_i.in_base) > 48'(SpadWords);
       5'd13: bad_p = has_out && p_q + 48'(desc_i.out_base) > 48'(SpadWords);
       5'd14: bad_p = has_in2 && p_q + 48'(desc_i.in2_base) > 48'(SpadWords);

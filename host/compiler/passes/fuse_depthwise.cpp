@@ -14,9 +14,11 @@ constexpr std::uint32_t side = 5, line = 512;
 
 bool is(const step& s, spec::op op) { return s.desc.op == static_cast<std::uint32_t>(op); }
 
+/// The last windows of a channel block end in lines of the next one, and must not need the one
+/// behind it: its weights wait for the first block's end.
 bool fits_lines(const spec::descriptor& d) {
-  return d.kernel_h <= side && d.kernel_w <= side && d.in_w <= line &&
-         (d.out_w - 1) * d.stride_x + 1 <= line;
+  return d.kernel_h <= d.in_h + d.pad_top && d.kernel_h <= side && d.kernel_w <= side &&
+         d.in_w <= line && (d.out_w - 1) * d.stride_x + 1 <= line;
 }
 
 /// The convolution whose result is the input of `depthwise` and of nothing else; the end if none.

@@ -2,6 +2,7 @@
 // descriptors, operations that are cut short, what a wipe leaves. graph_test has the results.
 #include <gtest/gtest.h>
 
+#include <array>
 #include <functional>
 #include <string>
 
@@ -284,6 +285,9 @@ TEST_F(FusedDepthwise, IllegalDescriptorsTouchNothing) {
       {"no step", [](desc& d) { d.dw_stride_x = 0; }},
       {"a line of 513", [](desc& d) { d.mid_w = 513; }},
       {"no rows between", [](desc& d) { d.mid_h = 0; }},
+      {"lower than the kernel", [](desc& d) { d.mid_h = 2, d.out_h = 1; }},
+      {"bounds between", [](desc& d) { d.mid_lo = 1, d.mid_hi = 0; }},
+      {"2^23 rows between", [](desc& d) { d.mid_h = 65535, d.mid_w = 65; }},
       {"window below", [](desc& d) { d.out_h = 40; }},
       {"window to the right", [](desc& d) { d.out_w = 40; }},
       {"window above", [](desc& d) { d.dw_pad_top = 5; }},
@@ -311,6 +315,59 @@ TEST_F(FusedDepthwise, IllegalDescriptorsTouchNothing) {
 }
 
 TEST_F(FusedDepthwise, AbortThenCleanRun) { abort_then_run_clean(); }
+
+// Planes lower than the kernel, in three channel blocks: they are not fused, or the depthwise path
+// would wait for weights that wait for it.
+TEST(DepthwiseOfLowPlanes, IsExact) {
+  const std::vector<std::array<int, 5>> shapes{// height, width, kernel, padding above, below
+                                               {1, 1, 5, 2, 2}, {1, 9, 3, 1, 1}, {2, 9, 5, 2, 2},
+                                               {3, 6, 5, 2, 2}, {2, 5, 3, 1, 1}, {2, 7, 2, 0, 1}};
+  unsigned seed = 90;
+  for (const auto& [h, w, k, above, below] : shapes) {
+    SCOPED_TRACE(std::to_string(h) + " x " + std::to_string(w) + ", kernel " + std::to_string(k));
+    graph_builder b(++seed);
+    int t = b.conv(b.input(20, h, w), 300, 1, 1, 1, 1, {0, 0, 0, 0});
+    t = b.depthwise(t, k, k, 1, 1, {above, above, below, below});
+    const model::qgraph graph = b.finish(b.conv(t, 7, 1, 1, 1, 1, {0, 0, 0, 0}));
+    for (const std::uint32_t images : {1u, 2u, 3u}) {
+      const program p = compiler::compile(graph, {{16, sim16::spad_words}, images, {}, {}});
+      EXPECT_EQ(p.descriptors[1].fuse_dw, k <= h + above);
+      sim16 sim(seed);
+      model::reference golden(graph);
+      std::vector<std::uint8_t> want;
+      for (std::uint32_t i = 0; i < images; ++i) {
+        std::vector<std::uint8_t> image(graph.input_tensor().size());
+        for (auto& v : image) v = static_cast<std::uint8_t>(sim.rng());
+        const auto out = p.output.layout.pack(golden.infer(image));
+        want.insert(want.end(), out.begin(), out.end());
+        const auto packed = p.input.layout.pack(image);
+        for (std::size_t at = 0; at < packed.size(); at += 64) {
+          word x;
+          std::copy_n(packed.begin() + static_cast<std::ptrdiff_t>(at), 64, x.begin());
+          sim.input.emplace_back(x, i + 1 == images && at + 64 == packed.size());
+        }
+      }
+      for (const spec::descriptor& d : p.descriptors) {
+        std::vector<page> pages;
+        for (const std::uint32_t i : compiler::page_order(d, images)) {
+          pages.emplace_back();
+          std::copy_n(p.page(d.page_base + i).begin(), spec::page_bytes, pages.back().begin());
+        }
+        sim.load_pages(pages);
+        ASSERT_NO_THROW(EXPECT_FALSE(sim.run(d, static_cast<int>(images), 200000).bad_desc));
+      }
+      ASSERT_EQ(sim.output.size() * 64, want.size());
+      for (std::uint32_t i = 0; i < images; ++i) {
+        const std::size_t bytes = want.size() / images;
+        const auto* const first =
+            reinterpret_cast<const std::uint8_t*>(sim.output.data()) + i * bytes;
+        EXPECT_EQ(p.output.layout.unpack({first, bytes}),
+                  p.output.layout.unpack(io::byte_view(want).subspan(i * bytes, bytes)))
+            << "image " << i;
+      }
+    }
+  }
+}
 
 }  // namespace
 }  // namespace latchkey::test
