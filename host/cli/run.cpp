@@ -54,6 +54,26 @@ edge input_of(const compiler::program& info) {
           std::size_t{l.c} * l.h * l.w};
 }
 
+/// Bytes as they are, or float32; what the values' number says is checked by the caller.
+void read_npy(const std::string& path, const edge& input, input_data& data) {
+  const model::npy_array array = model::read_npy(path);
+  const bool one = array.values.size() == input.values;
+  if (!one && (array.dims.empty() || array.dims[0] * input.values != array.values.size())) {
+    throw error(
+        errc::mismatch,
+        fmt::format("{}: holds {} values; input '{}' takes {} = {} values an "
+                    "image, the images along the first dimension",
+                    path, fmt::join(array.dims, " x "), input.name, input.shape, input.values));
+  }
+  if (array.bytes) {
+    for (const float v : array.values) data.bytes.push_back(static_cast<std::uint8_t>(v));
+    return;
+  }
+  data.format.type = ImageFormat::Type::f32;
+  data.bytes.resize(array.values.size() * sizeof(float));
+  std::memcpy(data.bytes.data(), array.values.data(), data.bytes.size());
+}
+
 input_data read_images(const options& o, const edge& input) {
   input_data data;
   data.format.order = o.nhwc ? ImageFormat::Order::nhwc : ImageFormat::Order::nchw;
@@ -62,6 +82,8 @@ input_data read_images(const options& o, const edge& input) {
   if (o.images.empty()) {
     data.bytes = io::read_file(path);
     data.format.type = ImageFormat::Type::f32;
+  } else if (path.ends_with(".npy")) {
+    read_npy(path, input, data);
   } else {
     model::idx_array array = model::read_idx(path);
     const std::size_t items = array.dims.empty() ? 0 : array.dims[0];
@@ -364,8 +386,10 @@ void add_run(CLI::App& app) {
                    "Compute units to use on every card (default: one for each package given; with "
                    "--unlocked 1)")
       ->check(CLI::Range(1, 99));
-  auto* images = command->add_option("--images", o->images,
-                                     "Images as IDX (also .gz), u8; the model sees byte / 255");
+  auto* images =
+      command->add_option("--images", o->images,
+                          "Images as IDX (also .gz), u8, of which the model sees byte / 255; "
+                          "or a .npy file of such bytes, or of real values");
   auto* raw = command->add_option("--raw", o->raw, "Images as raw float32, one after another");
   images->excludes(raw);
   command->add_flag("--nhwc", o->nhwc, "Images lie channels last (default: NCHW)");

@@ -193,6 +193,50 @@ TEST(Run, Float32AndU8ImagesAgree) {
   EXPECT_EQ(bytes(out.begin(), out.begin() + 10), bytes(out.begin() + 10, out.end()));
 }
 
+// The same images as .npy bytes, as .npy real values and as raw float32.
+TEST(Run, NpyFilesHoldImagesToo) {
+  Workspace w;
+  w.session();
+  const auto run = [&](const std::string& option, const std::string& name, const bytes& file) {
+    write(w.path(name), file);
+    return w.tool({"run", w.str("digits.lkx"), "--record", w.str("card.lkd"), "--device", "sim:7",
+                   option, w.str(name), "-o", w.str("out")});
+  };
+  const auto npy = [](const std::string& type, const std::string& shape, const bytes& values) {
+    std::string head =
+        "{'descr': '" + type + "', 'fortran_order': False, 'shape': (" + shape + "), }";
+    head.resize((10 + head.size() + 1 + 63) / 64 * 64 - 10 - 1, ' ');
+    head += '\n';
+    bytes file{0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0};
+    file.push_back(static_cast<std::uint8_t>(head.size()));
+    file.push_back(static_cast<std::uint8_t>(head.size() >> 8));
+    file.insert(file.end(), head.begin(), head.end());
+    file.insert(file.end(), values.begin(), values.end());
+    return file;
+  };
+  bytes pixels(std::size_t{4} * 64);
+  std::vector<float> real;
+  for (std::size_t i = 0; i < pixels.size(); ++i) {
+    pixels[i] = static_cast<std::uint8_t>(i * 37);
+    real.push_back(static_cast<float>(pixels[i]) * (1.0F / 255.0F));
+  }
+  bytes raw(real.size() * sizeof(float));
+  std::memcpy(raw.data(), real.data(), raw.size());
+  const auto output = [&](const Outcome& o) {
+    EXPECT_EQ(o.code, 0) << o.err;
+    return read(w.path("out"));
+  };
+  const bytes u8 = output(run("--images", "u8.npy", npy("|u1", "4, 1, 8, 8", pixels)));
+  const bytes f32 = output(run("--images", "f32.npy", npy("<f4", "4, 64", raw)));
+  EXPECT_EQ(u8.size(), 40U);
+  EXPECT_EQ(u8, f32);
+  EXPECT_EQ(u8, output(run("--raw", "images.f32", raw)));
+
+  const Outcome wrong = run("--images", "wrong.npy", npy("|u1", "2, 128", pixels));
+  EXPECT_EQ(wrong.code, 11);
+  EXPECT_THAT(wrong.err, HasSubstr("holds 2 x 128 values"));
+}
+
 TEST(Run, NetworkSealedWithHiddenLayersRuns) {
   Workspace w;
   w.session();
