@@ -217,20 +217,6 @@ cycle depthwise_cycles(const spec::descriptor& d, std::uint32_t n, std::uint32_t
   return std::max(outputs, inputs);
 }
 
-/// The two halves of a MatMul with a fused Depthwise.
-spec::descriptor first_half(spec::descriptor d) {
-  d.out_h = d.mid_h;
-  d.out_w = d.mid_w;
-  return d;
-}
-spec::descriptor second_half(spec::descriptor d) {
-  d.in_h = d.mid_h;
-  d.in_w = d.mid_w;
-  d.kernel_h = d.dw_kernel_h;
-  d.kernel_w = d.dw_kernel_w;
-  return d;
-}
-
 /// Plays the tiles of a MatMul or Product from `now` on, `images` times all rows of one; returns
 /// when it is done.
 ///
@@ -242,7 +228,7 @@ cycle play_tiles(const spec::descriptor& d, std::uint32_t n, std::uint64_t image
   const std::uint32_t side = spec::tile_dim / n;
   const cycle beats = n * n / spec::beat_bytes;  // of a subtile
   const std::vector<slice> slices = slices_of(d, n);
-  const std::uint32_t channels = ((d.out_cb - 1) << d.out_cp_log2) + d.out_c_last;
+  const std::uint32_t channels = out_channels(d);
 
   cycle port = now;                        // when the port is free for the next beat
   cycle feed = now;                        // when the feed is free for the next sweep
@@ -253,7 +239,7 @@ cycle play_tiles(const spec::descriptor& d, std::uint32_t n, std::uint64_t image
   std::array<cycle, 2> written{now, now};  // end of the last two tiles
   std::uint64_t tile = 0;
   const std::uint64_t blocks = (rows_all + spec::acc_rows - 1) / spec::acc_rows;
-  const bool fused = d.fuse_dw != 0;
+  const bool fused = pace > 0;
   for (std::uint64_t outer = 0; outer < (fused ? d.n_tiles : images * blocks); ++outer) {
     if (fused) {  // a page of the Depthwise's weights
       port = std::max(port, pages.ready()) + spec::page_beats;
@@ -315,10 +301,10 @@ cycle play_mat_mul(const spec::descriptor& d, std::uint32_t n, std::uint32_t bat
   }
   if (d.fuse_dw == 0) return play_tiles(d, n, 1, batch * rows, 0, pages, loaded, cost);
 
-  const double pace = static_cast<double>(depthwise_cycles(second_half(d), n, 0, batch)) /
+  const double pace = static_cast<double>(depthwise_cycles(depthwise_half(d), n, 0, batch)) /
                       static_cast<double>(batch * rows);
   now = take_pages(d.param_pages, pages, loaded, cost);
-  return play_tiles(first_half(d), n, 1, batch * rows, pace, pages, now + setup_cycles, cost) +
+  return play_tiles(matmul_half(d), n, 1, batch * rows, pace, pages, now + setup_cycles, cost) +
          window_latency;
 }
 

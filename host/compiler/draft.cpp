@@ -1,5 +1,7 @@
 #include "compiler/draft.hpp"
 
+#include <algorithm>
+
 #include "latchkey/error.hpp"
 
 namespace latchkey::compiler {
@@ -71,6 +73,29 @@ json regions_json(const draft& d) {
 }
 
 }  // namespace
+
+std::size_t writer_of(const draft& d, int t) {
+  for (std::size_t i = 0; i < d.steps.size(); ++i)
+    if (d.steps[i].output == t) return i;
+  return nowhere;
+}
+
+std::size_t writer_for_one(const draft& d, int t) {
+  std::ptrdiff_t readers = 0;
+  for (const step& s : d.steps) readers += std::count(s.inputs.begin(), s.inputs.end(), t);
+  return readers == 1 ? writer_of(d, t) : nowhere;
+}
+
+void absorb(step& into, const step& next, const std::string& name) {
+  into.report.op += "+" + name;
+  into.report.shape = next.report.shape;
+  into.report.words = next.report.words;
+  into.report.macs += next.report.macs;
+  into.report.pages += next.report.pages;
+  into.report.weight_bytes += next.report.weight_bytes;
+  into.nodes.insert(into.nodes.end(), next.nodes.begin(), next.nodes.end());
+  into.output = next.output;
+}
 
 json to_json(const draft& d) {
   return {{"model", d.graph.name},

@@ -61,6 +61,19 @@ struct draft {
 /// weight, bias or multiplier of a layer.
 nlohmann::json to_json(const draft& d);
 
+inline bool is(const step& s, spec::op op) { return s.desc.op == static_cast<std::uint32_t>(op); }
+
+/// No step.
+constexpr std::size_t nowhere = static_cast<std::size_t>(-1);
+/// The step that writes tensor `t`, or nowhere.
+std::size_t writer_of(const draft& d, int t);
+/// The same when a single input of all steps is `t`, the network's output counted; else nowhere.
+std::size_t writer_for_one(const draft& d, int t);
+
+/// `into` does the work of `next` too, which reads its result, and writes what that one wrote;
+/// `name` joins its own. Descriptor and inputs are the caller's.
+void absorb(step& into, const step& next, const std::string& name);
+
 /// errc::unsupported_model, naming the layer.
 [[noreturn]] void unsupported(const std::string& layer, const std::string& message);
 

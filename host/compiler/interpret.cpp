@@ -184,27 +184,11 @@ void engine_model::mat_mul_depthwise(const spec::descriptor& d, std::uint32_t ba
     fail("a depthwise convolution behind what cannot have one");
   // The tensor between the two lies behind the scratchpad, where no other operation reaches.
   const std::size_t size = spad_.size();
-  spec::descriptor conv = d, depth = d;
-  conv.fuse_dw = 0;
-  conv.out_h = depth.in_h = d.mid_h;
-  conv.out_w = depth.in_w = d.mid_w;
-  conv.clamp_lo = d.mid_lo;
-  conv.clamp_hi = d.mid_hi;
-  conv.out_zero = depth.pad_value = d.mid_zero;
+  spec::descriptor conv = matmul_half(d), depth = depthwise_half(d);
   conv.out_base = depth.in_base = static_cast<std::uint32_t>(size / word_bytes);
   const std::uint64_t bytes = (std::uint64_t{d.mid_h} * d.mid_w * d.out_cb) << d.out_cp_log2;
   conv.out_stride = depth.in_stride =
       static_cast<std::uint32_t>((bytes + word_bytes - 1) / word_bytes);
-  depth.in_cb = d.out_cb;
-  depth.in_cp_log2 = d.out_cp_log2;
-  depth.in_c_last = d.out_c_last;
-  depth.kernel_h = d.dw_kernel_h;
-  depth.kernel_w = d.dw_kernel_w;
-  depth.stride_y = d.dw_stride_y;
-  depth.stride_x = d.dw_stride_x;
-  depth.pad_top = d.dw_pad_top;
-  depth.pad_left = d.dw_pad_left;
-  depth.k_tiles = 1;
   spad_.resize(size + std::size_t{batch} * conv.out_stride * word_bytes);
   const std::uint32_t second = d.page_base + d.param_pages;
   mat_mul(conv, batch, pages, d.page_base, second + d.param_pages + d.n_tiles);
@@ -214,7 +198,7 @@ void engine_model::mat_mul_depthwise(const spec::descriptor& d, std::uint32_t ba
 
 void engine_model::mat_mul(const spec::descriptor& d, std::uint32_t batch, io::byte_view pages,
                            std::uint32_t params_at, std::uint32_t tiles_at) {
-  const std::uint32_t cout = ((d.out_cb - 1) << d.out_cp_log2) + d.out_c_last;
+  const std::uint32_t cout = out_channels(d);
   const std::uint32_t cp = 1u << d.in_cp_log2;
   const std::uint32_t tpt = word_bytes / cp;
   const std::uint64_t table = std::uint64_t{d.page_base} * spec::page_bytes;
@@ -319,8 +303,8 @@ void engine_model::mat_mul(const spec::descriptor& d, std::uint32_t batch, io::b
 }
 
 void engine_model::product(const spec::descriptor& d, std::uint32_t batch, io::byte_view pages) {
-  const std::uint32_t cout = ((d.out_cb - 1) << d.out_cp_log2) + d.out_c_last;
-  const std::uint32_t depth = ((d.in_cb - 1) << d.in_cp_log2) + d.in_c_last;
+  const std::uint32_t cout = out_channels(d);
+  const std::uint32_t depth = in_channels(d);
   const std::uint64_t table = std::uint64_t{d.page_base} * spec::page_bytes;
   const std::uint64_t first = table + std::uint64_t{d.fuse_table} * spec::page_bytes;
   if (first + std::uint64_t{d.param_pages} * spec::page_bytes > pages.size())
@@ -365,7 +349,7 @@ void engine_model::product(const spec::descriptor& d, std::uint32_t batch, io::b
 
 template <typename F>
 void engine_model::rows(const spec::descriptor& d, std::uint32_t batch, F f) {
-  const std::uint32_t channels = ((d.out_cb - 1) << d.out_cp_log2) + d.out_c_last;
+  const std::uint32_t channels = out_channels(d);
   std::vector<std::int32_t> row(channels);
   for (std::uint32_t image = 0; image < batch; ++image) {
     for (std::uint64_t pixel = 0; pixel < std::uint64_t{d.out_h} * d.out_w; ++pixel) {
@@ -409,7 +393,7 @@ void engine_model::softmax(const spec::descriptor& d, std::uint32_t batch, io::b
 
 void engine_model::layer_norm(const spec::descriptor& d, std::uint32_t batch, io::byte_view pages) {
   const std::uint64_t first = std::uint64_t{d.page_base} * spec::page_bytes;
-  const std::uint32_t channels = ((d.out_cb - 1) << d.out_cp_log2) + d.out_c_last;
+  const std::uint32_t channels = out_channels(d);
   if (std::uint64_t{d.param_pages} * spec::params_per_page < channels ||
       first + std::uint64_t{d.param_pages} * spec::page_bytes > pages.size())
     fail("the parameters do not cover the layer");
@@ -443,7 +427,7 @@ void engine_model::layer_norm(const spec::descriptor& d, std::uint32_t batch, io
 
 void engine_model::depthwise(const spec::descriptor& d, std::uint32_t batch, io::byte_view pages,
                              std::uint32_t params_at, std::uint32_t tiles_at) {
-  const std::uint32_t channels = ((d.out_cb - 1) << d.out_cp_log2) + d.out_c_last;
+  const std::uint32_t channels = out_channels(d);
   const std::uint32_t taps = d.kernel_h * d.kernel_w;
   if ((std::uint64_t{tiles_at} + d.n_tiles) * spec::page_bytes > pages.size())
     fail("its pages are not all there");

@@ -156,10 +156,6 @@ std::uint64_t image_bytes(std::uint32_t h, std::uint32_t w, std::uint32_t cb, st
   return (std::uint64_t{h} * w * cb) << cp;
 }
 
-std::uint32_t channels_of(std::uint32_t cb, std::uint32_t cp, std::uint32_t last) {
-  return ((cb - 1) << cp) + last;
-}
-
 }  // namespace
 
 tensor_layout tensor_layout::of(std::uint32_t h, std::uint32_t w, std::uint32_t c) {
@@ -299,6 +295,39 @@ void from_json(const json& j, const std::string& what, program& p) {
   }
 }
 
+spec::descriptor matmul_half(spec::descriptor d) {
+  d.fuse_dw = 0;
+  d.out_h = d.mid_h;
+  d.out_w = d.mid_w;
+  d.clamp_lo = d.mid_lo;
+  d.clamp_hi = d.mid_hi;
+  d.out_zero = d.mid_zero;
+  return d;
+}
+
+spec::descriptor depthwise_half(spec::descriptor d) {
+  d.in_h = d.mid_h;
+  d.in_w = d.mid_w;
+  d.in_cb = d.out_cb;
+  d.in_cp_log2 = d.out_cp_log2;
+  d.in_c_last = d.out_c_last;
+  d.kernel_h = d.dw_kernel_h;
+  d.kernel_w = d.dw_kernel_w;
+  d.stride_y = d.dw_stride_y;
+  d.stride_x = d.dw_stride_x;
+  d.pad_top = d.dw_pad_top;
+  d.pad_left = d.dw_pad_left;
+  d.pad_value = d.mid_zero;
+  d.k_tiles = 1;
+  return d;
+}
+
+bool fits_line_buffers(const spec::descriptor& d) {
+  constexpr std::uint32_t side = 5, line = 512;  // lk_depthwise
+  return d.kernel_h <= side && d.kernel_w <= side && d.in_w <= line &&
+         std::uint64_t{d.out_w - 1} * d.stride_x + 1 <= line && d.kernel_h <= d.in_h + d.pad_top;
+}
+
 page_counts pages_of(const spec::descriptor& d) {
   const std::uint32_t table = d.fuse_table;
   switch (static_cast<spec::op>(d.op)) {
@@ -422,16 +451,14 @@ void check(const program& p, const std::string& what) {
       tensor("input", d.in_base, d.in_stride, image_bytes(d.in_h, d.in_w, d.in_cb, d.in_cp_log2));
     }
     if (d.fuse_dw != 0) {
-      const std::uint64_t line = std::uint64_t{d.out_w - 1} * d.dw_stride_x + 1;
       if (op != spec::op::mat_mul || d.fuse_add != 0 || d.fuse_table != 0 || d.out_planar != 0)
         fail("a depthwise convolution behind what cannot have one");
-      if (d.dw_kernel_h == 0 || d.dw_kernel_h > 5 || d.dw_kernel_w == 0 || d.dw_kernel_w > 5 ||
-          d.dw_stride_y == 0 || d.dw_stride_x == 0 || d.mid_h == 0 || d.mid_w == 0 ||
-          d.mid_w > 512 || line > 512 || d.dw_kernel_h > d.mid_h + d.dw_pad_top)
+      if (d.dw_kernel_h == 0 || d.dw_kernel_w == 0 || d.dw_stride_y == 0 || d.dw_stride_x == 0 ||
+          d.mid_h == 0 || d.mid_w == 0 || !fits_line_buffers(depthwise_half(d)))
         fail("the fused depthwise convolution does not fit its line buffers");
       if (d.dw_pad_top >= d.dw_kernel_h || d.dw_pad_left >= d.dw_kernel_w ||
           std::uint64_t{d.out_h - 1} * d.dw_stride_y >= std::uint64_t{d.mid_h} + d.dw_pad_top ||
-          line > std::uint64_t{d.mid_w} + d.dw_pad_left)
+          std::uint64_t{d.out_w - 1} * d.dw_stride_x >= std::uint64_t{d.mid_w} + d.dw_pad_left)
         fail("a window of the fused depthwise convolution lies wholly outside its input");
     }
     if (writes && op != spec::op::input) {
@@ -498,10 +525,10 @@ void check(const program& p, const std::string& what) {
       case spec::op::product:
       case spec::op::mat_mul: {
         const std::uint32_t tpt = 64u >> d.in_cp_log2;
-        const std::uint32_t cout = channels_of(d.out_cb, d.out_cp_log2, d.out_c_last);
+        const std::uint32_t cout = out_channels(d);
         if (cout > spec::max_channels) fail("more output channels than the parameter RAM holds");
         if (d.k_tiles != (d.taps + tpt - 1) / tpt || d.n_tiles != (cout + 63) / 64 ||
-            d.param_pages != (cout + spec::params_per_page - 1) / spec::params_per_page)
+            d.param_pages != param_pages_for(cout))
           fail("pages do not follow from the shape");
         if (d.region != i + 1) fail("its region is not its number + 1");
         if (d.fuse_add != 0) {
@@ -522,7 +549,7 @@ void check(const program& p, const std::string& what) {
             fail("a product works pixel by pixel");
           if ((d.in2_transposed != 0 ? d.in_cp_log2 : d.out_cp_log2) != 6)
             fail("the second tensor of a product has blocks of fewer than 64 bytes");
-          const std::uint32_t k = channels_of(d.in_cb, d.in_cp_log2, d.in_c_last);
+          const std::uint32_t k = in_channels(d);
           tensor("second input", d.in2_base, d.in2_stride,
                  image_bytes(1, d.in2_transposed != 0 ? cout : k,
                              d.in2_transposed != 0 ? d.in_cb : d.out_cb, 6));
@@ -530,7 +557,7 @@ void check(const program& p, const std::string& what) {
         break;
       }
       case spec::op::depthwise: {
-        const std::uint32_t channels = channels_of(d.out_cb, d.out_cp_log2, d.out_c_last);
+        const std::uint32_t channels = out_channels(d);
         if (!same_blocks) fail("channels change in a depthwise layer");
         if (channels > spec::max_channels) fail("more channels than the parameter RAM holds");
         if (d.kernel_h * d.kernel_w > spec::page_beats)
@@ -539,8 +566,7 @@ void check(const program& p, const std::string& what) {
             std::uint64_t{d.out_h - 1} * d.stride_y >= std::uint64_t{d.in_h} + d.pad_top ||
             std::uint64_t{d.out_w - 1} * d.stride_x >= std::uint64_t{d.in_w} + d.pad_left)
           fail("a window lies wholly outside the input");
-        if (d.k_tiles != 1 || d.n_tiles != d.out_cb ||
-            d.param_pages != (channels + spec::params_per_page - 1) / spec::params_per_page)
+        if (d.k_tiles != 1 || d.n_tiles != d.out_cb || d.param_pages != param_pages_for(channels))
           fail("pages do not follow from the shape");
         if (d.region != i + 1) fail("its region is not its number + 1");
         break;
@@ -576,9 +602,8 @@ void check(const program& p, const std::string& what) {
         break;
       case spec::op::layer_norm: {
         elementwise(false);
-        const std::uint32_t channels = channels_of(d.out_cb, d.out_cp_log2, d.out_c_last);
-        if (d.n_tiles != 0 || d.k_tiles != 0 ||
-            d.param_pages != (channels + spec::params_per_page - 1) / spec::params_per_page)
+        const std::uint32_t channels = out_channels(d);
+        if (d.n_tiles != 0 || d.k_tiles != 0 || d.param_pages != param_pages_for(channels))
           fail("pages do not follow from the shape");
         if ((d.epsilon_lo == 0 && d.epsilon_hi == 0) || d.epsilon_hi > 0x7f)
           fail("epsilon is not 1 to 2^39 - 1");

@@ -136,6 +136,26 @@ nlohmann::json to_json(const program& p, bool with_layers = true);
 /// them. Throws latchkey::error naming `what` and the field.
 void from_json(const nlohmann::json& header, const std::string& what, program& p);
 
+/// Channels of an operation's input and output.
+constexpr std::uint32_t in_channels(const spec::descriptor& d) {
+  return ((d.in_cb - 1) << d.in_cp_log2) + d.in_c_last;
+}
+constexpr std::uint32_t out_channels(const spec::descriptor& d) {
+  return ((d.out_cb - 1) << d.out_cp_log2) + d.out_c_last;
+}
+/// Pages that hold the parameters of so many channels.
+constexpr std::uint32_t param_pages_for(std::uint32_t channels) {
+  return (channels + spec::params_per_page - 1) / spec::params_per_page;
+}
+
+/// The two operations of a MatMul with a fused Depthwise. The tensor between them has no place.
+spec::descriptor matmul_half(spec::descriptor d);
+spec::descriptor depthwise_half(spec::descriptor d);
+/// Whether a Depthwise can take its pixels from a MatMul: its windows fit the line buffers, and the
+/// last ones of a channel block, which end in lines of the next, do not need the one behind it,
+/// whose weights wait for the first block's end.
+bool fits_line_buffers(const spec::descriptor& depthwise);
+
 /// Pages of an operation: once (a table, parameters), and weights, once or for each block of rows.
 struct page_counts {
   std::uint32_t once = 0;

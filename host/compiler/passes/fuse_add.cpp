@@ -1,32 +1,12 @@
 // Residual additions into the convolution that makes one of their operands: the post unit adds the
 // other operand on the way to the scratchpad, so that neither the addition's own step nor the
 // convolution's own result remains.
-#include <algorithm>
 #include <cstddef>
-#include <vector>
 
 #include "compiler/passes/passes.hpp"
 
 namespace latchkey::compiler::passes {
 namespace {
-
-constexpr std::size_t nowhere = static_cast<std::size_t>(-1);
-
-bool is(const step& s, spec::op op) { return s.desc.op == static_cast<std::uint32_t>(op); }
-
-/// The step that writes tensor `t`.
-std::size_t writer_of(const draft& d, int t) {
-  for (std::size_t i = 0; i < d.steps.size(); ++i)
-    if (d.steps[i].output == t) return i;
-  return nowhere;
-}
-
-std::size_t readers_of(const draft& d, int t) {
-  std::size_t readers = 0;
-  for (const step& s : d.steps)
-    readers += static_cast<std::size_t>(std::count(s.inputs.begin(), s.inputs.end(), t));
-  return readers;
-}
 
 /// Merges the addition into `conv`, which writes its input number `own`.
 void merge(step& conv, const step& add, std::size_t own) {
@@ -41,24 +21,21 @@ void merge(step& conv, const step& add, std::size_t own) {
   conv.desc.add_mult_b = own == 0 ? add.desc.add_mult_b : add.desc.add_mult_a;
   conv.desc.add_offset = add.desc.add_offset;
   conv.desc.add_shift = add.desc.add_shift;
-  conv.report.op += "+add";
-  conv.nodes.insert(conv.nodes.end(), add.nodes.begin(), add.nodes.end());
   conv.inputs.push_back(add.inputs[1 - own]);
-  conv.output = add.output;
+  absorb(conv, add, "add");
 }
 
 /// Whether the addition at `at` can go into the writer of its input number `own`, which then must
 /// have no other reader, and whose other input must stand before that writer runs.
 bool fits(const draft& d, std::size_t at, std::size_t own) {
   const step& add = d.steps[at];
-  const std::size_t conv = writer_of(d, add.inputs[own]);
+  const std::size_t conv = writer_for_one(d, add.inputs[own]);
   const std::size_t other = writer_of(d, add.inputs[1 - own]);
   if (conv == nowhere || other == nowhere || other >= conv) return false;
   if (!is(d.steps[conv], spec::op::mat_mul) || d.steps[conv].desc.fuse_add != 0 ||
       d.steps[conv].desc.fuse_dw != 0)
     return false;
-  if (add.desc.in2_broadcast != 0 || (add.desc.in2_negate != 0 && own == 1)) return false;
-  return readers_of(d, add.inputs[own]) == 1;
+  return add.desc.in2_broadcast == 0 && (add.desc.in2_negate == 0 || own == 0);
 }
 
 }  // namespace

@@ -133,7 +133,7 @@ void lower(const draft& d, step& s, const model::qconv& c) {
   }
   desc.k_tiles = static_cast<std::uint32_t>(k_tiles);
   desc.n_tiles = (u32(c.out_channels) + spec::tile_dim - 1) / spec::tile_dim;
-  desc.param_pages = (u32(c.out_channels) + spec::params_per_page - 1) / spec::params_per_page;
+  desc.param_pages = param_pages_for(u32(c.out_channels));
   desc.pad_value = stored(d.tensor(in).zero_point);
   desc.out_zero = stored(d.tensor(s.output).zero_point);
   set_clamp(s, c.clamp_lo, c.clamp_hi);
@@ -164,7 +164,7 @@ void lower(const draft& d, step& s, const model::qdepthwise& c) {
     unsupported(s.report.name, "padding as large as the depthwise kernel");
   desc.k_tiles = 1;
   desc.n_tiles = desc.out_cb;
-  desc.param_pages = (u32(c.channels) + spec::params_per_page - 1) / spec::params_per_page;
+  desc.param_pages = param_pages_for(u32(c.channels));
   desc.pad_value = stored(d.tensor(s.inputs[0]).zero_point);
   desc.out_zero = stored(d.tensor(s.output).zero_point);
   set_clamp(s, c.clamp_lo, c.clamp_hi);
@@ -284,9 +284,9 @@ void lower(const draft& d, step& s, const model::qproduct& p) {
   desc.taps = desc.in_cb;
   const std::uint32_t taps_per_tile = spec::tile_dim >> desc.in_cp_log2;
   desc.k_tiles = (desc.taps + taps_per_tile - 1) / taps_per_tile;
-  const std::uint32_t channels = ((desc.out_cb - 1) << desc.out_cp_log2) + desc.out_c_last;
+  const std::uint32_t channels = out_channels(desc);
   desc.n_tiles = (channels + spec::tile_dim - 1) / spec::tile_dim;
-  desc.param_pages = (channels + spec::params_per_page - 1) / spec::params_per_page;
+  desc.param_pages = param_pages_for(channels);
   desc.out_zero = stored(d.tensor(s.output).zero_point);
   set_clamp(s, p.clamp_lo, p.clamp_hi);
   s.report.pages = desc.param_pages;
@@ -308,7 +308,7 @@ void lower(const draft& d, step& s, const model::qlayernorm& n) {
   s.desc.epsilon_lo = static_cast<std::uint32_t>(n.epsilon);
   s.desc.epsilon_hi = static_cast<std::uint32_t>(n.epsilon >> 32);
   const auto channels = static_cast<std::uint32_t>(n.scale.size());
-  s.desc.param_pages = (channels + spec::params_per_page - 1) / spec::params_per_page;
+  s.desc.param_pages = param_pages_for(channels);
   s.report.pages = s.desc.param_pages;
   s.report.weight_bytes = 2 * std::uint64_t{channels};
 }

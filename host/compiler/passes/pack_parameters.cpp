@@ -14,6 +14,15 @@ constexpr std::uint32_t descs_per_page = spec::page_bytes / spec::desc_bytes;
 
 std::uint32_t u32(int v) { return static_cast<std::uint32_t>(v); }
 
+/// Channel `c` of a parameter page.
+void put_channel(std::uint8_t* params, std::size_t c, std::int32_t bias,
+                 const model::requant& scale) {
+  std::uint8_t* const p = params + c * spec::param_bytes;
+  put_u32_at(p, static_cast<std::uint32_t>(bias));
+  put_u32_at(p + 4, scale.multiplier);
+  p[8] = scale.shift;
+}
+
 /// Parameters of each output channel. The array sees x' = x - 128, so
 /// sum x*w - zx*sum w = sum x'*w + (128 - zx)*sum w, and the last term goes to the bias.
 /// `weights`: one channel's after another's.
@@ -30,10 +39,7 @@ void pack_channels(const step& s, int zero_point, std::span<const std::int8_t> w
       unsupported(s.report.name, "the bias of channel " + std::to_string(o) +
                                      " overflows 32 bits once the zero point is folded in");
     }
-    std::uint8_t* p = params + o * spec::param_bytes;
-    put_u32_at(p, static_cast<std::uint32_t>(static_cast<std::int32_t>(folded)));
-    put_u32_at(p + 4, scale[o].multiplier);
-    p[8] = scale[o].shift;
+    put_channel(params, o, static_cast<std::int32_t>(folded), scale[o]);
   }
 }
 
@@ -78,11 +84,9 @@ void pack(const draft&, const step&, const model::qtable& t, std::uint8_t* regio
 
 /// One multiplier for all channels.
 void pack(const draft&, const step& s, const model::qproduct& p, std::uint8_t* region) {
-  const std::uint32_t channels = ((s.desc.out_cb - 1) << s.desc.out_cp_log2) + s.desc.out_c_last;
+  const std::uint32_t channels = out_channels(s.desc);
   for (std::uint32_t c = 0; c < channels; ++c) {
-    std::uint8_t* const param = region + std::size_t{c} * spec::param_bytes;
-    put_u32_at(param + 4, p.scale.multiplier);
-    param[8] = p.scale.shift;
+    put_channel(region, c, 0, p.scale);
   }
 }
 
@@ -97,10 +101,9 @@ void pack(const draft&, const step&, const model::qsoftmax& n, std::uint8_t* reg
 /// Bit 23 of a multiplier is the sign.
 void pack(const draft&, const step&, const model::qlayernorm& n, std::uint8_t* region) {
   for (std::size_t c = 0; c < n.scale.size(); ++c) {
-    std::uint8_t* const param = region + c * spec::param_bytes;
-    put_u32_at(param, static_cast<std::uint32_t>(n.bias[c]));
-    put_u32_at(param + 4, n.scale[c].multiplier | (n.negative[c] ? 1u << 23 : 0));
-    param[8] = n.scale[c].shift;
+    model::requant scale = n.scale[c];
+    if (n.negative[c]) scale.multiplier |= 1u << 23;
+    put_channel(region, c, n.bias[c], scale);
   }
 }
 

@@ -1,16 +1,12 @@
 // Tensors that a product takes apart into heads lie block by block, all pixels of a channel block
 // together: the heads of all images are then one row of equal pieces, as images are.
-#include <algorithm>
 #include <string>
-#include <variant>
 #include <vector>
 
 #include "compiler/passes/passes.hpp"
 
 namespace latchkey::compiler::passes {
 namespace {
-
-bool is(const step& s, spec::op op) { return s.desc.op == static_cast<std::uint32_t>(op); }
 
 /// Whether a step can take its first input block by block.
 bool reads_blocks(const step& s) {
