@@ -365,17 +365,20 @@ void write_json(const qgraph& graph, std::ostream& out) {
       n["strides"] = {op.stride_y, op.stride_x};
       n["pads"] = {op.pad_top, op.pad_left, op.pad_bottom, op.pad_right};
     };
-    const auto layer = [&n, &hex](const auto& op) {
-      n["weights"] = std::vector<int>(op.weights.begin(), op.weights.end());
-      n["bias"] = op.bias;
-      n["weight_scale"] = json::array();
+    const auto factors = [&n](const std::vector<requant>& scale) {
       n["multiplier"] = json::array();
       n["shift"] = json::array();
-      for (const float s : op.weight_scale) n["weight_scale"].push_back(hex(s));
-      for (const requant& r : op.scale) {
+      for (const requant& r : scale) {
         n["multiplier"].push_back(r.multiplier);
         n["shift"].push_back(r.shift);
       }
+    };
+    const auto layer = [&](const auto& op) {
+      n["weights"] = std::vector<int>(op.weights.begin(), op.weights.end());
+      n["bias"] = op.bias;
+      n["weight_scale"] = json::array();
+      for (const float s : op.weight_scale) n["weight_scale"].push_back(hex(s));
+      factors(op.scale);
     };
     const auto factor = [&n](const requant& r) {
       n["multiplier"] = r.multiplier;
@@ -422,10 +425,7 @@ void write_json(const qgraph& graph, std::ostream& out) {
             n["epsilon"] = op.epsilon;
             n["negative"] = op.negative;
             n["bias"] = op.bias;
-            for (const requant& r : op.scale) {
-              n["multiplier"].push_back(r.multiplier);
-              n["shift"].push_back(r.shift);
-            }
+            factors(op.scale);
           } else {
             static_assert(std::is_same_v<Op, qtable>);
             n["op"] = "table";

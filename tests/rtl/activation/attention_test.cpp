@@ -11,6 +11,7 @@
 #include "compiler/compile.hpp"
 #include "engine_sim.hpp"
 #include "model/reference.hpp"
+#include "program_pages.hpp"
 #include "random_graph.hpp"
 
 namespace latchkey::test {
@@ -40,14 +41,7 @@ class Program : public ::testing::Test {
     }
   }
 
-  void load(const spec::descriptor& d) {
-    std::vector<page> pages;
-    for (const std::uint32_t i : compiler::page_order(d, batch)) {
-      pages.emplace_back();
-      std::copy_n(p.page(d.page_base + i).begin(), spec::page_bytes, pages.back().begin());
-    }
-    sim.load_pages(pages);
-  }
+  void load(const spec::descriptor& d) { sim.load_pages(pages_in_order(p, d, batch)); }
 
   run_result step(std::size_t i) {
     const spec::descriptor& d = p.descriptors[i];
@@ -348,12 +342,7 @@ TEST(DepthwiseOfLowPlanes, IsExact) {
         }
       }
       for (const spec::descriptor& d : p.descriptors) {
-        std::vector<page> pages;
-        for (const std::uint32_t i : compiler::page_order(d, images)) {
-          pages.emplace_back();
-          std::copy_n(p.page(d.page_base + i).begin(), spec::page_bytes, pages.back().begin());
-        }
-        sim.load_pages(pages);
+        sim.load_pages(pages_in_order(p, d, images));
         ASSERT_NO_THROW(EXPECT_FALSE(sim.run(d, static_cast<int>(images), 200000).bad_desc));
       }
       ASSERT_EQ(sim.output.size() * 64, want.size());

@@ -9,6 +9,7 @@
 #include "compiler/compile.hpp"
 #include "engine_sim.hpp"
 #include "model/reference.hpp"
+#include "program_pages.hpp"
 #include "random_graph.hpp"
 
 namespace latchkey::test {
@@ -16,17 +17,6 @@ namespace {
 
 using compiler::graph_builder;
 using compiler::program;
-
-/// The pages of a descriptor in the order in which the walker asks for them.
-std::vector<page> pages_in_order(const program& p, const spec::descriptor& d, std::uint32_t batch) {
-  std::vector<page> out;
-  for (const std::uint32_t i : compiler::page_order(d, batch)) {
-    out.emplace_back();
-    const auto from = p.page(d.page_base + i);
-    std::copy(from.begin(), from.end(), out.back().begin());
-  }
-  return out;
-}
 
 template <class Sim>
 void expect_reference(const model::qgraph& graph, std::uint32_t batch, unsigned seed) {

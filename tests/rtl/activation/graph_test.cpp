@@ -15,21 +15,10 @@
 #include "compiler/compile.hpp"
 #include "engine_sim.hpp"
 #include "model/reference.hpp"
+#include "program_pages.hpp"
 
 namespace latchkey::test {
 namespace {
-
-// The pages of one descriptor in the order in which the engine takes them.
-std::vector<page> pages_for(const compiler::program& p, const spec::descriptor& d, int batch) {
-  std::vector<page> out;
-  const auto fetch = [&](std::uint32_t number) {
-    out.emplace_back();
-    std::memcpy(out.back().data(), p.page(number).data(), spec::page_bytes);
-  };
-  for (const std::uint32_t i : compiler::page_order(d, static_cast<std::uint32_t>(batch)))
-    fetch(d.page_base + i);
-  return out;
-}
 
 template <class Sim>
 void expect_reference(Sim& s, const model::qgraph& graph, int batch) {
@@ -54,7 +43,7 @@ void expect_reference(Sim& s, const model::qgraph& graph, int batch) {
   std::uint64_t macs = 0;
   for (std::size_t i = 0; i + 1 < p.descriptors.size(); ++i) {
     const spec::descriptor& d = p.descriptors[i];
-    s.load_pages(pages_for(p, d, batch));
+    s.load_pages(pages_in_order(p, d, static_cast<std::uint32_t>(batch)));
     run_result r;
     ASSERT_NO_THROW(r = s.run(d, batch)) << p.layers[i].name << ", " << p.layers[i].op;
     ASSERT_FALSE(r.bad_desc || r.bad_input) << p.layers[i].op;
