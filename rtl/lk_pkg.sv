@@ -28,6 +28,8 @@ package lk_pkg;
   localparam int unsigned SpadWords = 65536;
   // The same of the 64 x 64 card images (8 MiB).
   localparam int unsigned SpadWordsN64 = 131072;
+  // Pages that a program may spill to card memory (16 MiB); their tags stay on chip.
+  localparam int unsigned MaxSpillPages = 4096;
   // Pages that the verify-before-use ring holds.
   localparam int unsigned RingSlots = 8;
   // 64-byte words of an image or result that the input and output adapters buffer (1 MiB).
@@ -58,6 +60,8 @@ package lk_pkg;
     OpProduct = 4'd10,
     OpSoftmax = 4'd11,
     OpLayerNorm = 4'd12,
+    OpLoad = 4'd13,
+    OpSpill = 4'd14,
     OpOutput = 4'd5,
     OpEnd = 4'd15
   } op_e;
@@ -117,7 +121,8 @@ package lk_pkg;
     RunStatusBusError = 8'd4,
     RunStatusBadBatch = 8'd5,
     RunStatusBadInput = 8'd6,
-    RunStatusWiped = 8'd7
+    RunStatusWiped = 8'd7,
+    RunStatusSpillTampered = 8'd8
   } run_status_e;
 
   // Byte offsets of the registers on AXI-Lite.
@@ -129,6 +134,8 @@ package lk_pkg;
   localparam logic [15:0] RegPagesAddrHi = 16'h0014;
   localparam logic [15:0] RegTagsAddrLo = 16'h001c;
   localparam logic [15:0] RegTagsAddrHi = 16'h0020;
+  localparam logic [15:0] RegSpillAddrLo = 16'h0030;
+  localparam logic [15:0] RegSpillAddrHi = 16'h0034;
   localparam logic [15:0] RegBatch = 16'h0028;
   localparam logic [15:0] RegCmd = 16'h0040;
   localparam logic [15:0] RegKeyState = 16'h0044;
@@ -186,7 +193,8 @@ package lk_pkg;
   // A descriptor as it lies in memory, packed so that bit 32 * word + lsb of the 1,024 bits
   // is the field's bit 0. The last field here is word 0.
   typedef struct packed {
-    logic [63:0] reserved0;
+    logic [31:0] reserved0;
+    logic [31:0] spill_page;
     logic [3:0] repeat_x;
     logic [3:0] repeat_y;
     logic [7:0] mid_zero;
@@ -201,7 +209,8 @@ package lk_pkg;
     logic [23:0] reserved1;
     logic [7:0] epsilon_hi;
     logic [31:0] epsilon_lo;
-    logic [17:0] reserved2;
+    logic [16:0] reserved2;
+    logic [0:0] spilled;
     logic [0:0] fuse_dw;
     logic [0:0] fuse_table;
     logic [0:0] in2_transposed;
@@ -269,7 +278,8 @@ package lk_pkg;
 
   // A manifest as it lies in memory; the last field here is word 0.
   typedef struct packed {
-    logic [255:0] reserved;
+    logic [223:0] reserved;
+    logic [31:0] spill_pages;
     logic [31:0] output_words;
     logic [31:0] input_words;
     logic [63:0] expiry;

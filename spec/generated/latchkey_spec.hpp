@@ -20,6 +20,7 @@ inline constexpr std::uint32_t max_channels = 4096;  // Output channels of a lay
 inline constexpr std::uint32_t acc_rows = 512;  // Rows of one of the two accumulator banks: the longest sweep over one weight tile
 inline constexpr std::uint32_t spad_words = 65536;  // 64-byte words of the activation scratchpad (default: 4 MiB)
 inline constexpr std::uint32_t spad_words_n64 = 131072;  // The same of the 64 x 64 card images (8 MiB)
+inline constexpr std::uint32_t max_spill_pages = 4096;  // Pages that a program may spill to card memory (16 MiB); their tags stay on chip
 inline constexpr std::uint32_t ring_slots = 8;  // Pages that the verify-before-use ring holds
 inline constexpr std::uint32_t adapter_words = 16384;  // 64-byte words of an image or result that the input and output adapters buffer (1 MiB)
 inline constexpr std::uint32_t helper_words = 272;  // 32-bit words of the helper data
@@ -42,6 +43,8 @@ enum class op : std::uint32_t {
   product = 10,  ///< MatMul whose weights are the tensor at in2_base, head by head: 1 x 1 windows, the tensors' strides are those of a head, batch * heads of them; parameter pages only
   softmax = 11,  ///< Softmax over the channels of every pixel; one page of exponentials
   layer_norm = 12,  ///< Layer normalisation over the channels of every pixel; parameter pages only
+  load = 13,  ///< Pages to the scratchpad: out_stride words of the package's param_pages pages to out_base, for one image; with spilled what a Spill put away, batch * out_stride words from page spill_page of the spill area on
+  spill = 14,  ///< Seal batch * in_stride words from in_base, under the key of this run, into page spill_page of the spill area and the pages behind it
   output = 5,  ///< Send batch images of in_stride words each from in_base to the output stream; only after every tag of the run has verified
   end = 15,  ///< Last descriptor
 };
@@ -59,6 +62,8 @@ constexpr std::string_view describe(op value) {
     case op::product: return "MatMul whose weights are the tensor at in2_base, head by head: 1 x 1 windows, the tensors' strides are those of a head, batch * heads of them; parameter pages only";
     case op::softmax: return "Softmax over the channels of every pixel; one page of exponentials";
     case op::layer_norm: return "Layer normalisation over the channels of every pixel; parameter pages only";
+    case op::load: return "Pages to the scratchpad: out_stride words of the package's param_pages pages to out_base, for one image; with spilled what a Spill put away, batch * out_stride words from page spill_page of the spill area on";
+    case op::spill: return "Seal batch * in_stride words from in_base, under the key of this run, into page spill_page of the spill area and the pages behind it";
     case op::output: return "Send batch images of in_stride words each from in_base to the output stream; only after every tag of the run has verified";
     case op::end: return "Last descriptor";
   }
@@ -173,6 +178,7 @@ enum class run_status : std::uint32_t {
   bad_batch = 5,  ///< The batch is zero or larger than the program allows
   bad_input = 6,  ///< The input stream ended early or late
   wiped = 7,  ///< The run was stopped by a wipe
+  spill_tampered = 8,  ///< A page of the spill area failed authentication; FAIL_PAGE names it, counted from the area's first; no output was released
 };
 /// The documented meaning of a run_status value; empty when unknown.
 constexpr std::string_view describe(run_status value) {
@@ -185,6 +191,7 @@ constexpr std::string_view describe(run_status value) {
     case run_status::bad_batch: return "The batch is zero or larger than the program allows";
     case run_status::bad_input: return "The input stream ended early or late";
     case run_status::wiped: return "The run was stopped by a wipe";
+    case run_status::spill_tampered: return "A page of the spill area failed authentication; FAIL_PAGE names it, counted from the area's first; no output was released";
   }
   return {};
 }
@@ -199,6 +206,8 @@ inline constexpr std::uint32_t pages_addr_lo = 0x10;  // Address of page 0, low 
 inline constexpr std::uint32_t pages_addr_hi = 0x14;  // Address of page 0, high half
 inline constexpr std::uint32_t tags_addr_lo = 0x1c;  // Address of the tag table, low half; 4 KiB aligned
 inline constexpr std::uint32_t tags_addr_hi = 0x20;  // Address of the tag table, high half
+inline constexpr std::uint32_t spill_addr_lo = 0x30;  // Address of the spill area, low half; 4 KiB aligned; not used by a program without Spill
+inline constexpr std::uint32_t spill_addr_hi = 0x34;  // Address of the spill area, high half
 inline constexpr std::uint32_t batch = 0x28;  // Images of the run
 inline constexpr std::uint32_t cmd = 0x40;  // Command of the key block (cmd)
 inline constexpr std::uint32_t key_state = 0x44;  // State of the key block (key_state)
@@ -375,6 +384,7 @@ struct descriptor {
   std::uint32_t in2_transposed = 0;  ///< Product: the second tensor's channels are K and its pixels the output channels, else the other way round; whichever are channels are more than 32
   std::uint32_t fuse_table = 0;  ///< MatMul, Product: results go through a table, as Table's; its page comes before the parameter pages and is not counted in param_pages
   std::uint32_t fuse_dw = 0;  ///< MatMul: a Depthwise follows. The requantised results, mid_h x mid_w, clamped to mid_lo..mid_hi, with the zero point mid_zero, go to it and not to the scratchpad; out_*, clamp_* and out_zero are its own. Pages: the parameters of both, its n_tiles pages of weights, then the tiles; n is then the outermost loop. Not with fuse_add, fuse_table or out_planar
+  std::uint32_t spilled = 0;  ///< Load: from the spill area, not from the package
   std::uint32_t epsilon_lo = 0;  ///< LayerNorm: what is added to n * (sum of squares) - (square of sum), 1..2^39-1, low word
   std::uint32_t epsilon_hi = 0;  ///< LayerNorm: the same, high part
   std::uint32_t mid_h = 0;  ///< MatMul with fuse_dw: rows of its results
@@ -388,6 +398,7 @@ struct descriptor {
   std::uint32_t mid_zero = 0;  ///< MatMul with fuse_dw: zero point of its results xor 0x80, int8; also the padding byte
   std::uint32_t repeat_y = 0;  ///< MaxPool of 1 x 1 windows without steps and padding: rows that each row becomes; 0 counts as 1
   std::uint32_t repeat_x = 0;  ///< Likewise columns
+  std::uint32_t spill_page = 0;  ///< Spill, Load with spilled: first page in the spill area
 
   /// The 32 words as they lie in memory.
   std::array<std::uint32_t, desc_bytes / 4> pack() const {
@@ -445,6 +456,7 @@ struct descriptor {
     w[24] |= (in2_transposed & 0x1u) << 11;
     w[24] |= (fuse_table & 0x1u) << 12;
     w[24] |= (fuse_dw & 0x1u) << 13;
+    w[24] |= (spilled & 0x1u) << 14;
     w[25] |= (epsilon_lo & 0xffffffffu) << 0;
     w[26] |= (epsilon_hi & 0xffu) << 0;
     w[27] |= (mid_h & 0xffffu) << 0;
@@ -458,6 +470,7 @@ struct descriptor {
     w[29] |= (mid_zero & 0xffu) << 16;
     w[29] |= (repeat_y & 0xfu) << 24;
     w[29] |= (repeat_x & 0xfu) << 28;
+    w[30] |= (spill_page & 0xffffffffu) << 0;
     return w;
   }
   static descriptor unpack(const std::array<std::uint32_t, desc_bytes / 4>& w) {
@@ -515,6 +528,7 @@ struct descriptor {
     d.in2_transposed = (w[24] >> 11) & 0x1u;
     d.fuse_table = (w[24] >> 12) & 0x1u;
     d.fuse_dw = (w[24] >> 13) & 0x1u;
+    d.spilled = (w[24] >> 14) & 0x1u;
     d.epsilon_lo = (w[25] >> 0) & 0xffffffffu;
     d.epsilon_hi = (w[26] >> 0) & 0xffu;
     d.mid_h = (w[27] >> 0) & 0xffffu;
@@ -528,6 +542,7 @@ struct descriptor {
     d.mid_zero = (w[29] >> 16) & 0xffu;
     d.repeat_y = (w[29] >> 24) & 0xfu;
     d.repeat_x = (w[29] >> 28) & 0xfu;
+    d.spill_page = (w[30] >> 0) & 0xffffffffu;
     return d;
   }
 };
@@ -591,6 +606,7 @@ inline constexpr descriptor_field descriptor_fields[] = {
     {"in2_transposed", &descriptor::in2_transposed},
     {"fuse_table", &descriptor::fuse_table},
     {"fuse_dw", &descriptor::fuse_dw},
+    {"spilled", &descriptor::spilled},
     {"epsilon_lo", &descriptor::epsilon_lo},
     {"epsilon_hi", &descriptor::epsilon_hi},
     {"mid_h", &descriptor::mid_h},
@@ -604,6 +620,7 @@ inline constexpr descriptor_field descriptor_fields[] = {
     {"mid_zero", &descriptor::mid_zero},
     {"repeat_y", &descriptor::repeat_y},
     {"repeat_x", &descriptor::repeat_x},
+    {"spill_page", &descriptor::spill_page},
 };
 
 /// A manifest's fields in memory order; a trivially copyable image of its 128 bytes.
@@ -625,7 +642,8 @@ struct manifest {
   std::array<std::uint32_t, 2> expiry{};  ///< None defined: zero
   std::uint32_t input_words{};  ///< Input words per image
   std::uint32_t output_words{};  ///< Output words per image
-  std::array<std::uint32_t, 8> reserved{};  ///< Zero
+  std::uint32_t spill_pages{};  ///< Pages of the spill area that a run of max_batch images needs; 0: the program spills nothing
+  std::array<std::uint32_t, 7> reserved{};  ///< Zero
 };
 static_assert(sizeof(manifest) == 4 * manifest_words);
 
