@@ -3,6 +3,7 @@
 //   s_axi_control -> registers -> key block (PUF, ladder) --key, sideload--> lock chain
 //   m_axi_gmem (sealed pages, tags) -> lock chain -> descriptors (sequencer), weights (engine)
 //   s_axis_in (images) -> engine (scratchpad, array, post unit) -> m_axis_out (results)
+//   engine (spilled activations) -> lock chain, sealed -> m_axi_gmem -> lock chain -> engine
 //
 // Locked = 0 is the separate elaboration that the lock's price is measured against: no key block, no
 // cipher, pages in clear. It is not a setting of the operate build.
@@ -46,6 +47,21 @@ module latchkey_core #(
   input  logic         m_axi_gmem_rvalid,
   output logic         m_axi_gmem_rready,
 
+  output logic [63:0]  m_axi_gmem_awaddr,
+  output logic [7:0]   m_axi_gmem_awlen,
+  output logic [2:0]   m_axi_gmem_awsize,
+  output logic [1:0]   m_axi_gmem_awburst,
+  output logic         m_axi_gmem_awvalid,
+  input  logic         m_axi_gmem_awready,
+  output logic [511:0] m_axi_gmem_wdata,
+  output logic [63:0]  m_axi_gmem_wstrb,
+  output logic         m_axi_gmem_wlast,
+  output logic         m_axi_gmem_wvalid,
+  input  logic         m_axi_gmem_wready,
+  input  logic [1:0]   m_axi_gmem_bresp,
+  input  logic         m_axi_gmem_bvalid,
+  output logic         m_axi_gmem_bready,
+
   input  logic [511:0] s_axis_in_tdata,
   input  logic [63:0]  s_axis_in_tkeep,
   input  logic         s_axis_in_tlast,
@@ -71,6 +87,8 @@ module latchkey_core #(
 
   assign m_axi_gmem_arsize  = 3'd6;   // 64 bytes
   assign m_axi_gmem_arburst = 2'b01;  // INCR
+  assign m_axi_gmem_awsize  = 3'd6;
+  assign m_axi_gmem_awburst = 2'b01;
 
   // --- Registers -----------------------------------------------------------------------------------
   logic        ap_start, ap_done, ap_continue;
@@ -97,12 +115,13 @@ module latchkey_core #(
     .reg_re_o(reg_re), .reg_raddr_o(reg_raddr), .reg_rdata_i(reg_rdata)
   );
 
-  logic [63:0] pages_addr, tags_addr;
+  logic [63:0] pages_addr, tags_addr, spill_addr;
   logic [15:0] batch;
   lk_run_regs u_run_regs (
     .clk_i(ap_clk), .rst_ni(ap_rst_n), .running_i(running),
     .we_i(reg_we), .addr_i(reg_waddr), .wdata_i(reg_wdata),
-    .pages_addr_o(pages_addr), .tags_addr_o(tags_addr), .batch_o(batch)
+    .pages_addr_o(pages_addr), .tags_addr_o(tags_addr), .spill_addr_o(spill_addr),
+    .batch_o(batch)
   );
 
   // --- Keys ----------------------------------------------------------------------------------------
@@ -115,6 +134,8 @@ module latchkey_core #(
   logic [15:0]  unstable, lc_state;
   logic [255:0] attest;
   logic [127:0] nonce;
+  logic         run_key_draw, run_key_clear, run_key_valid, run_key_fail;
+  logic [127:0] run_key;
   logic [31:0]  runs_left, time_left, floor_version, floor_epoch, build_hash, build_flags;
 
   if (Locked) begin : gen_key
@@ -135,6 +156,8 @@ module latchkey_core #(
       .build_hash_i(build_hash), .build_flags_i(build_flags), .attest_o(attest), .nonce_o(nonce),
       .runs_left_o(runs_left), .time_left_o(time_left), .floor_version_o(floor_version),
       .floor_epoch_o(floor_epoch), .run_start_i(running && !running_q),
+      .run_key_draw_i(run_key_draw), .run_key_clear_i(run_key_clear),
+      .run_key_valid_o(run_key_valid), .run_key_o(run_key), .run_key_fail_o(run_key_fail),
       .tamper_i(tamper), .wipe_o(wipe), .wipe_busy_i(wipe_busy),
       .key_valid_o(key_valid), .key_o(key),
       .manifest_valid_o(manifest_valid), .manifest_o(manifest),
@@ -159,9 +182,12 @@ module latchkey_core #(
       .manifest_valid_o(manifest_valid), .manifest_o(manifest)
     );
     logic unused_tamper;
-    assign unused_tamper = tamper;
+    assign unused_tamper = ^{tamper, run_key_draw, run_key_clear};
     assign key_valid     = manifest_valid;
     assign key           = '0;
+    assign run_key_valid = 1'b1;
+    assign run_key       = '0;
+    assign run_key_fail  = 1'b0;
     assign start_cycles  = '0;
     assign setup_cycles  = '0;
     assign min_version   = '0;
@@ -179,7 +205,11 @@ module latchkey_core #(
   logic         walker_boot;  // a run begins
   logic         flush, chain_idle, chain_ready, chain_fail, chain_empty, decrypting, bus_error, beat;
   logic         chain_wipe_busy, engine_wipe_busy;
-  logic         req_valid, req_ready;
+  logic         req_valid, req_ready, req_spilled;
+  logic         chain_settled, chain_fail_spilled, spill_bad, seal, unseal, seal_valid, seal_ready;
+  logic         eng_out_last;
+  logic [511:0] eng_out_data;
+  desc_t        eng_desc;
   logic [31:0]  req_page, req_index, fail_page;
   logic [15:0]  req_region;
   logic         pg_valid, pg_ready, pg_first, pg_last;
@@ -190,19 +220,29 @@ module latchkey_core #(
   lk_lock_chain #(.Locked(Locked)) u_chain (
     .clk_i(ap_clk), .rst_ni(ap_rst_n),
     .key_valid_i(key_valid), .key_i(key), .wipe_i(wipe), .wipe_busy_o(chain_wipe_busy),
-    .key_ready_o(chain_ready),
+    .key_ready_o(chain_ready), .run_key_valid_i(run_key_valid), .run_key_i(run_key),
     .flush_i(flush), .forget_i(walker_boot), .idle_o(chain_idle),
     .pages_addr_i(pages_addr), .tags_addr_i(tags_addr),
     .version_i(manifest.version), .num_pages_i(manifest.num_pages),
     .req_valid_i(req_valid), .req_ready_o(req_ready), .req_page_i(req_page),
-    .req_region_i(req_region), .req_index_i(req_index),
+    .req_region_i(req_region), .req_index_i(req_index), .req_spilled_i(req_spilled),
+    .seal_i(seal), .unseal_i(unseal), .spill_addr_i(spill_addr),
+    .spill_pages_i(manifest.spill_pages), .spill_page_i(eng_desc.spill_page),
+    .spill_bad_o(spill_bad), .sl_valid_i(seal_valid), .sl_ready_o(seal_ready),
+    .sl_data_i(eng_out_data), .sl_last_i(eng_out_last),
+    .m_awvalid_o(m_axi_gmem_awvalid), .m_awready_i(m_axi_gmem_awready),
+    .m_awaddr_o(m_axi_gmem_awaddr), .m_awlen_o(m_axi_gmem_awlen),
+    .m_wvalid_o(m_axi_gmem_wvalid), .m_wready_i(m_axi_gmem_wready),
+    .m_wdata_o(m_axi_gmem_wdata), .m_wstrb_o(m_axi_gmem_wstrb), .m_wlast_o(m_axi_gmem_wlast),
+    .m_bvalid_i(m_axi_gmem_bvalid), .m_bready_o(m_axi_gmem_bready), .m_bresp_i(m_axi_gmem_bresp),
     .m_arvalid_o(m_axi_gmem_arvalid), .m_arready_i(m_axi_gmem_arready),
     .m_araddr_o(m_axi_gmem_araddr), .m_arlen_o(m_axi_gmem_arlen),
     .m_rvalid_i(m_axi_gmem_rvalid), .m_rready_o(m_axi_gmem_rready),
     .m_rdata_i(m_axi_gmem_rdata), .m_rresp_i(m_axi_gmem_rresp), .m_rlast_i(m_axi_gmem_rlast),
     .pg_valid_o(pg_valid), .pg_ready_i(pg_ready), .pg_data_o(pg_data), .pg_first_o(pg_first),
     .pg_last_o(pg_last),
-    .fail_o(chain_fail), .fail_page_o(fail_page), .bus_error_o(bus_error), .empty_o(chain_empty),
+    .fail_o(chain_fail), .fail_page_o(fail_page), .fail_spilled_o(chain_fail_spilled),
+    .bus_error_o(bus_error), .settled_o(chain_settled), .empty_o(chain_empty),
     .decrypting_o(decrypting), .beat_o(beat)
   );
 
@@ -213,12 +253,12 @@ module latchkey_core #(
   logic [$clog2(2*MaxDescs)-1:0]    desc_waddr;
   logic [1:0]   desc_req, desc_valid;
   logic [1:0][$clog2(MaxDescs)-1:0] desc_idx;
-  desc_t        desc, eng_desc;
+  desc_t        desc;
   logic         eng_valid, eng_ready, eng_abort, eng_done, eng_bad_desc, eng_bad_input, eng_active;
   logic         in_drain, null_valid, release_out;
-  logic         eng_pg_ready, eng_in_ready, eng_out_valid, eng_out_held, eng_out_last, out_ready;
+  logic         eng_pg_ready, eng_in_ready, eng_out_valid, eng_out_held, eng_out_ready, out_ready;
   logic         out_keep, out_beat, out_open;
-  logic [511:0] eng_out_data;
+  logic [511:0] released;  // a word of the results
 
   lk_desc_ram u_descs (
     .clk_i(ap_clk), .rst_ni(ap_rst_n), .we_i(desc_we), .waddr_i(desc_waddr), .wdata_i(pg_data),
@@ -228,11 +268,11 @@ module latchkey_core #(
   lk_walker u_walker (
     .clk_i(ap_clk), .rst_ni(ap_rst_n), .clear_i(walker_clear), .boot_i(walker_boot),
     .run_i(walker_run), .desc_pages_i(manifest.desc_pages), .num_descs_i(manifest.num_descs),
-    .num_pages_i(manifest.num_pages), .batch_i(batch), .finished_o(walker_finished),
+    .num_pages_i(manifest.num_pages), .spill_pages_i(manifest.spill_pages), .batch_i(batch), .finished_o(walker_finished),
     .bad_o(walker_bad), .desc_req_o(desc_req[1]), .desc_idx_o(desc_idx[1]),
     .desc_valid_i(desc_valid[1]), .desc_i(desc),
     .req_valid_o(req_valid), .req_ready_i(req_ready), .req_page_o(req_page),
-    .req_region_o(req_region), .req_index_o(req_index)
+    .req_region_o(req_region), .req_index_o(req_index), .req_spilled_o(req_spilled)
   );
 
   lk_sequencer u_sequencer (
@@ -240,8 +280,10 @@ module latchkey_core #(
     .batch_i(batch), .status_o(run_status),
     .key_valid_i(key_valid), .chain_ready_i(chain_ready), .manifest_valid_i(manifest_valid),
     .manifest_i(manifest), .wipe_i(wipe), .wipe_busy_i(wipe_busy), .tamper_o(tamper),
-    .flush_o(flush), .chain_idle_i(chain_idle), .chain_empty_i(chain_empty),
-    .chain_fail_i(chain_fail), .bus_error_i(bus_error),
+    .flush_o(flush), .chain_idle_i(chain_idle), .chain_settled_i(chain_settled),
+    .chain_empty_i(chain_empty), .chain_fail_i(chain_fail),
+    .chain_fail_spilled_i(chain_fail_spilled), .spill_bad_i(spill_bad),
+    .run_key_fail_i(run_key_fail), .seal_o(seal), .unseal_o(unseal), .bus_error_i(bus_error),
     .walker_clear_o(walker_clear), .walker_boot_o(walker_boot), .walker_run_o(walker_run),
     .walker_finished_i(walker_finished), .walker_bad_i(walker_bad),
     .desc_we_o(desc_we), .desc_waddr_o(desc_waddr), .desc_req_o(desc_req[0]),
@@ -256,6 +298,10 @@ module latchkey_core #(
   );
   assign ap_done = run_done;
 
+  // The key of a run that spills is drawn with its start and gone with its end.
+  assign run_key_draw  = walker_boot && manifest.spill_pages != '0;
+  assign run_key_clear = run_done || flush;
+
   // --- Engine --------------------------------------------------------------------------------------
   logic        ev_busy, ev_want_weights, ev_loading, ev_feed, ev_post;
   logic [13:0] macs;
@@ -268,7 +314,7 @@ module latchkey_core #(
     .pg_first_i(pg_first), .pg_last_i(pg_last),
     .in_valid_i(s_axis_in_tvalid), .in_ready_o(eng_in_ready), .in_data_i(s_axis_in_tdata),
     .in_last_i(s_axis_in_tlast),
-    .out_valid_o(eng_out_valid), .out_ready_i(out_ready), .out_data_o(eng_out_data),
+    .out_valid_o(eng_out_valid), .out_ready_i(eng_out_ready), .out_data_o(eng_out_data),
     .out_last_o(eng_out_last), .out_held_o(eng_out_held),
     .ev_busy_o(ev_busy), .ev_want_weights_o(ev_want_weights), .ev_loading_o(ev_loading),
     .ev_feed_o(ev_feed), .ev_post_o(ev_post), .macs_o(macs)
@@ -283,12 +329,16 @@ module latchkey_core #(
   // SEC_CM: RUN.OUTPUT_DUP: a beat carries a result if two wires say so; with one it is a null beat.
   assign out_beat = eng_out_valid && release_out && eng_active && !eng_abort && !wipe;
   assign out_open = eng_out_held && release_out && eng_active && !eng_abort && !wipe;
+  assign released = release_out ? eng_out_data : '0;
+  // Words of a Spill go to the cipher and nowhere else.
+  assign seal_valid    = eng_out_valid && eng_out_held && seal && eng_active && !eng_abort && !wipe;
+  assign eng_out_ready = seal ? seal_ready : out_ready;
   // The slice keeps a beat that was offered until it is taken; what reaches it is a released result.
   lk_skid #(.Width(514)) u_out (
     .clk_i(ap_clk), .rst_ni(ap_rst_n),
     .valid_i(null_valid || out_beat),
     .ready_o(out_ready),
-    .data_i(null_valid || !out_open ? {1'b1, 1'b0, 512'd0} : {eng_out_last, 1'b1, eng_out_data}),
+    .data_i(null_valid || !out_open ? {1'b1, 1'b0, 512'd0} : {eng_out_last, 1'b1, released}),
     .valid_o(m_axis_out_tvalid), .ready_i(m_axis_out_tready),
     .data_o({m_axis_out_tlast, out_keep, m_axis_out_tdata})
   );
@@ -336,6 +386,8 @@ module latchkey_core #(
       RegPagesAddrHi:  reg_rdata = pages_addr[63:32];
       RegTagsAddrLo:   reg_rdata = tags_addr[31:0];
       RegTagsAddrHi:   reg_rdata = tags_addr[63:32];
+      RegSpillAddrLo:  reg_rdata = spill_addr[31:0];
+      RegSpillAddrHi:  reg_rdata = spill_addr[63:32];
       RegBatch:        reg_rdata = 32'(batch);
       RegKeyState:     reg_rdata = 32'(key_state);
       RegKeyErr:       reg_rdata = 32'(key_err);

@@ -122,7 +122,8 @@ package lk_pkg;
     RunStatusBadBatch = 8'd5,
     RunStatusBadInput = 8'd6,
     RunStatusWiped = 8'd7,
-    RunStatusSpillTampered = 8'd8
+    RunStatusSpillTampered = 8'd8,
+    RunStatusNoRunKey = 8'd9
   } run_status_e;
 
   // Byte offsets of the registers on AXI-Lite.

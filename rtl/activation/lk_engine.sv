@@ -4,6 +4,7 @@
 //   scratchpad -> lk_feed -> rows --> lk_matmul -> y --> lk_residual -> lk_writer -> scratchpad
 //   scratchpad -> lk_feed -> taps --> lk_vector (pools) -> lk_writer
 //   scratchpad -> lk_mover -> lk_vector (words) -> lk_mover -> scratchpad; streams <-> lk_mover
+//   pages -> lk_mover -> scratchpad    (Load)
 //   scratchpad, pages -> lk_depthwise -> scratchpad
 //   scratchpad -> lk_operand -> weights of a Product
 //   scratchpad -> lk_rows -> post unit of lk_matmul -> y    (Softmax, LayerNorm)
@@ -15,7 +16,8 @@
 // stream word, no scratchpad word. done_o comes once per command, after the last write has landed
 // and after the layer's last page has been taken. The page stream must hold exactly the layer's
 // pages. MatMul: param_pages, then k_tiles * n_tiles per block of 512 rows. Product, LayerNorm:
-// param_pages. Depthwise: param_pages, then n_tiles. Table, Softmax: one. With fuse_table the table's
+// param_pages. Depthwise: param_pages, then n_tiles. Load: param_pages, or with spilled as many as
+// its words fill. Table, Softmax: one. With fuse_table the table's
 // page comes first. With fuse_dw: the parameters of both, then for each n a page of the Depthwise and
 // k_tiles per block of 512 rows.
 //
@@ -496,13 +498,16 @@ module lk_engine #(
   logic [3:0]   param_page_q;
   logic [5:0]   param_beat_q;
   logic         to_dw, dw_turn;  // the next page is one of the Depthwise behind a MatMul
+  logic         to_load, move_in_ready;
   logic         to_params, to_weights, to_table, wt_ready, table_ready, prm_we, dw_pg_ready;
 
   assign to_params  = (state_q == StMatMul || state_q == StRows) && params_left_q != '0;
   assign to_weights = state_q == StMatMul && params_left_q == '0 && pages_q != '0 && !dw_turn;
   assign to_table   = state_q == StTable;
+  assign to_load    = state_q == StMove && desc_q.op == OpLoad;
   assign pg_ready_o = !kill && (to_params || (to_weights && !geom.product && wt_ready) ||
-                                (to_table && table_ready) || (to_dw && dw_pg_ready));
+                                (to_table && table_ready) || (to_dw && dw_pg_ready) ||
+                                (to_load && move_in_ready));
   assign prm_we     = to_params && pg_valid_i && !kill;
 
   // Pages of the Depthwise behind a MatMul: parameters, then one before the first page of each n.
@@ -668,6 +673,8 @@ module lk_engine #(
   );
 
   // ---- Vector unit and mover ----
+  assign in_ready_o = move_in_ready && !to_load;
+
   logic         pool_valid, word_valid, result_valid;
   logic [511:0] pool_data, word_a, word_b, result;
 
@@ -720,10 +727,10 @@ module lk_engine #(
     .geom_i      (geom),
     .done_o      (mover_done),
     .bad_o       (mover_bad),
-    .in_valid_i,
-    .in_ready_o,
-    .in_data_i,
-    .in_last_i,
+    .in_valid_i  (to_load ? pg_valid_i && !kill : in_valid_i),
+    .in_ready_o  (move_in_ready),
+    .in_data_i   (to_load ? pg_data_i : in_data_i),
+    .in_last_i   (to_load ? pg_last_i : in_last_i),
     .out_valid_o,
     .out_ready_i,
     .out_data_o,

@@ -1,7 +1,9 @@
 // Mover: the operations that go through tensors word by word.
 //   Input:  batch * out_stride words of the input stream to out_base and on (image i starts at
 //           base + i * stride and takes stride words, so all images are one run of words).
-//   Output: batch * in_stride words from in_base on to the output stream; tlast on the last.
+//   Output, Spill: batch * in_stride words from in_base on to the output stream; tlast on the last.
+//   Load: as Input, from pages; with spilled for the whole batch, else one image. What is left of the
+//           last page is dropped.
 //   Add, Mul, Table: words of two tensors, or one, to the vector unit and its results back, image
 //           by image: 2, 4 and 1 cycles a word. With in2_broadcast the second tensor has one pixel,
 //           which is read again for every pixel of the first; a block narrower than a word is
@@ -54,7 +56,7 @@ module lk_mover #(
   localparam int unsigned Cw    = $clog2(Depth) + 1;
   typedef logic [Ww-1:0] word_t;
 
-  typedef enum logic [2:0] {StIdle, StInput, StOutput, StWords, StDone} state_e;
+  typedef enum logic [2:0] {StIdle, StInput, StOutput, StWords, StRest, StDone} state_e;
   state_e      state_q;
   logic        bad_q;
   logic [31:0] left_q;    // words left: to take, to read, or of the image
@@ -163,8 +165,8 @@ module lk_mover #(
 
   // ---- Input stream and writes ----
   logic in_take;
-  assign in_ready_o = state_q == StInput;
-  assign in_take    = in_valid_i && in_ready_o;
+  assign in_ready_o = state_q == StInput || state_q == StRest;
+  assign in_take    = in_valid_i && state_q == StInput;
 
   logic         wr_q;
   word_t        wr_addr_q;
@@ -234,11 +236,11 @@ module lk_mover #(
             wr_images_q <= batch_i;
             wr_left_q   <= geom_i.out_words;
             unique case (desc_i.op)
-              OpInput: begin
+              OpInput, OpLoad: begin
                 state_q <= StInput;
                 left_q  <= geom_i.out_total;
               end
-              OpOutput: begin
+              OpOutput, OpSpill: begin
                 state_q <= StOutput;
                 left_q  <= geom_i.in_total;
               end
@@ -253,12 +255,15 @@ module lk_mover #(
           if (in_take) begin
             y_q    <= y_q + 1'b1;
             left_q <= left_q - 1'b1;
-            if (in_last_i || left_q == 32'd1) begin
+            if (desc_i.op == OpLoad) begin
+              if (left_q == 32'd1) state_q <= in_last_i ? StDone : StRest;
+            end else if (in_last_i || left_q == 32'd1) begin
               state_q <= StDone;
               bad_q   <= in_last_i != (left_q == 32'd1);
             end
           end
         end
+        StRest: if (in_valid_i && in_last_i) state_q <= StDone;
         StOutput: begin
           if (out_issue) begin
             a_q    <= a_q + 1'b1;

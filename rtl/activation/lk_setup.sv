@@ -33,7 +33,9 @@
 //     clamp_lo <= clamp_hi
 //   Table, Softmax: one parameter page, no tiles
 //   LayerNorm: parameter pages for its channels, no tiles; 0 < epsilon < 2^39, clamp_lo <= clamp_hi
-//   Input and Output: only base and stride count
+//   Add, Mul, fuse_add: in2_stride 0 gives every image the same second tensor
+//   Input, Output, Spill, Load: only base and stride count. Load: no tiles; parameter pages for the
+//     words of one image, none with spilled, which only a Load has
 // OpEnd is legal and does nothing.
 module lk_setup #(
   parameter int unsigned ArrayN    = 16,
@@ -57,14 +59,16 @@ module lk_setup #(
   localparam int unsigned Lanes = gather_lanes(ArrayN);
 
   logic is_mm, is_prod, is_pool, is_add, is_dw, is_in, is_out, is_avg, is_mul, is_table, is_soft;
-  logic is_norm, fuse;
+  logic is_norm, is_load, is_const, fuse;
+  assign is_load  = desc_i.op == OpLoad;
+  assign is_const = is_load && !desc_i.spilled;
   assign is_prod = desc_i.op == OpProduct;
   assign is_mm   = desc_i.op == OpMatMul || is_prod;
   assign is_pool = desc_i.op == OpMaxPool || is_avg;  // walks windows
   assign is_add  = desc_i.op == OpAdd;
   assign is_dw   = desc_i.op == OpDepthwise;
-  assign is_in   = desc_i.op == OpInput;
-  assign is_out  = desc_i.op == OpOutput;
+  assign is_in   = desc_i.op == OpInput || is_load;
+  assign is_out  = desc_i.op == OpOutput || desc_i.op == OpSpill;
   assign is_avg  = desc_i.op == OpAvgPool;
   assign is_mul  = desc_i.op == OpMul;
   assign is_table = desc_i.op == OpTable;
@@ -186,7 +190,13 @@ module lk_setup #(
       bad_static |= desc_i.pad_top >= desc_i.kernel_h || desc_i.pad_left >= desc_i.kernel_w;
     end
     if (has_in)  bad_static |= desc_i.in_stride == '0;
-    if (has_in2) bad_static |= desc_i.in2_stride == '0;
+    if (is_prod) bad_static |= desc_i.in2_stride == '0;
+    bad_static |= desc_i.spilled && !is_load;
+    if (is_load) begin
+      bad_static |= desc_i.n_tiles != '0 || desc_i.k_tiles != '0;
+      bad_static |= 33'(desc_i.param_pages) != (is_const ? (33'(desc_i.out_stride) + 33'd63) >> 6
+                                                         : 33'd0);
+    end
     if (has_out) bad_static |= desc_i.out_stride == '0;
   end
 
@@ -222,7 +232,7 @@ module lk_setup #(
       5'd10: begin a_d = line_q;                     b_d = 16'(desc_i.pad_top); end
       5'd11: begin a_d = 32'(in_pitch);              b_d = 16'(desc_i.pad_left); end
       5'd12: begin a_d = desc_i.in_stride;           b_d = images_q; end
-      5'd13: begin a_d = desc_i.out_stride;          b_d = images_q; end
+      5'd13: begin a_d = desc_i.out_stride;          b_d = is_const ? 16'd1 : images_q; end
       5'd14: begin a_d = desc_i.in2_stride;          b_d = images_q; end
       5'd15: begin
         a_d = repeats ? 32'(desc_i.in_h) : {16'd0, desc_i.out_h - 16'd1};
@@ -239,6 +249,11 @@ module lk_setup #(
     endcase
   end
 
+  // Words that an image of the second tensor may have: up to the next, or up to the end if all images
+  // share it.
+  logic [31:0] in2_room;
+  assign in2_room = desc_i.in2_stride != '0 ? desc_i.in2_stride : 32'(SpadWords) - desc_i.in2_base;
+
   // What is wrong with the product that has just arrived.
   logic bad_p;
   always_comb begin
@@ -250,7 +265,7 @@ module lk_setup #(
       5'd6:  bad_p = (shape_out && has_out && p_q > {10'd0, desc_i.out_stride, 6'd0}) ||
                      (is_words && p_q > {10'd0, desc_i.in_stride, 6'd0}) ||
                      (has_in2 && !is_prod && (desc_i.in2_broadcast ? 48'(out_pitch) : p_q) >
-                                             {10'd0, desc_i.in2_stride, 6'd0});
+                                             {10'd0, in2_room, 6'd0});
       5'd7:  bad_p = is_mm && (p_q != 48'(desc_i.taps) ||
                                ((p_q << desc_i.in_cp_log2) + 48'd63) >> 6 != 48'(desc_i.k_tiles));
       5'd8:  bad_p = (shape_in || is_soft || is_norm) && p_q > 48'h7fffff;

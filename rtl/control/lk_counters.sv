@@ -36,8 +36,8 @@ module lk_counters (
   always_comb begin
     cause = '0;
     unique case (1'b1)
-      active_i && op_i == OpInput:                      cause[CounterInput] = 1'b1;
-      active_i && op_i == OpOutput:                     cause[CounterOutput] = 1'b1;
+      active_i && (op_i == OpInput || op_i == OpLoad):  cause[CounterInput] = 1'b1;
+      active_i && (op_i == OpOutput || op_i == OpSpill): cause[CounterOutput] = 1'b1;
       active_i && (op_i == OpMaxPool || op_i == OpAvgPool || op_i == OpAdd || op_i == OpMul ||
                    (paged && !loading_i && !want_weights_i)):
                                                         cause[CounterVector] = 1'b1;

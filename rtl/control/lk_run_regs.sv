@@ -11,6 +11,7 @@ module lk_run_regs (
   input  logic [31:0] wdata_i,
   output logic [63:0] pages_addr_o,
   output logic [63:0] tags_addr_o,
+  output logic [63:0] spill_addr_o,
   output logic [15:0] batch_o
 );
   import lk_pkg::*;
@@ -19,6 +20,7 @@ module lk_run_regs (
     if (!rst_ni) begin
       pages_addr_o <= '0;
       tags_addr_o  <= '0;
+      spill_addr_o <= '0;
       batch_o      <= '0;
     end else if (we_i && !running_i) begin  // SEC_CM: REGS.STABLE_IN_RUN
       unique case (addr_i)
@@ -26,6 +28,8 @@ module lk_run_regs (
         RegPagesAddrHi: pages_addr_o[63:32] <= wdata_i;
         RegTagsAddrLo:  tags_addr_o[31:0]   <= {wdata_i[31:12], 12'd0};
         RegTagsAddrHi:  tags_addr_o[63:32]  <= wdata_i;
+        RegSpillAddrLo: spill_addr_o[31:0]  <= {wdata_i[31:12], 12'd0};
+        RegSpillAddrHi: spill_addr_o[63:32] <= wdata_i;
         RegBatch:       batch_o             <= (wdata_i[31:16] != '0) ? '0 : wdata_i[15:0];
         default: ;
       endcase

@@ -27,8 +27,14 @@ module lk_sequencer (
   // lock chain
   output logic          flush_o,
   input  logic          chain_idle_i,
+  input  logic          chain_settled_i,
   input  logic          chain_empty_i,
   input  logic          chain_fail_i,
+  input  logic          chain_fail_spilled_i,
+  input  logic          spill_bad_i,
+  input  logic          run_key_fail_i,
+  output logic          seal_o,           // level: a Spill runs
+  output logic          unseal_o,         // level: a Load of the spill area runs
   input  logic          bus_error_i,
   // walker
   output logic          walker_clear_o,
@@ -104,14 +110,18 @@ module lk_sequencer (
     why  = RunStatusOk;
     if (wipe_i)                                  why = RunStatusWiped;
     else if (bus_error_q || bus_error_i)         why = RunStatusBusError;
-    else if (chain_fail_i)                       why = RunStatusPageTampered;
-    else if (walker_bad_i)                       why = RunStatusBadDescriptor;
+    else if (chain_fail_i)                       why = chain_fail_spilled_i
+                                                     ? RunStatusSpillTampered
+                                                     : RunStatusPageTampered;
+    else if (run_key_fail_i)                     why = RunStatusNoRunKey;
+    else if (walker_bad_i || spill_bad_i)        why = RunStatusBadDescriptor;
     else if (eng_done_i && eng_bad_desc_i)       why = RunStatusBadDescriptor;
     else if (eng_done_i && eng_bad_input_i)      why = RunStatusBadInput;
     else                                         fail = 1'b0;
   end
   // A bus error spoils the page it hit, so its failed tag says nothing about tampering.
-  assign tamper_o = in_run && fail && why == RunStatusPageTampered;
+  assign tamper_o = in_run && fail &&
+                    (why == RunStatusPageTampered || why == RunStatusSpillTampered);
 
   // --- Descriptor legality that the engine cannot judge -------------------------------------------
   logic desc_ok;
@@ -120,7 +130,8 @@ module lk_sequencer (
       OpInput, OpMatMul, OpMaxPool, OpAdd, OpDepthwise,
       OpAvgPool, OpMul, OpTable,
       OpProduct, OpSoftmax,
-      OpLayerNorm:               desc_ok = !last_desc;
+      OpLayerNorm, OpLoad,
+      OpSpill:                   desc_ok = !last_desc;
       OpOutput:                  desc_ok = next_is_last;  // SEC_CM: RUN.OUTPUT_LAST
       OpEnd:                     desc_ok = last_desc;
       default:                   desc_ok = 1'b0;
@@ -130,7 +141,10 @@ module lk_sequencer (
   logic check_ok;  // the configuration of a start request is acceptable
   logic issue_ok;
   // SEC_CM: RUN.OUTPUT_HOLD
-  assign issue_ok = desc_q.op != OpOutput || (walker_finished_i && chain_empty_i && !chain_fail_i);
+  assign issue_ok = desc_q.op == OpSpill  ? chain_settled_i :
+                    desc_q.op != OpOutput || (walker_finished_i && chain_empty_i && !chain_fail_i);
+  assign seal_o   = state_q == StWait && desc_q.op == OpSpill;
+  assign unseal_o = state_q == StWait && desc_q.op == OpLoad && desc_q.spilled;
 
   assign running_o      = state_q != StIdle;
   assign status_o       = status_q;
@@ -164,7 +178,7 @@ module lk_sequencer (
     if (!key_valid_i || !chain_ready_i || !manifest_valid_i) check_why = RunStatusNoKey;
     else if (batch_i == '0 || 32'(batch_i) > manifest_i.max_batch) check_why = RunStatusBadBatch;
     else if (manifest_i.num_descs < 32'd2 || manifest_i.num_descs > MaxDescs
-             || manifest_i.desc_pages != desc_pages) begin
+             || manifest_i.desc_pages != desc_pages || manifest_i.spill_pages > MaxSpillPages) begin
       check_why = RunStatusBadDescriptor;
     end else check_ok = 1'b1;
   end

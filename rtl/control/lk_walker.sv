@@ -5,7 +5,8 @@
 //   descriptor pages: region 0, index 0..desc_pages-1
 //   each MatMul:      parameter pages once, then all tiles once per block of AccRows rows
 //   each Depthwise:   parameter pages and tiles once
-//   each Table, Softmax, LayerNorm, Product: parameter pages only
+//   each Table, Softmax, LayerNorm, Product, Load: parameter pages only
+//   each Load with spilled: pages of the spill area, which wait there until the Load runs
 // With fuse_dw a MatMul's parameter pages are twice as many; then come, for each block of 64 output
 // channels, a page of the Depthwise's weights and its tiles once per block of AccRows rows. With
 // fuse_table the table's page is one more parameter page, the first.
@@ -18,9 +19,10 @@ module lk_walker (
   input  logic [31:0]   desc_pages_i,
   input  logic [31:0]   num_descs_i,
   input  logic [31:0]   num_pages_i,
+  input  logic [31:0]   spill_pages_i,
   input  logic [15:0]   batch_i,
   output logic          finished_o,      // every page of the run was asked for
-  output logic          bad_o,           // level: a page number lies outside the package
+  output logic          bad_o,           // level: a page number lies outside the package or area
   output logic          desc_req_o,
   output logic [$clog2(lk_pkg::MaxDescs)-1:0] desc_idx_o,
   input  logic          desc_valid_i,
@@ -29,9 +31,12 @@ module lk_walker (
   input  logic          req_ready_i,
   output logic [31:0]   req_page_o,
   output logic [15:0]   req_region_o,
-  output logic [31:0]   req_index_o
+  output logic [31:0]   req_index_o,
+  output logic          req_spilled_o    // page and index are the number in the spill area
 );
-  typedef enum logic [2:0] {StIdle, StBoot, StRead, StSize, StBlocks, StParams, StDw, StTiles} state_e;
+  typedef enum logic [3:0] {
+    StIdle, StBoot, StRead, StSize, StBlocks, StParams, StDw, StTiles, StSpilled
+  } state_e;
 
   state_e      state_q;
   logic [$clog2(lk_pkg::MaxDescs)-1:0] idx_q;
@@ -39,7 +44,7 @@ module lk_walker (
   logic [31:0] first_tile_q, tiles_q, tile_q, base_q;
   logic [15:0] region_q, param_pages_q;
   logic [31:0] rows_q, blocks_q;
-  logic        once_q, dw_q;
+  logic        once_q, dw_q, spilled_q;
   logic [31:0] blocks_all_q, first_n_q;   // fuse_dw: blocks of rows; first tile of this n
   logic [15:0] n_q;
   logic        last_desc;
@@ -47,19 +52,23 @@ module lk_walker (
   assign last_desc    = 32'(idx_q) + 32'd1 == num_descs_i;
   assign desc_req_o   = state_q == StRead;
   assign desc_idx_o   = idx_q;
-  logic asks;
+  logic asks, in_range;
   assign asks         = state_q == StBoot || state_q == StParams || state_q == StDw ||
-                        state_q == StTiles;
-  assign req_valid_o  = asks && page_q < num_pages_i && !clear_i;
+                        state_q == StTiles || state_q == StSpilled;
+  assign req_spilled_o = state_q == StSpilled;
+  assign in_range     = page_q < (req_spilled_o ? spill_pages_i : num_pages_i);
+  assign req_valid_o  = asks && in_range && !clear_i;
   assign req_page_o   = page_q;
   assign req_region_o = region_q;
   assign req_index_o  = index_q;
-  assign bad_o        = asks && page_q >= num_pages_i;
+  assign bad_o        = asks && !in_range;
 
   // Sizes of the layer under the walker; the products are registered once each.
   logic [31:0] tiles_d;
   logic [15:0] out_h_q, out_w_q, n_tiles_q, k_tiles_q;
   assign tiles_d = n_tiles_q * k_tiles_q;
+  logic [31:0] many;  // rows, or words, of all images
+  assign many    = rows_q * 32'(batch_i);
 
   task automatic next_descriptor();
     if (last_desc) begin
@@ -88,6 +97,7 @@ module lk_walker (
       blocks_q      <= '0;
       once_q        <= 1'b0;
       dw_q          <= 1'b0;
+      spilled_q     <= 1'b0;
       blocks_all_q  <= '0;
       first_n_q     <= '0;
       n_q           <= '0;
@@ -132,10 +142,17 @@ module lk_walker (
           n_tiles_q     <= desc_i.n_tiles;
           k_tiles_q     <= desc_i.k_tiles;
           once_q        <= desc_i.op == lk_pkg::OpDepthwise;
+          spilled_q     <= desc_i.op == lk_pkg::OpLoad && desc_i.spilled;
+          rows_q        <= desc_i.out_stride;
           unique case (desc_i.op)
             lk_pkg::OpMatMul, lk_pkg::OpDepthwise: state_q <= StSize;
-            lk_pkg::OpTable, lk_pkg::OpSoftmax, lk_pkg::OpLayerNorm, lk_pkg::OpProduct: begin
+            lk_pkg::OpTable, lk_pkg::OpSoftmax, lk_pkg::OpLayerNorm, lk_pkg::OpProduct,
+            lk_pkg::OpLoad: begin
               n_tiles_q <= '0;
+              if (desc_i.op == lk_pkg::OpLoad && desc_i.spilled) begin
+                index_q <= desc_i.spill_page;
+                page_q  <= desc_i.spill_page;
+              end
               state_q   <= StSize;
             end
             default: next_descriptor();
@@ -143,21 +160,23 @@ module lk_walker (
         end
 
         StSize: begin
-          rows_q  <= out_h_q * out_w_q;
+          if (!spilled_q) rows_q <= out_h_q * out_w_q;
           tiles_q <= tiles_d;
           state_q <= StBlocks;
         end
 
         StBlocks: begin
-          // Blocks of AccRows rows, rounded up.
-          blocks_q     <= (rows_q * 32'(batch_i) + lk_pkg::AccRows - 1) / lk_pkg::AccRows;
+          // Blocks of AccRows rows, or pages of words, rounded up.
+          blocks_q     <= spilled_q ? (many + lk_pkg::PageBeats - 1) / lk_pkg::PageBeats
+                                    : (many + lk_pkg::AccRows - 1) / lk_pkg::AccRows;
           if (once_q) blocks_q <= 32'd1;
           n_q          <= '0;
           first_n_q    <= 32'(param_pages_q) + 32'(n_tiles_q);
           if (dw_q) tiles_q <= 32'(k_tiles_q);
           first_tile_q <= 32'(param_pages_q);
           tile_q       <= '0;
-          if (param_pages_q != '0) state_q <= StParams;
+          if (spilled_q) state_q <= StSpilled;
+          else if (param_pages_q != '0) state_q <= StParams;
           else if (tiles_q != '0) state_q <= StTiles;
           else next_descriptor();
         end
@@ -178,6 +197,13 @@ module lk_walker (
           page_q   <= base_q + first_n_q;
           blocks_q <= blocks_all_q;
           state_q  <= StTiles;
+        end
+
+        StSpilled: if (req_valid_o && req_ready_i) begin
+          index_q  <= index_q + 1'b1;
+          page_q   <= page_q + 1'b1;
+          blocks_q <= blocks_q - 1'b1;
+          if (blocks_q == 32'd1) next_descriptor();
         end
 
         StTiles: if (req_valid_o && req_ready_i) begin

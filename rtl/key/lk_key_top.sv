@@ -28,6 +28,11 @@ module lk_key_top #(
   output logic [31:0]   floor_version_o,
   output logic [31:0]   floor_epoch_o,
   input  logic          run_start_i,
+  input  logic          run_key_draw_i,   // pulse: a run begins that spills activations
+  input  logic          run_key_clear_i,  // level: no such run
+  output logic          run_key_valid_o,
+  output logic [127:0]  run_key_o,
+  output logic          run_key_fail_o,
   input  logic          tamper_i,
   output logic          wipe_o,
   input  logic          wipe_busy_i,
@@ -46,7 +51,7 @@ module lk_key_top #(
   logic [15:0] puf_unstable, fuse_lc_state;
   logic        fuse_valid, fuse_enrolled;
   logic [31:0] fuse_min_version;
-  logic        trng_req, trng_valid, fuse_prog_floor;
+  logic        trng_req, run_trng_req, trng_valid, fuse_prog_floor;
   logic [31:0] trng_data, fuse_floor_version, fuse_floor_epoch;
   logic [2:0]  fuse_slot;
 
@@ -90,7 +95,7 @@ module lk_key_top #(
     .puf_health_fail_i  (puf_health_fail),
     .puf_unstable_i     (puf_unstable),
     .trng_req_o           (trng_req),
-    .trng_valid_i         (trng_valid),
+    .trng_valid_i         (trng_valid && trng_req),
     .trng_data_i          (trng_data),
     .fuse_lc_state_i      (fuse_lc_state),
     .fuse_enrolled_i      (fuse_valid && fuse_enrolled),
@@ -103,12 +108,26 @@ module lk_key_top #(
     .fuse_floor_epoch_o   (fuse_floor_epoch)
   );
 
+  // The key block draws only without a model key, the key of a run only with one; the key block first.
   prim_trng u_trng (
     .clk_i,
     .rst_ni,
-    .req_i   (trng_req),
+    .req_i   (trng_req || run_trng_req),
     .valid_o (trng_valid),
     .data_o  (trng_data)
+  );
+
+  lk_run_key u_run_key (
+    .clk_i,
+    .rst_ni,
+    .clear_i      (run_key_clear_i || wipe_o),
+    .draw_i       (run_key_draw_i),
+    .trng_req_o   (run_trng_req),
+    .trng_valid_i (trng_valid && !trng_req),
+    .trng_data_i  (trng_data),
+    .valid_o      (run_key_valid_o),
+    .key_o        (run_key_o),
+    .fail_o       (run_key_fail_o)
   );
 
   lk_puf u_puf (

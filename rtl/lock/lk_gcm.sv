@@ -1,5 +1,6 @@
-// Decrypts and authenticates pages: AES-128-GCM messages of BeatsPerPage 512-bit beats, 96-bit IV,
-// no associated data, 128-bit tag. One beat a cycle, sustained across page boundaries.
+// Decrypts and authenticates pages, or seals them: AES-128-GCM messages of BeatsPerPage 512-bit
+// beats, 96-bit IV, no associated data, 128-bit tag. One beat a cycle, sustained across page
+// boundaries.
 //
 // One header (IV, tag) per page, in order, may arrive ahead of the page's beats; beats of a page
 // are accepted once its header has been through the block cipher (12 cycles). Plaintext leaves 12
@@ -10,6 +11,8 @@
 // Key: key_i is taken when key_valid_i rises or on key_load_i (key_valid_i high); key_ready_o rises
 // when round keys and powers of H are there. Loading drops every page under way. wipe_i, or
 // key_valid_i falling, zeroises at one clock edge; see lk_gcm_engine for what that covers.
+// Sealing (seal_i): beats are plaintext and ciphertext leaves in their place; the page's tag comes 18
+// cycles after its last ciphertext beat.
 // Byte order: byte b of every bus is bits [8*b+7:8*b] (IV byte 0 is the first one of the IV).
 // Limits: BeatsPerPage 1..65,535; below 20 the header rate, not the beat rate, is the bound.
 module lk_gcm #(
@@ -17,6 +20,7 @@ module lk_gcm #(
 ) (
   input  logic         clk_i,
   input  logic         rst_ni,
+  input  logic         seal_i,        // beats are plaintext; changes only before a key is loaded
   input  logic         key_valid_i,
   input  logic [127:0] key_i,
   input  logic         key_load_i,
@@ -34,7 +38,9 @@ module lk_gcm #(
   output logic         pt_last_o,
   output logic         verdict_valid_o,
   output logic         verdict_ok_o,
-  output logic         verdict_bad_o  // of a pipeline of its own; a page passes with ok and not bad
+  output logic         verdict_bad_o, // of a pipeline of its own; a page passes with ok and not bad
+  output logic         tag_valid_o,   // sealing: the tag of the next page; its header's was zero
+  output logic [127:0] tag_o
 );
   if (BeatsPerPage < 1 || BeatsPerPage > 65535) begin : gen_bad_beats
     $fatal(1, "%m: BeatsPerPage must be 1 .. 65535, got %0d", BeatsPerPage);

@@ -1,10 +1,14 @@
-// AES-128-GCM decryption and authentication of fixed-form messages, one 512-bit beat a cycle.
+// AES-128-GCM of fixed-form messages, one 512-bit beat a cycle: decryption and authentication or,
+// with seal_i, encryption.
 //
 // lk_gcm wraps this with the constants of a page. What makes a message form is three inputs that
 // stay constant while a key is in use:
 //   cfg_beats_i  beats in a message (>= 1)
 //   cfg_ctr_i    counter of the first block of a message (2 when the first block is ciphertext)
 //   cfg_len_i    GCM's length block, in memory byte order
+// A fourth, seal_i, says that beats are plaintext: pt_data_o is then their ciphertext, which is what
+// is hashed, and the message's tag comes with tag_valid_o if its header had a tag of zero. Verdicts
+// mean nothing while sealing.
 // Zero blocks in front do not change GHASH, so a shorter message, and one with associated data, is
 // run by aligning its blocks to the end of its beats and starting the counter that much lower. The
 // published vectors are run that way.
@@ -30,6 +34,7 @@ module lk_gcm_engine (
   input  logic [15:0]  cfg_beats_i,
   input  logic [31:0]  cfg_ctr_i,
   input  logic [127:0] cfg_len_i,
+  input  logic         seal_i,
   input  logic         key_valid_i,
   input  logic [127:0] key_i,
   input  logic         key_load_i,
@@ -47,7 +52,9 @@ module lk_gcm_engine (
   output logic         pt_last_o,
   output logic         verdict_valid_o,
   output logic         verdict_ok_o,
-  output logic         verdict_bad_o  // of a pipeline of its own; a page passes with ok and not bad
+  output logic         verdict_bad_o, // of a pipeline of its own; a page passes with ok and not bad
+  output logic         tag_valid_o,
+  output logic [127:0] tag_o
 );
   localparam int unsigned CmpLatency = 7;  // last beat to compared hash
   localparam int unsigned OkStages   = lk_gcm_pkg::VerdictLatency - CmpLatency;
@@ -205,6 +212,31 @@ module lk_gcm_engine (
     end
   end
 
+  // What is hashed: ciphertext as it comes or, while sealing, as it leaves.
+  logic         out_first_q, hash_take;
+  logic [15:0]  out_left_q, out_left, hash_left;
+  logic [511:0] hash_data;
+  logic         hash_first;
+
+  assign out_left   = out_first_q ? cfg_beats_i : out_left_q;
+  assign hash_take  = seal_i ? pt_valid_o : take;
+  assign hash_data  = seal_i ? pt_data_o : ct_data_i;
+  assign hash_left  = seal_i ? out_left : left;
+  assign hash_first = seal_i ? out_first_q : first_q;
+
+  always_ff @(posedge clk_i or negedge rst_ni) begin
+    if (!rst_ni) begin
+      out_first_q <= 1'b1;
+      out_left_q  <= '0;
+    end else if (clear) begin
+      out_first_q <= 1'b1;
+      out_left_q  <= '0;
+    end else if (pt_valid_o && seal_i) begin
+      out_first_q <= out_left == 16'd1;
+      out_left_q  <= out_left - 16'd1;
+    end
+  end
+
   // ---- ciphers ----------------------------------------------------------------------------------
   logic [lk_gcm_pkg::AesRounds:0][127:0] round_keys;
   logic         ks_valid;
@@ -246,22 +278,31 @@ module lk_gcm_engine (
     .len_block_i    (cfg_len_i),
     .powers_valid_o (powers_valid),
     .len_h_o        (len_h),
-    .valid_i        (take),
-    .data_i         (ct_data_i),
-    .left_i         (left),
-    .start_i        (first_q),
+    .valid_i        (hash_take),
+    .data_i         (hash_data),
+    .left_i         (hash_left),
+    .start_i        (hash_first),
     .hash_valid_o   (hash_valid),
     .hash_o         (hash)
   );
 
   // ---- plaintext --------------------------------------------------------------------------------
-  // Ciphertext waits in a small LUT RAM while its keystream is computed. It is public: no wipe.
+  // What came waits in a small LUT RAM while its keystream is computed. While sealing that is
+  // plaintext: a clear is followed by 16 cycles that write zeros, over long before a key stands.
   logic [511:0] ct_mem [16];
   logic [3:0]   ct_wr_q, ct_rd_q;
+  logic [4:0]   zero_q;  // places still to be zeroed
   logic [lk_gcm_pkg::AesRounds:0] last_q;
 
+  // SEC_CM: KEY.ZEROISE
   always_ff @(posedge clk_i) begin
-    if (take) ct_mem[ct_wr_q] <= ct_data_i;
+    if (zero_q != '0) ct_mem[zero_q[3:0]] <= '0;
+    else if (take) ct_mem[ct_wr_q] <= ct_data_i;
+  end
+  always_ff @(posedge clk_i or negedge rst_ni) begin
+    if (!rst_ni) zero_q <= 5'd16;
+    else if (clear) zero_q <= 5'd16;
+    else if (zero_q != '0) zero_q <= zero_q - 5'd1;
   end
 
   always_ff @(posedge clk_i or negedge rst_ni) begin
@@ -335,6 +376,9 @@ module lk_gcm_engine (
       diff_b_q <= ~hash ^ exp_q[exp_rd_q];
     end
   end
+
+  assign tag_valid_o = diff_valid_q && seal_i;
+  assign tag_o       = tag_valid_o ? diff_a_q : '0;
 
   assign verdict_valid_o = ok_valid_q[OkStages];
   assign verdict_ok_o    = ok_a_q[OkStages] && ok_b_q[OkStages];

@@ -11,6 +11,9 @@
 //   IV bytes 0..3 version, 4..5 region, 6..11 index, each big-endian; formed here from the
 //   authenticated manifest and descriptor, never read from memory.
 //
+// A page of the spill area (req_spilled_i) is number req_index_i there; its tag and IV are what
+// lk_spill knows of it, asked for when its header is the next.
+//
 // The requester reserves a ring slot before it asks, so read data is always taken. With flush_i the
 // data of bursts that are under way is dropped; idle_o tells when the last beat has come.
 module lk_page_fetch #(
@@ -23,6 +26,7 @@ module lk_page_fetch #(
   output logic         idle_o,
   input  logic [63:0]  pages_addr_i,
   input  logic [63:0]  tags_addr_i,
+  input  logic [63:0]  spill_addr_i,
   input  logic [31:0]  version_i,
   input  logic [31:0]  num_pages_i,   // nothing is fetched ahead beyond the package
   // requests
@@ -31,6 +35,12 @@ module lk_page_fetch #(
   input  logic [31:0]  req_page_i,    // global page number
   input  logic [15:0]  req_region_i,
   input  logic [31:0]  req_index_i,   // page number within the region
+  input  logic         req_spilled_i,
+  // a page of the spill area: asked for in one cycle, there in the next
+  output logic         look_o,
+  output logic [31:0]  look_page_o,
+  input  logic [95:0]  look_iv_i,
+  input  logic [127:0] look_tag_i,
   // AXI4 read
   output logic         m_arvalid_o,
   input  logic         m_arready_i,
@@ -77,7 +87,7 @@ module lk_page_fetch #(
   assign in_next    = next_q.known && next_q.line == req_page_i[31:4];
   assign want_next  = in_here && req_page_i[3] && !(next_q.known && next_q.line == here_q.line + 1'b1)
                       && {here_q.line + 1'b1, 4'd0} < num_pages_i;
-  assign need_line  = WithTags && ((!in_here && !in_next) || want_next);
+  assign need_line  = WithTags && !req_spilled_i && ((!in_here && !in_next) || want_next);
   assign ask_line   = want_next ? here_q.line + 1'b1 : req_page_i[31:4];
   assign issue_line = req_valid_i && need_line && order_ready && !flush_i;
   assign issue_page = req_valid_i && !need_line && order_ready && hdr_q_ready && !flush_i;
@@ -87,8 +97,11 @@ module lk_page_fetch #(
   logic        ar_ready;
   logic [63:0] ar_addr;
   logic [7:0]  ar_len;
-  assign ar_addr     = need_line ? tags_addr_i + {28'd0, ask_line, 8'd0}
-                                 : pages_addr_i + {20'd0, req_page_i, 12'd0};
+  always_comb begin
+    ar_addr = pages_addr_i + {20'd0, req_page_i, 12'd0};
+    if (req_spilled_i) ar_addr = spill_addr_i + {20'd0, req_index_i, 12'd0};
+    else if (need_line) ar_addr = tags_addr_i + {28'd0, ask_line, 8'd0};
+  end
   assign ar_len      = need_line ? 8'(LineBeats - 1) : 8'(lk_pkg::PageBeats - 1);
   assign req_ready_o = issue_page && ar_ready;
 
@@ -109,7 +122,7 @@ module lk_page_fetch #(
         if (want_next) next_q <= asked;
         else           here_q <= asked;
       end
-      if (req_ready_o && !in_here && in_next) begin
+      if (req_ready_o && !req_spilled_i && !in_here && in_next) begin
         here_q       <= next_q;
         next_q.known <= 1'b0;  // asked for anew when a later block comes back to it
       end
@@ -149,14 +162,15 @@ module lk_page_fetch #(
   logic [15:0]  hq_region;
   logic [SlotW-1:0] hq_slot;
   logic [3:0]   hq_tag;
+  logic         hq_spilled;
   logic [5:0]   unused_level;
-  lk_fifo #(.Width(32 + 16 + SlotW + 4 + 32), .Depth(32)) u_headers (
+  lk_fifo #(.Width(1 + 32 + 16 + SlotW + 4 + 32), .Depth(32)) u_headers (
     .clk_i, .rst_ni, .clear_i(flush_i),
     .valid_i(issue_page && ar_ready), .ready_o(hdr_q_ready),
-    .data_i({req_index_i, req_region_i, in_here ? here_q.slot : next_q.slot, req_page_i[3:0],
+    .data_i({req_spilled_i, req_index_i, req_region_i, in_here ? here_q.slot : next_q.slot, req_page_i[3:0],
              in_here ? here_q.number : next_q.number}),
     .valid_o(hq_valid), .ready_i(hq_ready),
-    .data_o({hq_index, hq_region, hq_slot, hq_tag, hq_line_no}), .level_o(unused_level)
+    .data_o({hq_spilled, hq_index, hq_region, hq_slot, hq_tag, hq_line_no}), .level_o(unused_level)
   );
 
   always_ff @(posedge clk_i or negedge rst_ni) begin
@@ -178,18 +192,27 @@ module lk_page_fetch #(
     if (m_rvalid_i && m_rready_o && order_is_line) line_mem[{lines_here_q[SlotW-1:0], fill_beat_q}] <= m_rdata_i;
   end
 
+  logic         looked_q;
   logic [511:0] tag_beat;
   assign tag_beat    = line_mem[{hq_slot, hq_tag[3:2]}];
   logic [31:0] lines_past;  // lines that came since the header's own, modulo 2^32
   assign lines_past  = lines_here_q - hq_line_no - 1'b1;
-  assign hdr_valid_o = hq_valid && (!WithTags || !lines_past[31]);
-  assign hdr_tag_o   = tag_beat[128*hq_tag[1:0] +: 128];
+  assign hdr_valid_o = hq_valid && (!WithTags || (hq_spilled ? looked_q : !lines_past[31]));
+  assign hdr_tag_o   = hq_spilled ? look_tag_i : tag_beat[128*hq_tag[1:0] +: 128];
   assign hq_ready    = hdr_ready_i && hdr_valid_o;
+
+  assign look_o      = hq_valid && hq_spilled && !looked_q;
+  assign look_page_o = hq_index;
+  always_ff @(posedge clk_i or negedge rst_ni) begin
+    if (!rst_ni) looked_q <= 1'b0;
+    else looked_q <= (look_o || (looked_q && !hq_ready)) && !flush_i;
+  end
 
   // Big-endian numbers: the first IV byte is bits 7:0 of hdr_iv_o.
   always_comb begin
     logic [95:0] be;
     be = {version_i, hq_region, 16'd0, hq_index};
     for (int unsigned i = 0; i < 12; i++) hdr_iv_o[8*i +: 8] = be[8*(11-i) +: 8];
+    if (hq_spilled) hdr_iv_o = look_iv_i;
   end
 endmodule

@@ -179,6 +179,7 @@ enum class run_status : std::uint32_t {
   bad_input = 6,  ///< The input stream ended early or late
   wiped = 7,  ///< The run was stopped by a wipe
   spill_tampered = 8,  ///< A page of the spill area failed authentication; FAIL_PAGE names it, counted from the area's first; no output was released
+  no_run_key = 9,  ///< The noise source gave no key for the spill area
 };
 /// The documented meaning of a run_status value; empty when unknown.
 constexpr std::string_view describe(run_status value) {
@@ -192,6 +193,7 @@ constexpr std::string_view describe(run_status value) {
     case run_status::bad_input: return "The input stream ended early or late";
     case run_status::wiped: return "The run was stopped by a wipe";
     case run_status::spill_tampered: return "A page of the spill area failed authentication; FAIL_PAGE names it, counted from the area's first; no output was released";
+    case run_status::no_run_key: return "The noise source gave no key for the spill area";
   }
   return {};
 }

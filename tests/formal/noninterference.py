@@ -43,6 +43,7 @@ SECRETS = {
     r"gen_key\.u_key\.u_puf\.response": "what the PUF answers",
     KEY + r"(resp_mem|cw_mem)": "responses and corrected code words in the key block",
     KEY + r"key_q": "the model key",
+    r"gen_key\.u_key\.u_run_key\.key_o": "the key of the run, for what is spilled",
     r"pg_data": "plaintext pages: descriptors, parameters and weights",
     r"u_engine\.rd2?_data": "activations in the scratchpad",
 }
@@ -58,7 +59,9 @@ DECLASSIFIED = {
     r"u_chain\.verdict_(ok|bad)": "the verdict over a page's tag",
     r"u_descs\.mem": "descriptors: the network's shape, which its timing shows anyway; used only after their "
                      "pages have verified",
-    r"eng_out_data": "the network's results, released after the last tag has verified",
+    r"released": "the network's results, released after the last tag has verified",
+    r"u_chain\.sealed": "spilled activations, encrypted under the key of the run",
+    r"gen_key\.u_key\.u_run_key\.repeated": "the noise source gave the same word twice: its health verdict",
 }
 # Leaks: what leaks, file, text of the RTL, its replacement, the port that shows it.
 LEAKS = [
@@ -86,6 +89,8 @@ LEAKS = [
     ("the interrupt tells of a plaintext byte", "rtl/latchkey_core.sv",
      "assign ap_done = run_done;", "assign ap_done = run_done || (running && pg_valid && pg_data[7:0] == 8'hA5);",
      "interrupt"),
+    ("spilled words are written in clear", "rtl/lock/lk_lock_chain.sv",
+     ".ct_data_i(sealed)", ".ct_data_i(sealed ^ sl_pt_data)", "m_axi_gmem_wdata"),
     ("rows of zeros are skipped", "rtl/matmul/lk_matmul.sv",
      "assign x_ready_o = xf_ready && open;", "assign x_ready_o = (xf_ready && open) || x_data_i == '0;",
      "s_axi_control_rdata"),

@@ -292,23 +292,32 @@ addition random_addition(std::mt19937& rng) {
   return k;
 }
 
-// Two tensors, the second of one pixel or of the shape of the first; the result in a place of its
-// own, or over the first, or, when all strides agree, over the second.
+// Two tensors, the second of one pixel or of the shape of the first, and now and then one for all
+// images; the result in a place of its own, or over the first, or, when all strides agree, over the
+// second.
 template <class Sim, class Op>
 void check_pair(Sim& s, const Op& k, unsigned variant) {
   const int n = pick(s.rng, 1, 4), h = pick(s.rng, 1, 9), w = pick(s.rng, 1, 9);
   const int c = pick(s.rng, 0, 2) ? pick(s.rng, 1, 140) : pick(s.rng, 1, 32);
-  const bool one = variant % 2;
+  const bool one = variant % 2, shared = variant % 3 == 1;
   const tensor a = random_tensor(s.rng, n, h, w, c);
-  const tensor b = one ? random_tensor(s.rng, n, 1, 1, c) : random_tensor(s.rng, n, h, w, c);
+  tensor b = one ? random_tensor(s.rng, n, 1, 1, c) : random_tensor(s.rng, n, h, w, c);
+  if (shared) {
+    for (std::size_t i = b.v.size() / n; i < b.v.size(); ++i) b.v[i] = b.v[i - b.v.size() / n];
+  }
   const layout la = layout::of(h, w, c, 0, 1);
   const layout lb = layout::of(b.h, b.w, c, la.stride * n, one ? 2 : 1);
   layout lo = layout::of(h, w, c, lb.base + lb.stride * n, 0);
   if (variant % 5 == 0) lo = la;
-  if (variant % 5 == 2 && !one) lo = lb;
+  if (variant % 5 == 2 && !one && !shared) lo = lb;
   put_tensor(s, la, a);
   put_tensor(s, lb, b);
-  ASSERT_FALSE(s.run(describe(k, la, lb, lo), n).bad_desc);
+  spec::descriptor d = describe(k, la, lb, lo);
+  if (shared) {
+    d.in2_base += pick(s.rng, 0, n - 1) * lb.stride;
+    d.in2_stride = 0;
+  }
+  ASSERT_FALSE(s.run(d, n).bad_desc);
   expect_tensor(s, lo, golden(k, a, b), one ? "broadcast" : "elementwise");
   if (lo.base != la.base) expect_tensor(s, la, a, "first operand");
   if (lo.base != lb.base) expect_tensor(s, lb, b, "second operand");
@@ -566,9 +575,8 @@ TEST(Engine16, IllegalDescriptorsTouchNothing) {
     edit e;
   };
   std::vector<bad> cases;
-  for (std::uint32_t op : {0u, 13u, 14u}) {
-    cases.push_back({"unknown operation", mm, [op](desc& d) { d.op = op; }});
-  }
+  cases.push_back({"unknown operation", mm, [](desc& d) { d.op = 0; }});
+  cases.push_back({"spilled, and no Load", mm, [](desc& d) { d.spilled = 1; }});
   for (const desc* base : {&mm, &mp, &av, &dw}) {
     cases.push_back({"in_h 0", *base, [](desc& d) { d.in_h = 0; }});
     cases.push_back({"in_w 0", *base, [](desc& d) { d.in_w = 0; }});
@@ -652,7 +660,12 @@ TEST(Engine16, IllegalDescriptorsTouchNothing) {
         {"in2_base", *base, [](desc& d) { d.in2_base = words - 3 * d.in2_stride + 1; }});
     cases.push_back({"in2_base wraps", *base, [](desc& d) { d.in2_base = 0xffffffffu; }});
     cases.push_back({"in2_stride too small", *base, [](desc& d) { --d.in2_stride; }});
-    cases.push_back({"in2_stride 0", *base, [](desc& d) { d.in2_stride = 0; }});
+    cases.push_back({"one tensor for all, behind the end", *base,
+                     [](desc& d) { d.in2_stride = 0, d.in2_base = words; }});
+  }
+  for (const desc* base : {&ad, &mu}) {
+    cases.push_back({"one tensor for all, beyond the end", *base,
+                     [](desc& d) { d.in2_stride = 0, d.in2_base = words - 1; }});
   }
   for (const desc* base : {&ab, &mb}) {
     cases.push_back({"one pixel is no image", *base, [](desc& d) { d.in2_broadcast = 0; }});
@@ -670,6 +683,23 @@ TEST(Engine16, IllegalDescriptorsTouchNothing) {
   cases.push_back({"input stride", inp, [](desc& d) { d.out_stride = 0; }});
   cases.push_back({"output base", outp, [](desc& d) { d.in_base = words - 59; }});
   cases.push_back({"output stride", outp, [](desc& d) { d.in_stride = 0; }});
+  desc load = inp, again = inp, spill = outp;
+  load.op = again.op = static_cast<std::uint32_t>(spec::op::load);
+  load.param_pages = (load.out_stride + 63) / 64;
+  again.spilled = 1;
+  spill.op = static_cast<std::uint32_t>(spec::op::spill);
+  for (const desc* base : {&load, &again}) {
+    cases.push_back({"load base", *base, [](desc& d) { d.out_base = words - d.out_stride + 1; }});
+    cases.push_back({"load of nothing", *base, [](desc& d) { d.out_stride = 0; }});
+    cases.push_back({"load with tiles", *base, [](desc& d) { d.n_tiles = 1; }});
+    cases.push_back({"load with tiles along K", *base, [](desc& d) { d.k_tiles = 1; }});
+    cases.push_back({"load of a page too many", *base, [](desc& d) { ++d.param_pages; }});
+  }
+  cases.push_back({"load without pages", load, [](desc& d) { d.param_pages = 0; }});
+  cases.push_back({"a batch beyond the end", again,
+                   [](desc& d) { d.out_base = words - 3 * d.out_stride + 1; }});
+  cases.push_back({"spill base", spill, [](desc& d) { d.in_base = words - 59; }});
+  cases.push_back({"spill of nothing", spill, [](desc& d) { d.in_stride = 0; }});
 
   for (const bad& c : cases) {
     SCOPED_TRACE(c.what);
@@ -707,6 +737,88 @@ TEST(Engine16, IllegalDescriptorsTouchNothing) {
   desc end;
   end.op = 15;
   EXPECT_FALSE(s.run(end, 1).bad_desc);
+}
+
+// Pages of random words; what follows the words must not matter.
+std::vector<page> pages_of_words(const std::vector<word>& words, std::mt19937& rng) {
+  std::vector<page> pages((words.size() + 63) / 64);
+  for (page& p : pages)
+    for (auto& b : p) b = static_cast<std::uint8_t>(rng());
+  for (std::size_t i = 0; i < words.size(); ++i)
+    std::copy(words[i].begin(), words[i].end(), pages[i / 64].begin() + i % 64 * 64);
+  return pages;
+}
+
+// A Load takes one image's words of the package, or a batch of what a Spill gave away, and whole
+// pages in either case.
+TEST(Engine16, LoadAndSpill) {
+  sim16 s(15);
+  for (int i = 0; i < 60; ++i) {
+    SCOPED_TRACE("case " + std::to_string(i));
+    stalls(s, i % 3 * 30);
+    const auto stride = static_cast<std::uint32_t>(pick(s.rng, 1, i % 2 ? 200 : 64));
+    const int batch = pick(s.rng, 1, 4);
+    std::vector<word> all(stride * batch + 2), kept(stride * batch);
+    for (auto& w : all)
+      for (auto& b : w) b = static_cast<std::uint8_t>(s.rng());
+    s.put(7, all.size(), 1, all);
+    std::copy_n(all.begin() + 1, kept.size(), kept.begin());
+
+    spec::descriptor d;
+    d.op = static_cast<std::uint32_t>(spec::op::spill);
+    d.in_base = 8, d.in_stride = stride;
+    s.output.clear(), s.output_last.clear();
+    ASSERT_FALSE(s.run(d, batch).bad_desc);
+    ASSERT_EQ(s.output, kept);
+    for (std::size_t k = 0; k < kept.size(); ++k) ASSERT_EQ(s.output_last[k], k + 1 == kept.size());
+
+    const bool spilled = i % 4 < 2;
+    for (auto& w : kept)
+      for (auto& b : w) b = static_cast<std::uint8_t>(s.rng());
+    if (!spilled) kept.resize(stride);
+    d = {};
+    d.op = static_cast<std::uint32_t>(spec::op::load);
+    d.spilled = spilled;
+    d.param_pages = spilled ? 0 : (stride + 63) / 64;
+    d.out_base = 8, d.out_stride = stride;
+    s.load_pages(pages_of_words(kept, s.rng));
+    s.input.assign(1, {word{}, true});  // nothing of the input stream is touched
+    const run_result r = s.run(d, batch);
+    ASSERT_FALSE(r.bad_desc || r.bad_input);
+    ASSERT_EQ(s.beats_left(), 0u);
+    ASSERT_EQ(s.input.size(), 1u);
+    s.input.clear();
+    std::copy(kept.begin(), kept.end(), all.begin() + 1);
+    ASSERT_EQ(s.get(7, all.size(), 1), all);
+  }
+}
+
+// An abort in the middle of either; then all is as ever.
+TEST(Engine16, AbortOfLoadAndSpill) {
+  sim16 s(16);
+  std::vector<word> words(300);
+  for (auto& w : words)
+    for (auto& b : w) b = static_cast<std::uint8_t>(s.rng());
+  spec::descriptor spill, load;
+  spill.op = static_cast<std::uint32_t>(spec::op::spill);
+  spill.in_stride = 300;
+  load.op = static_cast<std::uint32_t>(spec::op::load);
+  load.spilled = 1;
+  load.out_stride = 300;
+  for (int i = 0; i < 30; ++i) {
+    stalls(s, i % 2 * 40);
+    s.put(0, 300, 1, words);
+    s.abort_at = pick(s.rng, 1, 400);
+    if (i % 3) s.load_pages(pages_of_words(words, s.rng));
+    EXPECT_FALSE(s.run(i % 3 ? load : spill, 1).bad_desc);
+    s.abort_at = 0;
+    s.drop_pages();
+    s.load_pages(pages_of_words(words, s.rng));
+    s.run(load, 1);
+    s.output.clear(), s.output_last.clear();
+    s.run(spill, 1);
+    ASSERT_EQ(s.output, words);
+  }
 }
 
 TEST(Engine16, BrokenInputStream) {

@@ -60,7 +60,8 @@ class Counters : public ::testing::Test {
                                  spec::op::mat_mul,  spec::op::max_pool, spec::op::add,
                                  spec::op::avg_pool, spec::op::mul,      spec::op::table,
                                  spec::op::output,   spec::op::end,      spec::op::depthwise,
-                                 spec::op::product,  spec::op::softmax,  spec::op::layer_norm};
+                                 spec::op::product,  spec::op::softmax,  spec::op::layer_norm,
+                                 spec::op::load,     spec::op::spill};
     top_.op_i = static_cast<std::uint8_t>(kOps[rng_.below(std::size(kOps))]);
     top_.active_i = rng_.chance(85);
     top_.busy_i = rng_.chance(20);
@@ -79,8 +80,10 @@ class Counters : public ::testing::Test {
     if (!top_.active_i) return counter::control;
     switch (static_cast<spec::op>(top_.op_i)) {
       case spec::op::input:
+      case spec::op::load:
         return counter::input;
       case spec::op::output:
+      case spec::op::spill:
         return counter::output;
       case spec::op::max_pool:
       case spec::op::avg_pool:

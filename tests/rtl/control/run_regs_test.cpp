@@ -15,7 +15,7 @@ using namespace latchkey;
 class RunRegs : public ::testing::Test {
  protected:
   struct values {
-    std::uint64_t pages = 0, tags = 0;
+    std::uint64_t pages = 0, tags = 0, spill = 0;
     std::uint32_t batch = 0;
     bool operator==(const values&) const = default;
   };
@@ -42,7 +42,9 @@ class RunRegs : public ::testing::Test {
     top_.we_i = 0;
   }
 
-  values seen() const { return {top_.pages_addr_o, top_.tags_addr_o, top_.batch_o}; }
+  values seen() const {
+    return {top_.pages_addr_o, top_.tags_addr_o, top_.spill_addr_o, top_.batch_o};
+  }
 
   test::Rng rng_{23};
   Vlk_run_regs top_;
@@ -52,6 +54,7 @@ TEST_F(RunRegs, NothingChangesDuringARun) {
   SCOPED_TRACE(rng_.name());
   constexpr std::uint32_t kRegisters[] = {spec::reg::pages_addr_lo, spec::reg::pages_addr_hi,
                                           spec::reg::tags_addr_lo,  spec::reg::tags_addr_hi,
+                                          spec::reg::spill_addr_lo, spec::reg::spill_addr_hi,
                                           spec::reg::batch,         spec::reg::cmd};
   values want;
   EXPECT_EQ(seen(), want);
@@ -67,6 +70,8 @@ TEST_F(RunRegs, NothingChangesDuringARun) {
       if (address == spec::reg::pages_addr_hi) want.pages = (want.pages & 0xffff'ffffu) | high;
       if (address == spec::reg::tags_addr_lo) want.tags = (want.tags & ~0xffff'ffffull) | low;
       if (address == spec::reg::tags_addr_hi) want.tags = (want.tags & 0xffff'ffffu) | high;
+      if (address == spec::reg::spill_addr_lo) want.spill = (want.spill & ~0xffff'ffffull) | low;
+      if (address == spec::reg::spill_addr_hi) want.spill = (want.spill & 0xffff'ffffu) | high;
       if (address == spec::reg::batch) want.batch = data > 0xffff ? 0 : data;
     }
     write(address, data);

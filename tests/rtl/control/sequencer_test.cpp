@@ -33,6 +33,9 @@ enum class fault {
   tampered,
   bus_error_and_tampered,
   walker_bad,
+  spill_tampered,
+  spill_bad,
+  run_key,
   bad_descriptor,
   bad_input
 };
@@ -55,8 +58,8 @@ class Sequencer : public ::testing::Test {
 
   /// Input, `layers` operations of the engine, Output, End.
   void make(unsigned layers) {
-    constexpr op kLayers[] = {op::mat_mul, op::max_pool, op::avg_pool, op::add,
-                              op::mul,     op::table,    op::depthwise};
+    constexpr op kLayers[] = {op::mat_mul, op::max_pool,  op::avg_pool, op::add,  op::mul,
+                              op::table,   op::depthwise, op::load,     op::spill};
     ops_ = {op::input};
     for (unsigned i = 0; i < layers; ++i) ops_.push_back(kLayers[rng_.below(std::size(kLayers))]);
     ops_.push_back(op::output);
@@ -74,6 +77,7 @@ class Sequencer : public ::testing::Test {
     spec::descriptor d;
     d.op = static_cast<std::uint32_t>(ops_.at(index));
     d.page_base = 0x1000 + index;  // recognised at the engine
+    d.spilled = ops_.at(index) == op::load && index % 2;
     return d;
   }
 
@@ -83,6 +87,7 @@ class Sequencer : public ::testing::Test {
     m.num_descs = num_descs_;
     m.desc_pages = desc_pages_;
     m.max_batch = max_batch_;
+    m.spill_pages = spill_pages_;
     std::memcpy(&top_.manifest_i, &m, sizeof m);
     top_.batch_i = static_cast<std::uint16_t>(batch_);
 
@@ -102,6 +107,7 @@ class Sequencer : public ::testing::Test {
     top_.in_last_taken_i =
         input_left_ && (input_op_ends || (top_.in_drain_o && !rng_.chance(idle_)));
     top_.chain_idle_i = !rng_.chance(idle_);
+    top_.chain_settled_i = !rng_.chance(idle_);
     top_.null_ready_i = !rng_.chance(idle_);
     top_.clk_i = 0;
     top_.eval();
@@ -142,6 +148,11 @@ class Sequencer : public ::testing::Test {
       ++releases_;
       EXPECT_TRUE(engine_busy_ && issued_.back() == op::output && !top_.eng_abort_o);
     }
+    // A Spill and a Load of what was spilled say so while they run, and nothing else does.
+    const bool running = engine_busy_ && !top_.eng_abort_o && !issued_.empty();
+    EXPECT_EQ(top_.seal_o, running && issued_.back() == op::spill);
+    EXPECT_EQ(top_.unseal_o,
+              running && issued_.back() == op::load && descriptor(issued_index()).spilled != 0);
     if (top_.desc_we_o) {
       EXPECT_TRUE(top_.pg_valid_i);
       EXPECT_EQ(top_.desc_waddr_o, writes_++);
@@ -155,6 +166,7 @@ class Sequencer : public ::testing::Test {
       EXPECT_FALSE(engine_busy_);
       EXPECT_FALSE(failed_) << "an operation after the failure";
       issued_.push_back(static_cast<op>(d.op));
+      if (issued_.back() == op::spill) EXPECT_TRUE(top_.chain_settled_i);
       if (issued_.back() == op::output) {
         EXPECT_TRUE(top_.walker_finished_i && top_.chain_empty_i && !top_.chain_fail_i)
             << "the output began before the last tag";
@@ -173,6 +185,8 @@ class Sequencer : public ::testing::Test {
     }
   }
 
+  unsigned issued_index() const { return static_cast<unsigned>(issued_.size()) - 1; }
+
   void begin(unsigned idle) {
     idle_ = idle;
     issued_.clear();
@@ -186,7 +200,8 @@ class Sequencer : public ::testing::Test {
     engine_fault_ = fault::none;
     status_.reset();
     top_.wipe_i = top_.wipe_busy_i = top_.bus_error_i = 0;
-    top_.chain_fail_i = top_.walker_bad_i = 0;
+    top_.chain_fail_i = top_.chain_fail_spilled_i = top_.walker_bad_i = 0;
+    top_.spill_bad_i = top_.run_key_fail_i = 0;
     top_.walker_finished_i = top_.chain_empty_i = 1;
     top_.start_i = 1;
   }
@@ -235,6 +250,10 @@ class Sequencer : public ::testing::Test {
     top_.bus_error_i = f == fault::bus_error || f == fault::bus_error_and_tampered;
     top_.chain_fail_i = f == fault::tampered || f == fault::bus_error_and_tampered;
     top_.walker_bad_i = f == fault::walker_bad;
+    top_.spill_bad_i = f == fault::spill_bad;
+    top_.run_key_fail_i = f == fault::run_key;
+    top_.chain_fail_spilled_i = f == fault::spill_tampered;
+    top_.chain_fail_i = top_.chain_fail_i || f == fault::spill_tampered;
   }
 
   static run_status reason(fault f) {
@@ -246,7 +265,12 @@ class Sequencer : public ::testing::Test {
         return run_status::bus_error;
       case fault::tampered:
         return run_status::page_tampered;
+      case fault::spill_tampered:
+        return run_status::spill_tampered;
+      case fault::run_key:
+        return run_status::no_run_key;
       case fault::walker_bad:
+      case fault::spill_bad:
       case fault::bad_descriptor:
         return run_status::bad_descriptor;
       case fault::bad_input:
@@ -262,6 +286,7 @@ class Sequencer : public ::testing::Test {
   test::Rng rng_{17};
   Vlk_sequencer top_;
   std::vector<op> ops_, issued_;
+  std::uint32_t spill_pages_ = 0;
   std::uint32_t num_descs_ = 0, desc_pages_ = 0, batch_ = 1, max_batch_ = 1;
   unsigned idle_ = 0, beats_left_ = 0, writes_ = 0, engine_left_ = 0, releases_ = 0;
   int boots_ = 0, walks_ = 0, nulls_ = 0, tampers_ = 0, dones_ = 0;
@@ -359,6 +384,18 @@ TEST_F(Sequencer, RefusesABadBatch) {
   expect_success();
 }
 
+TEST_F(Sequencer, RefusesMoreSpillPagesThanTagsAreKept) {
+  make(2);
+  for (const std::uint32_t pages : {spec::max_spill_pages + 1, 0x8000'0000u, 0xffff'ffffu}) {
+    spill_pages_ = pages;
+    expect_refused(run_status::bad_descriptor);
+  }
+  spill_pages_ = spec::max_spill_pages;
+  begin(0);
+  ASSERT_TRUE(finish());
+  expect_success();
+}
+
 TEST_F(Sequencer, AStartWaitsForAWipeThatEnds) {
   make(2);
   begin(0);
@@ -385,8 +422,9 @@ TEST_F(Sequencer, EveryFailureAtAnyTime) {
   std::map<fault, std::set<unsigned>> states;  // in which it struck
   int late = 0;
   for (int run = 0; run < 3000; ++run) {
-    constexpr fault kFaults[] = {fault::wipe, fault::bus_error, fault::tampered,
-                                 fault::bus_error_and_tampered, fault::walker_bad};
+    constexpr fault kFaults[] = {
+        fault::wipe,       fault::bus_error,      fault::tampered,  fault::bus_error_and_tampered,
+        fault::walker_bad, fault::spill_tampered, fault::spill_bad, fault::run_key};
     const fault f = kFaults[run % std::size(kFaults)];
     make(1 + rng_.below(4));
     begin(run % 2 ? 60 : 10);
@@ -405,7 +443,7 @@ TEST_F(Sequencer, EveryFailureAtAnyTime) {
     ASSERT_TRUE(finish()) << "run " << run << " in state " << at;
     states[f].insert(at);
     expect_failure(reason(f));
-    EXPECT_EQ(tampers_, f == fault::tampered);
+    EXPECT_EQ(tampers_, f == fault::tampered || f == fault::spill_tampered);
     if (HasFailure()) FAIL() << "run " << run << " in state " << at;
   }
   EXPECT_LT(late, 2000);
@@ -505,7 +543,7 @@ TEST_F(Sequencer, OutputIsLegalOnlyAsTheLastBeforeEnd) {
 }
 
 TEST_F(Sequencer, UnknownOperationsAndMisplacedEndsAreRefused) {
-  for (const unsigned code : {0u, 13u, 14u, 15u}) {
+  for (const unsigned code : {0u, 15u}) {
     for (std::size_t where = 0; where < 5; ++where) {
       SCOPED_TRACE("code " + std::to_string(code) + " at " + std::to_string(where));
       make(2);

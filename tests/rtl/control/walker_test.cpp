@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <verilated.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <random>
@@ -17,6 +18,7 @@ namespace {
 
 using namespace latchkey;
 using Request = std::tuple<std::uint32_t, std::uint32_t, std::uint32_t>;  // page, region, index
+constexpr std::uint32_t spilled = 0x10000;  // in place of a region: a page of the spill area
 
 class Walker : public ::testing::Test {
  protected:
@@ -33,6 +35,7 @@ class Walker : public ::testing::Test {
   /// A program of random layers; pages follow one another as the compiler lays them.
   void make(unsigned layers) {
     descs_.clear();
+    spill_pages_ = 0;
     desc_pages_ = (layers + 3 + 31) / 32;
     std::uint32_t page = desc_pages_;
     const auto add = [&](spec::op op) -> spec::descriptor& {
@@ -46,14 +49,23 @@ class Walker : public ::testing::Test {
     for (unsigned i = 0; i < layers; ++i) {
       if (rng_() % 4 == 0) {
         static constexpr spec::op without_pages[] = {spec::op::max_pool, spec::op::avg_pool,
-                                                     spec::op::add, spec::op::mul};
-        add(without_pages[rng_() % 4]);
+                                                     spec::op::add, spec::op::mul, spec::op::spill};
+        add(without_pages[rng_() % 5]);
+        continue;
+      }
+      if (rng_() % 6 == 0) {
+        spec::descriptor& d = add(spec::op::load);
+        d.spilled = 1;
+        d.out_stride = 1 + rng_() % 300;
+        d.spill_page = rng_() % 100;
+        spill_pages_ = std::max(spill_pages_, d.spill_page + (8 * d.out_stride + 63) / 64);
         continue;
       }
       if (rng_() % 4 == 0) {
         static constexpr spec::op no_tiles[] = {spec::op::table, spec::op::softmax,
-                                                spec::op::layer_norm, spec::op::product};
-        const spec::op op = no_tiles[rng_() % 4];
+                                                spec::op::layer_norm, spec::op::product,
+                                                spec::op::load};
+        const spec::op op = no_tiles[rng_() % 5];
         spec::descriptor& d = add(op);
         d.region = static_cast<std::uint32_t>(descs_.size());
         d.page_base = page;
@@ -100,6 +112,11 @@ class Walker : public ::testing::Test {
         for (std::uint32_t i = first; i < first + count; ++i)
           all.emplace_back(d.page_base + i, d.region, i);
       };
+      if (d.spilled != 0) {
+        for (std::uint32_t i = 0; i < (batch * d.out_stride + 63) / 64; ++i)
+          all.emplace_back(d.spill_page + i, spilled, d.spill_page + i);
+        continue;
+      }
       const std::uint32_t params = (d.fuse_dw != 0 ? 2 : 1) * d.param_pages + d.fuse_table;
       take(0, params);
       if (!depthwise && d.op != static_cast<std::uint32_t>(spec::op::mat_mul)) continue;
@@ -131,7 +148,8 @@ class Walker : public ::testing::Test {
     top_.clk_i = 0;
     top_.eval();
     if (top_.rst_ni && top_.req_valid_o && top_.req_ready_i)
-      seen_.emplace_back(top_.req_page_o, top_.req_region_o, top_.req_index_o);
+      seen_.emplace_back(top_.req_page_o, top_.req_spilled_o ? spilled : top_.req_region_o,
+                         top_.req_index_o);
     bad_ = bad_ || (top_.rst_ni && top_.bad_o);
     top_.clk_i = 1;
     top_.eval();
@@ -144,6 +162,7 @@ class Walker : public ::testing::Test {
     top_.desc_pages_i = desc_pages_;
     top_.num_descs_i = static_cast<std::uint32_t>(descs_.size());
     top_.num_pages_i = num_pages_;
+    top_.spill_pages_i = spill_pages_;
     top_.batch_i = static_cast<std::uint16_t>(batch);
     top_.boot_i = 1;
     for (int i = 0; i < 200 && seen_.size() < desc_pages_; ++i) tick(idle);
@@ -156,7 +175,7 @@ class Walker : public ::testing::Test {
   std::mt19937 rng_;
   unsigned seed_ = 0;
   std::vector<spec::descriptor> descs_;
-  std::uint32_t desc_pages_ = 1, num_pages_ = 0;
+  std::uint32_t desc_pages_ = 1, num_pages_ = 0, spill_pages_ = 0;
   std::vector<Request> seen_;
   bool bad_ = false;
 };
@@ -189,7 +208,23 @@ TEST_F(Walker, APageOutsideThePackageStopsIt) {
   num_pages_ -= 1;
   walk(1, 0);
   EXPECT_TRUE(bad_);
-  for (const auto& [page, region, index] : seen_) EXPECT_LT(page, num_pages_);
+  for (const auto& [page, region, index] : seen_) {
+    if (region != spilled) EXPECT_LT(page, num_pages_);
+  }
+}
+
+TEST_F(Walker, APageOutsideTheSpillAreaStopsIt) {
+  do make(6);
+  while (spill_pages_ == 0);
+  std::uint32_t last = 0;
+  for (const auto& [page, region, index] : expected(8))
+    if (region == spilled) last = std::max(last, page);
+  spill_pages_ = last;
+  walk(8, 0);
+  EXPECT_TRUE(bad_);
+  for (const auto& [page, region, index] : seen_) {
+    if (region == spilled) EXPECT_LT(page, spill_pages_);
+  }
 }
 
 TEST_F(Walker, ClearForgetsTheRun) {
