@@ -52,7 +52,8 @@ std::vector<gap> choose(const draft& d, std::vector<gap> gaps, std::uint64_t lim
       for (std::size_t s = g->from + 1; s < g->to; ++s)
         relief += std::min(words(*g), alive[s] - std::min(alive[s], limit));
       // What lies in the spill area already only comes back once more.
-      const std::uint64_t moves = words(*g) * (spilled[static_cast<std::size_t>(g->tensor)] ? 1 : 2);
+      const std::uint64_t moves =
+          words(*g) * (spilled[static_cast<std::size_t>(g->tensor)] ? 1 : 2);
       if (relief * moved < most * moves || (relief * moved == most * moves && relief <= most))
         continue;
       best = g;
@@ -128,8 +129,7 @@ void spill_tensors(draft& d) {
   const std::vector<gap> gaps = gaps_of(d);
   const placement before = place(lifetimes(d));
   // What spilling cannot help is plan_scratchpad's to refuse.
-  if (before.peak <= there || gaps.empty() ||
-      std::any_of(d.steps.begin(), d.steps.end(), alone))
+  if (before.peak <= there || gaps.empty() || std::any_of(d.steps.begin(), d.steps.end(), alone))
     return;
 
   const std::vector<step> steps = d.steps;
@@ -147,10 +147,10 @@ void spill_tensors(draft& d) {
   }
 
   const std::string& layer = steps[before.worst_step].report.name;
-  const std::string need =
-      "the activations alive here need " + std::to_string(before.peak * images) +
-      " scratchpad words of 64 bytes for " + images_text(images) + "; the build has " +
-      std::to_string(d.options.target.spad_words);
+  const std::string need = "the activations alive here need " +
+                           std::to_string(before.peak * images) +
+                           " scratchpad words of 64 bytes for " + images_text(images) +
+                           "; the build has " + std::to_string(d.options.target.spad_words);
   const placement area = place(areas);
   if (area.peak > spec::max_spill_pages) {
     unsupported(layer, need + ", and what has to be spilled takes " + std::to_string(area.peak) +

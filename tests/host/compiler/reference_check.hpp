@@ -16,7 +16,7 @@ namespace latchkey::compiler {
 
 /// Runs `batch` random images through both and compares output, MACs and pages.
 inline void expect_equal(const model::qgraph& graph, const program& p, std::uint32_t batch,
-                  std::mt19937& random) {
+                         std::mt19937& random) {
   io::bytes input;
   std::vector<io::bytes> want;
   model::reference golden(graph);

@@ -149,7 +149,8 @@ TEST(Spill, OnlyABatchThatIsAskedForSpills) {
   EXPECT_EQ(compile(net.graph, {{16, u_net::bottom}, 0, {}}).max_batch, 1u);
 }
 
-// A skip that several layers take, with wide ones between: it is put away once and comes back twice.
+// A skip that several layers take, with wide ones between: it is put away once and comes back
+// twice.
 TEST(Spill, WhatLiesInTheSpillAreaOnlyComesBack) {
   graph_builder b(4);
   const std::vector<int> none{0, 0, 0, 0};
@@ -328,7 +329,8 @@ TEST_F(SpillingProgram, RefusalsSayWhy) {
   refuses([](program& p) { p.descriptors[6].spill_page = p.descriptors[3].spill_page; },
           "no Spill before it");
   refuses([](program& p) { p.descriptors[16].spilled = 0; }, "package's pages");
-  refuses([](program& p) { p.descriptors[3].in_base = 2 * u_net::bottom; }, "inside the scratchpad");
+  refuses([](program& p) { p.descriptors[3].in_base = 2 * u_net::bottom; },
+          "inside the scratchpad");
   refuses([](program& p) { p.descriptors[3].in_stride = 0; }, "inside the scratchpad");
   refuses([](program& p) { p.descriptors[3].in_h = 0xffff; }, "inside the scratchpad");
   refuses([](program& p) { p.descriptors[16].out_base = 0xffffffff; }, "inside the scratchpad");
