@@ -256,7 +256,7 @@ void add_compile(CLI::App& app) {
       ->check(whole_number);
   command
       ->add_option("--batch", o->batch,
-                   "Most images per start (default: as many as fit, up to 256)")
+                   "Most images per start (default: as many as fit without spilling, up to 256)")
       ->check(CLI::Range(1, 256));
   command
       ->add_option(
