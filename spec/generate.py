@@ -161,7 +161,7 @@ def cpp():
 def card_image(name, kernels, units, streams=()):
     """The description that bitstreams/ packs into an xclbin: kernels, their arguments, `units` instances of
     each, and the streams between the instances of one number."""
-    types = {"in_buffer": "buffer", "out_buffer": "buffer", "u32": "u32", "f32": "f32"}
+    types = {"in_buffer": "buffer", "out_buffer": "buffer", "inout_buffer": "buffer", "u32": "u32", "f32": "f32"}
     args = {k["kernel"]: k["args"] for k in SPEC["kernel_args"]}
     out = {"comment": NOTE, "name": name, "kernels": []}
     for kernel, instance in kernels:

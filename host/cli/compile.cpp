@@ -177,6 +177,7 @@ void run(const options& o) {
     check_interrupt();
     say(fmt::format("Running pass {} [{}/{}]", name, number, count));
   };
+  options.on_remark = [](const std::string& remark) { say("  note: " + remark); };
   if (!o.dump.empty()) {
     std::filesystem::create_directories(o.dump);
     options.after_pass = [&](std::string_view name, int number, const compiler::draft& draft) {
@@ -214,10 +215,10 @@ void run(const options& o) {
       o.output, p.layers.size(), grouped(p.macs()), bytes_text(weights), p.num_pages(), o.array_n,
       o.array_n, p.max_batch));
   say_host(p);
-  nlohmann::json summary = {{"program", o.output},     {"array_n", o.array_n},
-                            {"layers", layers},        {"macs", p.macs()},
-                            {"weight_bytes", weights}, {"pages", p.num_pages()},
-                            {"max_batch", p.max_batch}};
+  nlohmann::json summary = {{"program", o.output},      {"array_n", o.array_n},
+                            {"layers", layers},         {"macs", p.macs()},
+                            {"weight_bytes", weights},  {"pages", p.num_pages()},
+                            {"max_batch", p.max_batch}, {"spill_pages", p.spill_pages}};
   add_host(summary, p);
   if (o.sensitivity) summary["sensitivity"] = report_sensitivity(fp32, int8, images);
   if (!o.images.empty()) {
@@ -255,7 +256,7 @@ void add_compile(CLI::App& app) {
       ->check(whole_number);
   command
       ->add_option("--batch", o->batch,
-                   "Most images per start (default: as many as fit, up to 256)")
+                   "Most images per start (default: as many as fit without spilling, up to 256)")
       ->check(CLI::Range(1, 256));
   command
       ->add_option(

@@ -23,6 +23,10 @@ void say_program(const compiler::program& p) {
   say(fmt::format("  for the {}x{} array with {} scratchpad words (configuration {:08x})",
                   p.target.array_n, p.target.array_n, grouped(p.target.spad_words),
                   p.target.config_id()));
+  if (p.spill_pages != 0) {
+    say(fmt::format("  spills up to {} pages ({}) to card memory, sealed", grouped(p.spill_pages),
+                    bytes_text(std::uint64_t{p.spill_pages} * spec::page_bytes)));
+  }
   const auto say_io = [](const char* which, const compiler::io_tensor& t) {
     say(fmt::format("  {} {}: {} (C, H, W {}, {}, {}), scale {:.6g}, zero point {}", which, t.name,
                     fmt::join(t.shape, " x "), t.layout.c, t.layout.h, t.layout.w, t.scale,

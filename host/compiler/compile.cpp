@@ -14,7 +14,7 @@ struct pass {
   void (*run)(draft&);
 };
 
-/// A pass joins with a line here. Fusion goes between lower_nodes and plan_scratchpad.
+/// A pass joins with a line here. Fusion goes between lower_nodes and spill_tensors.
 constexpr std::array pipeline{
     pass{"check_graph", passes::check_graph},
     pass{"lower_nodes", passes::lower_nodes},
@@ -22,6 +22,7 @@ constexpr std::array pipeline{
     pass{"fuse_add", passes::fuse_add},
     pass{"fuse_table", passes::fuse_table},
     pass{"place_blocks", passes::place_blocks},
+    pass{"spill_tensors", passes::spill_tensors},
     pass{"plan_scratchpad", passes::plan_scratchpad},
     pass{"pack_parameters", passes::pack_parameters},
     pass{"emit_descriptors", passes::emit_descriptors},
@@ -31,7 +32,7 @@ constexpr std::array pipeline{
 }  // namespace
 
 program compile(const model::qgraph& graph, const compile_options& options) {
-  draft d{graph, options, {}, {}, {}};
+  draft d{graph, options, graph.tensors, {}, {}, {}};
   int number = 0;
   for (const pass& p : pipeline) {
     ++number;

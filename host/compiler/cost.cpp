@@ -37,6 +37,8 @@ constexpr cycle rows_latency = 24;      // lk_rows, lk_drain, lk_writer: last wo
 constexpr std::uint32_t dw_side = 5;    // lk_depthwise: larger kernels go tap by tap,
 constexpr std::uint32_t dw_line = 512;  // and so do longer lines
 constexpr cycle move_latency = 5;       // lk_mover
+constexpr cycle spill_latency = 200;    // of a Spill beside its pages,
+constexpr cycle load_latency = 250;     // and of a Load
 constexpr std::uint32_t stream_words = 64;  // the simulated card's input stream
 constexpr cycle window_latency = 14;        // lk_feed, lk_vector, lk_writer
 
@@ -373,6 +375,17 @@ cycle play_vector(const spec::descriptor& d, std::uint32_t batch, page_stream& p
   }
 }
 
+/// A Spill, or a Load from the spill area: whole pages, and no other page is fetched meanwhile.
+cycle play_spill(std::uint32_t words, std::uint32_t batch, cycle latency, page_stream& pages,
+                 cycle now, layer_cost& cost) {
+  const std::uint64_t beats = spill_pages_for(words, batch) * spec::page_beats;
+  cost.memory = ceil_of(pages.beat_cycles() * static_cast<double>(beats));
+  cost.bytes = beats * spec::beat_bytes;
+  now += cost.memory + latency;
+  pages.walk(now);
+  return now;
+}
+
 /// The input adapter reads image after image (u8, channels last) and waits for each. What the
 /// stream holds is there before the core asks; then the bus is busy with the first pages.
 cycle play_input(const program& p, std::uint32_t batch, const memory_timing& memory,
@@ -404,6 +417,10 @@ cycle play(const spec::descriptor& d, std::uint32_t n, std::uint32_t batch, page
     case spec::op::depthwise:
       now = play_depthwise(d, n, batch, pages, now, cost);
       break;
+    case spec::op::spill:
+      return play_spill(d.in_stride, batch, spill_latency, pages, now, cost);
+    case spec::op::load:
+      return play_spill(d.out_stride, batch, load_latency, pages, now, cost);
     default:
       now = play_vector(d, batch, pages, now, cost);
   }

@@ -37,12 +37,12 @@ struct layer_cost {
   std::uint64_t array = 0;   ///< Rows swept
   std::uint64_t feed = 0;    ///< Reads that gather those rows
   std::uint64_t port = 0;    ///< Beats of parameters and weights into the array
-  std::uint64_t memory = 0;  ///< The same beats at the memory's pace
+  std::uint64_t memory = 0;  ///< The same beats, or those of the spill area, at the memory's pace
   std::uint64_t post = 0;    ///< Groups of results through the post unit
   std::uint64_t vector = 0;  ///< Taps or words through the vector unit
   std::uint64_t stream = 0;  ///< Words of the input or output stream
   std::uint64_t macs = 0;    ///< Useful multiply-accumulates of the whole batch
-  std::uint64_t bytes = 0;   ///< Bytes of pages fetched
+  std::uint64_t bytes = 0;   ///< Bytes of pages fetched, or spilled
   bound by = bound::overhead;
 };
 

@@ -1,6 +1,7 @@
 #include "compiler/draft.hpp"
 
 #include <algorithm>
+#include <set>
 
 #include "latchkey/error.hpp"
 
@@ -11,8 +12,8 @@ using nlohmann::json;
 
 json tensors_json(const draft& d) {
   json tensors = json::array();
-  for (std::size_t i = 0; i < d.graph.tensors.size(); ++i) {
-    const model::qtensor& t = d.graph.tensors[i];
+  for (std::size_t i = 0; i < d.tensors.size(); ++i) {
+    const model::qtensor& t = d.tensors[i];
     json j = {{"tensor", i},
               {"name", t.name},
               {"shape", {t.c, t.h, t.w}},
@@ -86,6 +87,31 @@ std::size_t writer_for_one(const draft& d, int t) {
   return readers == 1 ? writer_of(d, t) : nowhere;
 }
 
+std::vector<lifetime> lifetimes(const draft& d) {
+  std::vector<lifetime> lives(d.tensors.size());
+  const auto touch = [&](int t, std::size_t at) {
+    lifetime& l = lives[static_cast<std::size_t>(t)];
+    if (l.words == 0) l.first = at;
+    l.words = d.layout(t).words;
+    l.last = at;
+  };
+  for (std::size_t i = 0; i < d.steps.size(); ++i) {
+    for (const int t : d.steps[i].inputs) touch(t, i);
+    if (d.steps[i].output >= 0) touch(d.steps[i].output, i);
+  }
+  return lives;
+}
+
+std::uint64_t words_used(const draft& d, const step& s) {
+  std::set<int> used(s.inputs.begin(), s.inputs.end());
+  if (s.output >= 0) used.insert(s.output);
+  std::uint64_t words = 0;
+  for (const int t : used) words += d.layout(t).words;
+  return words;
+}
+
+std::uint32_t images_asked(const draft& d) { return std::max(1u, d.options.max_batch); }
+
 void absorb(step& into, const step& next, const std::string& name) {
   into.report.op += "+" + name;
   into.report.shape = next.report.shape;
@@ -103,6 +129,7 @@ json to_json(const draft& d) {
           {"spad_words", d.options.target.spad_words},
           {"max_batch", d.out.max_batch},
           {"peak_words", d.out.peak_words},
+          {"spill_pages", d.out.spill_pages},
           {"pages", d.out.num_pages()},
           {"tensors", tensors_json(d)},
           {"steps", steps_json(d)},
@@ -111,6 +138,16 @@ json to_json(const draft& d) {
 
 void unsupported(const std::string& layer, const std::string& message) {
   throw error(errc::unsupported_model, "layer '" + layer + "': " + message);
+}
+
+std::string images_text(std::uint32_t images) {
+  return images == 1 ? "one image" : std::to_string(images) + " images";
+}
+
+std::string advice(std::uint32_t images) {
+  return std::string("use a build with a larger scratchpad, ") +
+         (images > 1 ? "a smaller batch, " : "") +
+         "or a model with a smaller input or fewer channels at this layer";
 }
 
 void put_u32_at(std::uint8_t* out, std::uint32_t v) {

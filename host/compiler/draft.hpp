@@ -9,6 +9,8 @@
 //   fuse_add          steps                   steps, merged
 //   fuse_table        steps                   steps, merged
 //   place_blocks      steps, graph            in_planar, in2_planar, out_planar
+//   spill_tensors     steps, layouts,         steps: Spill and Load; tensors, layouts of what comes
+//                     options                 back; out.spill_pages
 //   plan_scratchpad   steps, layouts          in_base, in2_base, out_base of every descriptor;
 //                                             out.peak_words, out.max_batch
 //   pack_parameters   steps, graph            page_base and region; out.pages behind the
@@ -26,6 +28,7 @@
 #include <vector>
 
 #include "compiler/compile.hpp"
+#include "compiler/plan.hpp"
 #include "compiler/program.hpp"
 #include "model/qgraph.hpp"
 
@@ -36,23 +39,22 @@ namespace latchkey::compiler {
 struct step {
   spec::descriptor desc;
   layer_report report;
-  /// What it computes, the main operation first; empty for Input and Output. Nodes after the first
-  /// are fused into it.
+  /// What it computes, the main operation first; empty for what only moves a tensor. Nodes after
+  /// the first are fused into it.
   std::vector<const model::qnode*> nodes;
-  std::vector<int> inputs;  ///< Tensors it reads: at in_base, at in2_base. Index in graph.tensors
-  int output = -1;          ///< Tensor it writes; -1: none (Output)
+  std::vector<int> inputs;  ///< Tensors it reads: at in_base, at in2_base. Index in draft::tensors
+  int output = -1;          ///< Tensor it writes; -1: none (Output, Spill)
 };
 
 struct draft {
   const model::qgraph& graph;
   const compile_options& options;
-  std::vector<tensor_layout> layouts;  ///< By tensor
-  std::vector<step> steps;             ///< In execution order: Input, nodes, Output
+  std::vector<model::qtensor> tensors;  ///< The graph's, then copies that come back from a spill
+  std::vector<tensor_layout> layouts;   ///< By tensor
+  std::vector<step> steps;              ///< In execution order: Input, nodes, Output
   program out;
 
-  const model::qtensor& tensor(int t) const {
-    return graph.tensors.at(static_cast<std::size_t>(t));
-  }
+  const model::qtensor& tensor(int t) const { return tensors.at(static_cast<std::size_t>(t)); }
   const tensor_layout& layout(int t) const { return layouts.at(static_cast<std::size_t>(t)); }
 };
 
@@ -70,12 +72,25 @@ std::size_t writer_of(const draft& d, int t);
 /// The same when a single input of all steps is `t`, the network's output counted; else nowhere.
 std::size_t writer_for_one(const draft& d, int t);
 
+/// A tensor lives from the step that writes it to the last one that reads it. A step reads its
+/// inputs while it writes its output, so all of them are alive in it. A tensor that no step touches
+/// has no words.
+std::vector<lifetime> lifetimes(const draft& d);
+/// Scratchpad words of the tensors that a step reads and writes, for one image.
+std::uint64_t words_used(const draft& d, const step& s);
+/// Images that must fit: as many as asked for, or one.
+std::uint32_t images_asked(const draft& d);
+
 /// `into` does the work of `next` too, which reads its result, and writes what that one wrote;
 /// `name` joins its own. Descriptor and inputs are the caller's.
 void absorb(step& into, const step& next, const std::string& name);
 
 /// errc::unsupported_model, naming the layer.
 [[noreturn]] void unsupported(const std::string& layer, const std::string& message);
+
+/// For refusals of `images` images: "one image", and what to do.
+std::string images_text(std::uint32_t images);
+std::string advice(std::uint32_t images);
 
 /// An activation or bound as the scratchpad holds it: the unsigned byte xor 0x80.
 constexpr std::uint8_t stored(std::uint8_t unsigned_byte) {

@@ -171,6 +171,12 @@ void engine_model::execute(const spec::descriptor& d, std::uint32_t batch, io::b
     case spec::op::layer_norm:
       layer_norm(d, batch, pages);
       break;
+    case spec::op::spill:
+      spill(d, batch);
+      break;
+    case spec::op::load:
+      load(d, batch);
+      break;
     case spec::op::end:
       break;
     default:
@@ -569,6 +575,29 @@ void engine_model::table(const spec::descriptor& d, std::uint32_t batch, io::byt
   ++pages_;
   elementwise(d, batch, false,
               [&](std::uint8_t a, std::uint8_t /*b*/) { return pages[first + a]; });
+}
+
+void engine_model::spill(const spec::descriptor& d, std::uint32_t batch) {
+  const std::uint64_t size = std::uint64_t{batch} * d.in_stride * word_bytes;
+  const std::uint64_t pages = spill_pages_for(d.in_stride, batch);
+  if (d.spill_page + pages > spec::max_spill_pages) fail("a Spill of more pages than have tags");
+  for (std::uint64_t i = 0; i < size; ++i) {
+    spilled_[d.spill_page + i / spec::page_bytes][i % spec::page_bytes] =
+        spad_[address(d.in_base, 0, 0, i)];
+  }
+}
+
+void engine_model::load(const spec::descriptor& d, std::uint32_t batch) {
+  if (d.spilled == 0) fail("a Load of the package's pages");
+  const std::uint64_t size = std::uint64_t{batch} * d.out_stride * word_bytes;
+  for (std::uint64_t i = 0; i < size; ++i) {
+    const auto page = spilled_.find(d.spill_page + i / spec::page_bytes);
+    if (page == spilled_.end()) {
+      fail("page " + std::to_string(d.spill_page + i / spec::page_bytes) +
+           " of the spill area was never spilled");
+    }
+    spad_[address(d.out_base, 0, 0, i)] = page->second[i % spec::page_bytes];
+  }
 }
 
 run_result interpret(const program& p, io::byte_view input, std::uint32_t batch) {

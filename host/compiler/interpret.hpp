@@ -5,16 +5,18 @@
 // RTL tests.
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <map>
 #include <vector>
 
 #include "compiler/program.hpp"
 
 namespace latchkey::compiler {
 
-/// The engine's state: scratchpad and counters. Results are exact in every real channel. Bytes
-/// between the real channels of a block and its end ("padding channels") are written as 0 here; the
-/// hardware may write anything there, since no result depends on them.
+/// The engine's state: scratchpad, spill area and counters. Results are exact in every real
+/// channel. Bytes between the real channels of a block and its end ("padding channels") are written
+/// as 0 here; the hardware may write anything there, since no result depends on them.
 class engine_model {
  public:
   /// `fill` is what the scratchpad holds at first. Throws latchkey::error for an array other than
@@ -24,8 +26,9 @@ class engine_model {
   /// Runs one descriptor on `batch` images. `pages`: all pages of the program (what has
   /// weights, parameters or a table). `input`: batch * out_stride * 64 bytes (Input). `output`:
   /// receives batch * in_stride * 64 bytes (Output). Throws latchkey::error (errc::run_failed) for
-  /// an address outside the scratchpad or the pages, a malformed descriptor, or an input of another
-  /// length (the hardware's BadInput).
+  /// an address outside the scratchpad or the pages, a malformed descriptor, an input of another
+  /// length (the hardware's BadInput), or a Load of pages that no Spill has written (its
+  /// SpillTampered).
   void execute(const spec::descriptor& d, std::uint32_t batch, io::byte_view pages,
                io::byte_view input, io::bytes& output);
 
@@ -54,6 +57,8 @@ class engine_model {
   template <typename F>
   void elementwise(const spec::descriptor& d, std::uint32_t batch, bool two, F f);
   void add(const spec::descriptor& d, std::uint32_t batch);
+  void spill(const spec::descriptor& d, std::uint32_t batch);
+  void load(const spec::descriptor& d, std::uint32_t batch);
   /// f(row) for the channels of every pixel: stored bytes in, results out.
   template <typename F>
   void rows(const spec::descriptor& d, std::uint32_t batch, F f);
@@ -62,6 +67,8 @@ class engine_model {
 
   std::uint32_t array_n_;
   std::vector<std::uint8_t> spad_;
+  /// In clear: what the model checks is where words go and come from.
+  std::map<std::uint64_t, std::array<std::uint8_t, spec::page_bytes>> spilled_;  ///< By page
   std::uint64_t macs_ = 0;
   std::uint64_t pages_ = 0;
 };

@@ -41,20 +41,19 @@ placement place_in_order(const std::vector<lifetime>& t, const std::vector<std::
 
 }  // namespace
 
-placement place(const std::vector<lifetime>& t) {
+std::vector<std::uint64_t> alive_words(const std::vector<lifetime>& t) {
   std::size_t steps = 0;
   for (const lifetime& l : t) steps = std::max(steps, l.last + 1);
-  std::uint64_t bound = 0;
-  std::size_t worst = 0;
-  for (std::size_t s = 0; s < steps; ++s) {
-    std::uint64_t alive = 0;
-    for (const lifetime& l : t)
-      if (l.first <= s && s <= l.last) alive += l.words;
-    if (alive > bound) {
-      bound = alive;
-      worst = s;
-    }
-  }
+  std::vector<std::uint64_t> alive(steps);
+  for (const lifetime& l : t)
+    for (std::size_t s = l.first; s <= l.last; ++s) alive[s] += l.words;
+  return alive;
+}
+
+placement place(const std::vector<lifetime>& t) {
+  const std::vector<std::uint64_t> alive = alive_words(t);
+  const auto most = std::max_element(alive.begin(), alive.end());
+  const std::uint64_t bound = most == alive.end() ? 0 : *most;
 
   std::vector<std::size_t> order(t.size());
   std::iota(order.begin(), order.end(), 0);
@@ -78,7 +77,7 @@ placement place(const std::vector<lifetime>& t) {
     attempt();
   }
   best.bound = bound;
-  best.worst_step = worst;
+  best.worst_step = static_cast<std::size_t>(most - alive.begin());
   return best;
 }
 

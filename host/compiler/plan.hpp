@@ -21,6 +21,9 @@ struct placement {
   std::size_t worst_step = 0;       ///< A step with `bound` words alive
 };
 
+/// Words alive in each step.
+std::vector<std::uint64_t> alive_words(const std::vector<lifetime>& tensors);
+
 /// Places the tensors. Greedy best fit in several orders (by size, by extent, by time, and seeded
 /// shuffles until the bound is met), keeping the best; deterministic. Placing words is NP-hard, so
 /// peak may exceed bound; for chains and residual blocks it does not.

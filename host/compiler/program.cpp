@@ -151,6 +151,34 @@ void read_host_parts(const json& j, const std::string& what, program& p) {
   }
 }
 
+/// What lies in the spill area while a program's descriptors are read in order.
+class spill_area {
+ public:
+  /// A Spill's tensor, over whatever its pages held. False beyond `room` pages.
+  bool put(std::uint32_t page, std::uint32_t words, std::uint32_t batch, std::uint32_t room) {
+    const std::uint64_t end = page + spill_pages_for(words, batch);
+    if (end > room) return false;
+    std::erase_if(tensors_, [&](const tensor& t) { return t.page < end && page < t.end; });
+    tensors_.push_back({page, end, words});
+    pages_ = std::max(pages_, end);
+    return true;
+  }
+  /// Whether a whole tensor of that size begins at the page.
+  bool holds(std::uint32_t page, std::uint32_t words) const {
+    return std::any_of(tensors_.begin(), tensors_.end(),
+                       [&](const tensor& t) { return t.page == page && t.words == words; });
+  }
+  std::uint64_t pages() const { return pages_; }
+
+ private:
+  struct tensor {
+    std::uint64_t page, end;
+    std::uint32_t words;
+  };
+  std::vector<tensor> tensors_;
+  std::uint64_t pages_ = 0;
+};
+
 /// Bytes of an h x w x cb x 2^cp_log2 image.
 std::uint64_t image_bytes(std::uint32_t h, std::uint32_t w, std::uint32_t cb, std::uint32_t cp) {
   return (std::uint64_t{h} * w * cb) << cp;
@@ -254,6 +282,7 @@ json to_json(const program& p, bool with_layers) {
                         {"words", l.words}});
     j["layers"] = std::move(layers);
   }
+  if (p.spill_pages != 0) j["spill_pages"] = p.spill_pages;
   if (p.head) j["head"] = fallback::to_json(*p.head);
   if (p.tail) j["tail"] = fallback::to_json(*p.tail);
   return j;
@@ -272,6 +301,9 @@ void from_json(const json& j, const std::string& what, program& p) {
     bad(what, "config_id does not follow from the target; made for other formats than these");
   p.max_batch = get<std::uint32_t>(j, "max_batch", what);
   p.peak_words = get<std::uint32_t>(j, "peak_words", what);
+  p.spill_pages = j.contains("spill_pages")
+                      ? get<std::uint32_t>(j, "spill_pages", what, 1, spec::max_spill_pages)
+                      : 0;
   p.regions.clear();
   for (const json& r : get_array(j, "regions", what)) {
     const std::string where = what + ", regions";
@@ -409,6 +441,10 @@ void check(const program& p, const std::string& what) {
     bad(what, "spad_words is " + std::to_string(p.target.spad_words) + ", not 1..2^26");
   if (p.max_batch == 0 || p.max_batch > 256)
     bad(what, "max_batch is " + std::to_string(p.max_batch) + ", not 1..256");
+  if (p.spill_pages > spec::max_spill_pages) {
+    bad(what, "spill_pages is " + std::to_string(p.spill_pages) + ", not 0.." +
+                  std::to_string(spec::max_spill_pages));
+  }
   if (p.pages.size() % spec::page_bytes != 0 || p.pages.empty())
     bad(what, "the pages are not whole or there are none");
   const auto& ds = p.descriptors;
@@ -421,6 +457,7 @@ void check(const program& p, const std::string& what) {
     bad(what, "the table of layers does not match the descriptors");
 
   int inputs = 0, outputs = 0;
+  spill_area spilled;
   for (std::size_t i = 0; i < ds.size(); ++i) {
     const spec::descriptor& d = ds[i];
     const auto fail = [&](const std::string& message) {
@@ -430,8 +467,8 @@ void check(const program& p, const std::string& what) {
     const bool is_last = i + 1 == ds.size();
     if ((op == spec::op::end) != is_last) fail("End in the middle");
     if (is_last) break;
-    const bool reads = op != spec::op::input;
-    const bool writes = op != spec::op::output;
+    const bool reads = op != spec::op::input && op != spec::op::load;
+    const bool writes = op != spec::op::output && op != spec::op::spill;
     // Strides of a product are those of a head.
     const std::uint64_t images =
         std::uint64_t{p.max_batch} * (op == spec::op::product ? d.heads : 1);
@@ -521,6 +558,15 @@ void check(const program& p, const std::string& what) {
         ++outputs;
         tensor("input", d.in_base, d.in_stride, word_bytes);
         if (d.in_stride != p.output.layout.words) fail("its words are not the output's");
+        break;
+      case spec::op::spill:
+        if (!spilled.put(d.spill_page, d.in_stride, p.max_batch, p.spill_pages))
+          fail("its pages do not lie inside the spill area");
+        break;
+      case spec::op::load:
+        if (d.spilled == 0) fail("a Load of the package's pages, which this version does not run");
+        if (!spilled.holds(d.spill_page, d.out_stride))
+          fail("loads from the spill area what no Spill before it put there");
         break;
       case spec::op::product:
       case spec::op::mat_mul: {
@@ -615,6 +661,10 @@ void check(const program& p, const std::string& what) {
     }
   }
   if (inputs != 1 || outputs != 1) bad(what, "there must be one input and one output");
+  if (spilled.pages() != p.spill_pages) {
+    bad(what, "spill_pages is " + std::to_string(p.spill_pages) + ", the descriptors spill to " +
+                  std::to_string(spilled.pages()));
+  }
 
   if (p.regions != regions_of(ds)) bad(what, "the regions do not follow from the descriptors");
   std::uint64_t next = 0;

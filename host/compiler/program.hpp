@@ -86,8 +86,8 @@ struct layer_report {
   std::string name;
   std::string
       op;  ///< "conv", "fc", "depthwise", "max_pool", "upsample", "avg_pool", "add", "sub", "mul",
-           ///< "table", "product", "softmax", "layer_norm", "input", "output"; "+add",
-           ///< "+table" or "+depthwise" behind it: fused
+           ///< "table", "product", "softmax", "layer_norm", "input", "output", "spill", "load";
+           ///< "+add", "+table" or "+depthwise" behind it: fused
   std::vector<std::int64_t> shape;  ///< Output, [C, H, W]
   std::uint64_t macs = 0;           ///< Useful multiply-accumulates
   std::uint64_t weight_bytes = 0;   ///< Weights before padding to tiles
@@ -109,6 +109,7 @@ struct program {
   compiler::target target;
   std::uint32_t max_batch = 0;                ///< Most images of one run, 1..256
   std::uint32_t peak_words = 0;               ///< Scratchpad words in use at worst, per image
+  std::uint32_t spill_pages = 0;              ///< Of the spill area, for max_batch images
   std::vector<spec::descriptor> descriptors;  ///< End included
   std::vector<page_region> regions;           ///< Contiguous, in page order
   std::vector<io::bytes::value_type> pages;   ///< Plaintext, 4096 bytes each
@@ -163,6 +164,11 @@ struct page_counts {
   bool per_block = false;  ///< The tiles come once for every acc_rows rows, else once
 };
 page_counts pages_of(const spec::descriptor& d);
+
+/// Pages of the spill area that `batch` images of so many words take.
+constexpr std::uint64_t spill_pages_for(std::uint64_t words, std::uint64_t batch) {
+  return (words * batch + spec::page_beats - 1) / spec::page_beats;
+}
 
 /// Rows of the array's sweeps for an image: output pixels, or those between a MatMul and its fused
 /// Depthwise.

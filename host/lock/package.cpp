@@ -94,6 +94,7 @@ void check_public(const package& p, const std::string& what) {
   field("max_batch", m.max_batch, p.info.max_batch);
   field("input_words", m.input_words, p.info.input.layout.words);
   field("output_words", m.output_words, p.info.output.layout.words);
+  field("spill_pages", m.spill_pages, p.info.spill_pages);
   field("licence_flags", m.licence_flags & ~licence_ticket, 0);
   field("expiry", m.expiry[0] | std::uint64_t{m.expiry[1]} << 32, 0);
   for (const std::uint32_t word : m.reserved) field("a reserved word", word, 0);
@@ -171,6 +172,7 @@ package seal(const compiler::program& program, const device_record& record,
   m.max_batch = program.max_batch;
   m.input_words = program.input.layout.words;
   m.output_words = program.output.layout.words;
+  m.spill_pages = program.spill_pages;
 
   const model_key dek = random_model_key();
   p.key = wrap_model_key(owner.kek(m.epoch), dek, hash(m));

@@ -113,7 +113,7 @@ void Unit::read_words(std::uint32_t reg, std::span<std::uint8_t> data) const {
 }
 
 void Unit::load_memory(std::span<const std::uint8_t> page_bytes,
-                       std::span<const std::uint8_t> tag_bytes) {
+                       std::span<const std::uint8_t> tag_bytes, std::uint32_t spill_pages) {
   // Tags are fetched in lines of 16.
   const std::size_t line = 16 * spec::tag_bytes;
   const std::size_t tag_size = std::max((tag_bytes.size() + line - 1) / line * line, line);
@@ -123,6 +123,11 @@ void Unit::load_memory(std::span<const std::uint8_t> page_bytes,
   pages_.sync(XCL_BO_SYNC_BO_TO_DEVICE);
   if (!tag_bytes.empty()) tags_.write(tag_bytes.data(), tag_bytes.size(), 0);
   tags_.sync(XCL_BO_SYNC_BO_TO_DEVICE);
+  // What lies there before a run does not matter: the chip loads only what the run has spilled.
+  if (spill_pages != 0) {
+    spill_ = xrt::bo(card_.device, std::size_t{spill_pages} * spec::page_bytes,
+                     kernels().core.group_id(3));
+  }
 }
 
 void Unit::start_key(const PublicRecord& record) {
@@ -186,7 +191,7 @@ void Unit::load_locked(const Package& package, const PublicRecord& record,
     throw refuse("the package", why);
   setup_.cycles = read(spec::reg::setup_cycles);
   num_descs_ = p.manifest.num_descs;
-  load_memory(p.pages, p.tags);
+  load_memory(p.pages, p.tags, p.manifest.spill_pages);
 }
 
 void Unit::load_open(const compiler::program& p) {
@@ -202,12 +207,13 @@ void Unit::load_open(const compiler::program& p) {
   m.max_batch = p.max_batch;
   m.input_words = p.input.layout.words;
   m.output_words = p.output.layout.words;
+  m.spill_pages = p.spill_pages;
   num_descs_ = m.num_descs;
   write(spec::reg::fill_clear, 1);
   write_window(spec::reg::manifest_in, lock::to_bytes(m));
   if (const auto why = command(spec::cmd::unwrap); why != spec::key_err::none)
     throw refuse("the program", why);
-  load_memory(p.pages, {});
+  load_memory(p.pages, {}, p.spill_pages);
   loaded_ = true;
 }
 
@@ -280,6 +286,7 @@ void Unit::prepare(unsigned slot, const Job& job, Range range) {
   s.core->set_arg(0, pages_);
   s.core->set_arg(1, tags_);
   s.core->set_arg(2, range.count);
+  if (spill_) s.core->set_arg(3, spill_);
 }
 
 void Unit::start(unsigned slot) {
@@ -334,6 +341,15 @@ Counters Unit::finish(unsigned slot) {
                       "is locked and no output was released. The package in memory is not what "
                       "its owner sealed: load an intact copy",
                       label(), read(spec::reg::fail_page)));
+    case spec::run_status::spill_tampered:
+      throw error(
+          errc::refused,
+          fmt::format(
+              "device {}: page {} of the spill area failed authentication; keys were wiped, "
+              "the session is locked and no output was released. Something changed card "
+              "memory during the run: keep other programs off the card and run again; if "
+              "it comes back, suspect the memory or its host",
+              label(), read(spec::reg::fail_page)));
     case spec::run_status::no_key:
       throw error(errc::refused,
                   fmt::format("device {}: no model key is loaded; the chip was wiped or "

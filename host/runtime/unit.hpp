@@ -86,7 +86,7 @@ class Unit {
   /// The registers from `reg` on.
   void read_words(std::uint32_t reg, std::span<std::uint8_t> data) const;
   void load_memory(std::span<const std::uint8_t> page_bytes,
-                   std::span<const std::uint8_t> tag_bytes);
+                   std::span<const std::uint8_t> tag_bytes, std::uint32_t spill_pages);
   Counters read_counters() const;
   std::size_t written(Slot& slot);
 
@@ -94,7 +94,7 @@ class Unit {
   std::uint32_t index_;
   compiler::io_tensor input_, output_;
   std::uint32_t num_descs_ = 0;
-  xrt::bo pages_, tags_;
+  xrt::bo pages_, tags_, spill_;  // spill_: only for a program that spills
   std::array<Slot, 2> slots_;
   KeySetup setup_;
   bool loaded_ = false;  // the unit holds this model

@@ -259,6 +259,7 @@ namespace core_arg {
 inline constexpr std::uint32_t pages = 0x10;  // Sealed pages
 inline constexpr std::uint32_t tags = 0x1c;  // Tag table
 inline constexpr std::uint32_t batch = 0x28;  // Images of the run
+inline constexpr std::uint32_t spill = 0x30;  // Spill area; a program that spills nothing needs none
 }  // namespace core_arg
 
 /// Register offsets of the arguments of latchkey_input.

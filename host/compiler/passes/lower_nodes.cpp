@@ -374,6 +374,24 @@ step node_step(const draft& d, const model::qnode& n) {
 
 }  // namespace
 
+step spill_step(const draft& d, int t) {
+  step s;
+  set_op(s, spec::op::spill, "spill");
+  s.report.name = d.tensor(t).name;
+  set_input(d, s, t);
+  s.report.shape = shape(d, t);
+  return s;
+}
+
+step reload_step(const draft& d, int t) {
+  step s;
+  set_op(s, spec::op::load, "load");
+  s.report.name = d.tensor(t).name;
+  s.desc.spilled = 1;
+  set_output(d, s, t);
+  return s;
+}
+
 void lower_nodes(draft& d) {
   for (const model::qtensor& t : d.graph.tensors) {
     try {

@@ -18,6 +18,8 @@ void fuse_add(draft& d);
 void fuse_table(draft& d);
 /// Tensors of several heads lie block by block: the steps that write and read them say so.
 void place_blocks(draft& d);
+/// Tensors that there are no words for to the spill area and back.
+void spill_tensors(draft& d);
 /// Tensors to scratchpad words; the largest batch.
 void plan_scratchpad(draft& d);
 /// Biases, multipliers and weights to pages.
@@ -26,5 +28,9 @@ void pack_parameters(draft& d);
 void emit_descriptors(draft& d);
 /// The whole program against the rules that a reader of its file applies.
 void check_program(draft& d);
+
+/// The steps that put tensor `t` away and that bring it back, all but places and pages.
+step spill_step(const draft& d, int t);
+step reload_step(const draft& d, int t);
 
 }  // namespace latchkey::compiler::passes

@@ -18,57 +18,13 @@
 #include "latchkey/error.hpp"
 #include "model/reference.hpp"
 #include "random_graph.hpp"
+#include "reference_check.hpp"
 
 namespace latchkey::compiler {
 namespace {
 
 using ::testing::HasSubstr;
 using ::testing::ThrowsMessage;
-
-/// Runs `batch` random images through both and compares output, MACs and pages.
-void expect_equal(const model::qgraph& graph, const program& p, std::uint32_t batch,
-                  std::mt19937& random) {
-  io::bytes input;
-  std::vector<io::bytes> want;
-  model::reference golden(graph);
-  for (std::uint32_t i = 0; i < batch; ++i) {
-    io::bytes image(graph.input_tensor().size());
-    for (auto& b : image) b = static_cast<std::uint8_t>(random());
-    const auto out = golden.infer(image);
-    want.emplace_back(out.begin(), out.end());
-    const io::bytes packed = p.input.layout.pack(image);
-    input.insert(input.end(), packed.begin(), packed.end());
-  }
-  // Padding channels of the input are garbage: no result may depend on them.
-  for (std::uint32_t i = 0; i < batch; ++i) {
-    const std::size_t at = std::size_t{i} * p.input.layout.words * 64;
-    io::bytes junk(std::size_t{p.input.layout.words} * 64);
-    for (auto& b : junk) b = static_cast<std::uint8_t>(random());
-    const io::bytes values = p.input.layout.unpack(io::byte_view(input).subspan(at, junk.size()));
-    std::size_t v = 0;
-    for (std::uint32_t c = 0; c < p.input.layout.c; ++c)
-      for (std::uint32_t y = 0; y < p.input.layout.h; ++y)
-        for (std::uint32_t x = 0; x < p.input.layout.w; ++x)
-          junk[p.input.layout.offset(y, x, c)] = values[v++] ^ 0x80;
-    std::copy(junk.begin(), junk.end(), input.begin() + static_cast<std::ptrdiff_t>(at));
-  }
-  const run_result got = interpret(p, input, batch);
-  ASSERT_EQ(got.output.size(), std::size_t{batch} * p.output.layout.words * 64);
-  for (std::uint32_t i = 0; i < batch; ++i) {
-    const std::size_t words = std::size_t{p.output.layout.words} * 64;
-    ASSERT_EQ(p.output.layout.unpack(io::byte_view(got.output).subspan(i * words, words)), want[i])
-        << "image " << i;
-  }
-  EXPECT_EQ(got.macs, batch * graph.macs());
-  EXPECT_EQ(p.macs(), graph.macs());
-  EXPECT_EQ(got.pages, pages_fetched(p, batch));
-}
-
-unsigned first_seed() {
-  const char* fixed = std::getenv("LATCHKEY_SEED");
-  return fixed != nullptr ? static_cast<unsigned>(std::strtoul(fixed, nullptr, 0))
-                          : std::random_device()();
-}
 
 TEST(Compile, RandomGraphsMatchTheReference) {
   const unsigned base = first_seed();
@@ -115,12 +71,23 @@ TEST(Compile, TightScratchpadsShareWordsAndStillMatch) {
     std::uint64_t all = 0;
     for (const layer_report& l : roomy.layers) all += l.words;
     shared += all > roomy.peak_words;
-    if (roomy.peak_words > 1) {
-      EXPECT_THAT([&] { compile(graph, {{16, roomy.peak_words - 1}, 0, {}}); },
+    if (roomy.peak_words == 1) continue;
+    // A word less: something is spilled, or nothing can be done.
+    const compile_options less{{16, roomy.peak_words - 1}, 0, {}};
+    program spilling;
+    try {
+      spilling = compile(graph, less);
+    } catch (const error&) {
+      EXPECT_THAT([&] { compile(graph, less); },
                   ThrowsMessage<error>(testing::AllOf(
                       HasSubstr("layer '"), HasSubstr(std::to_string(roomy.peak_words)),
                       HasSubstr(std::to_string(roomy.peak_words - 1)), HasSubstr("use a build"))));
+      continue;
     }
+    EXPECT_EQ(roomy.spill_pages, 0u);
+    EXPECT_GT(spilling.spill_pages, 0u);
+    EXPECT_EQ(spilling.max_batch, 1u);
+    ASSERT_NO_FATAL_FAILURE(expect_equal(graph, spilling, 1, b.engine()));
   }
   EXPECT_GT(shared, 20) << "no plan reuses words any more";
 }
@@ -348,8 +315,8 @@ TEST(Compile, IsDeterministicAndAnnouncesItsPasses) {
   const program p = compile(graph, {{16, spec::spad_words}, 0, log});
   const program q = compile(graph, {{16, spec::spad_words}, 0, {}});
   EXPECT_EQ(p.pages, q.pages);
-  ASSERT_EQ(lines.size(), 10u);
-  EXPECT_EQ(lines[6], "Running pass plan_scratchpad [7/10]");
+  ASSERT_EQ(lines.size(), 11u);
+  EXPECT_EQ(lines[7], "Running pass plan_scratchpad [8/11]");
 }
 
 TEST(Compile, ShowsWhatEachPassLeavesBehind) {
@@ -362,16 +329,16 @@ TEST(Compile, ShowsWhatEachPassLeavesBehind) {
     EXPECT_EQ(drafts.size(), static_cast<std::size_t>(number));
   };
   const program p = compile(graph, options);
-  ASSERT_EQ(drafts.size(), 10u);
+  ASSERT_EQ(drafts.size(), 11u);
   EXPECT_TRUE(drafts[0]["steps"].empty());
   EXPECT_EQ(drafts[1]["steps"].size(), graph.nodes.size() + 2);
   EXPECT_EQ(drafts[1]["max_batch"], 0);
-  EXPECT_EQ(drafts[5]["max_batch"], 0);
-  EXPECT_EQ(drafts[6]["max_batch"], p.max_batch);
-  EXPECT_EQ(drafts[6]["pages"], 0);
-  EXPECT_EQ(drafts[7]["pages"], p.num_pages());
+  EXPECT_EQ(drafts[6]["max_batch"], 0);
+  EXPECT_EQ(drafts[7]["max_batch"], p.max_batch);
+  EXPECT_EQ(drafts[7]["pages"], 0);
+  EXPECT_EQ(drafts[8]["pages"], p.num_pages());
   // What is dumped last is what was emitted, field by field.
-  const nlohmann::json& last = drafts[9];
+  const nlohmann::json& last = drafts[10];
   ASSERT_EQ(last["steps"].size() + 1, p.descriptors.size());
   for (std::size_t i = 0; i < last["steps"].size(); ++i) {
     spec::descriptor d;
@@ -411,7 +378,7 @@ TEST(Compile, RefusesWhatTheBuildCannotDo) {
   refuses(simple, {{48, 64}, 0, {}}, "16, 32 or 64");
   refuses(simple, {{16, 0}, 0, {}}, "scratchpad");
   refuses(simple, {{16, 64}, 257, {}}, "257");
-  refuses(simple, {{16, 64}, 33, {}}, "enough for a batch of 32");
+  refuses(simple, {{16, 64}, 33, {}}, "enough for a batch of 32, and spilling others cannot help");
   refuses(simple, {{16, 1}, 0, {}}, "layer 'fc0'");
 
   graph_builder wide(8);

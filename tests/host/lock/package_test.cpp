@@ -241,6 +241,42 @@ TEST(Package, NeitherKeysNorWeightsLieInTheFile) {
   }
 }
 
+// The convolution's result goes to the spill area and back before the output takes it.
+TEST(Package, SpillPagesLieInTheManifest) {
+  const device_record record = sample_record();
+  compiler::program program = sample_program();
+  spec::descriptor spill, load;
+  spill.op = static_cast<std::uint32_t>(spec::op::spill);
+  load.op = static_cast<std::uint32_t>(spec::op::load);
+  load.spilled = 1;
+  spill.in_base = load.out_base = 4;
+  spill.in_stride = load.out_stride = 1;
+  spill.in_h = spill.in_w = load.out_h = load.out_w = 2;
+  spill.in_cb = load.out_cb = 1;
+  spill.in_cp_log2 = load.out_cp_log2 = 2;
+  spill.in_c_last = load.out_c_last = 3;
+  spill.spill_page = load.spill_page = 2;
+  program.descriptors.insert(program.descriptors.begin() + 2, {spill, load});
+  program.layers.insert(program.layers.begin() + 2,
+                        {{"y", "spill", {3, 2, 2}}, {"y", "load", {3, 2, 2}}});
+  for (std::size_t i = 0; i < program.descriptors.size(); ++i) {
+    const auto words = program.descriptors[i].pack();
+    for (std::size_t b = 0; b < 4 * words.size(); ++b)
+      program.pages[128 * i + b] = static_cast<std::uint8_t>(words[b / 4] >> (8 * (b % 4)));
+  }
+  EXPECT_THAT([&] { seal(program, record); }, ThrowsMessage<error>(HasSubstr("spill area")));
+  program.spill_pages = 3;
+  package p = seal(program, record);
+  EXPECT_EQ(p.manifest.spill_pages, 3u);
+  EXPECT_EQ(to_bytes(p.manifest)[96], 3);
+  const auto kek = record.keys[0].kek();
+  EXPECT_EQ(unseal(p, kek, "p").spill_pages, 3u);
+  // The manifest names what the header does, and the header what the descriptors need.
+  p.info.spill_pages = 4;
+  EXPECT_THAT([&] { unseal(p, kek, "p"); },
+              ThrowsMessage<error>(HasSubstr("spill_pages is 3, expected 4")));
+}
+
 TEST(Package, LayersCanBeWithheld) {
   const device_record record = sample_record();
   const package p = seal(sample_program(), record, {1, 0, 0, false});
