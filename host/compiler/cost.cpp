@@ -364,6 +364,9 @@ cycle play_vector(const spec::descriptor& d, std::uint32_t batch, page_stream& p
       now = take_pages(d.param_pages, pages, now, cost) + table_cycles;
       cost.vector = words;
       return now + cost.vector + window_latency;
+    case spec::op::load:  // a word a cycle, as its pages come; once
+      cost.vector = d.out_stride;
+      return take_pages(d.param_pages, pages, now, cost) + move_latency;
     case spec::op::output:
       cost.stream = std::uint64_t{batch} * d.in_stride;
       return now + cost.stream + move_latency;

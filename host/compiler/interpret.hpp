@@ -47,6 +47,7 @@ class engine_model {
   void avg_pool(const spec::descriptor& d, std::uint32_t batch);
   void mul(const spec::descriptor& d, std::uint32_t batch);
   void table(const spec::descriptor& d, std::uint32_t batch, io::byte_view pages);
+  void load(const spec::descriptor& d, io::byte_view pages);
   void product(const spec::descriptor& d, std::uint32_t batch, io::byte_view pages);
   void softmax(const spec::descriptor& d, std::uint32_t batch, io::byte_view pages);
   void layer_norm(const spec::descriptor& d, std::uint32_t batch, io::byte_view pages);

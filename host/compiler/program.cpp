@@ -341,6 +341,7 @@ page_counts pages_of(const spec::descriptor& d) {
     case spec::op::table:
     case spec::op::softmax:
     case spec::op::layer_norm:
+    case spec::op::load:
       return {d.param_pages, 0, false};
     default:
       return {};
@@ -430,16 +431,25 @@ void check(const program& p, const std::string& what) {
     const bool is_last = i + 1 == ds.size();
     if ((op == spec::op::end) != is_last) fail("End in the middle");
     if (is_last) break;
-    const bool reads = op != spec::op::input;
+    const bool reads = op != spec::op::input && op != spec::op::load;
     const bool writes = op != spec::op::output;
     // Strides of a product are those of a head.
     const std::uint64_t images =
         std::uint64_t{p.max_batch} * (op == spec::op::product ? d.heads : 1);
-    const auto tensor = [&](const char* which, std::uint64_t base, std::uint64_t stride,
-                            std::uint64_t bytes) {
+    const auto tensor_of = [&](const char* which, std::uint64_t base, std::uint64_t stride,
+                               std::uint64_t bytes, std::uint64_t count) {
       const std::uint64_t need = (bytes + word_bytes - 1) / word_bytes;
-      if (need == 0 || need > stride || base + stride * images > p.target.spad_words)
+      if (need == 0 || need > stride || base + stride * count > p.target.spad_words)
         fail(std::string("the ") + which + " does not lie inside the scratchpad");
+    };
+    const auto tensor = [&](const char* which, std::uint64_t base, std::uint64_t stride,
+                            std::uint64_t bytes) { tensor_of(which, base, stride, bytes, images); };
+    // Of a constant, without a stride, every image reads the same words.
+    const auto second = [&](std::uint64_t bytes) {
+      const bool constant = d.in2_stride == 0;
+      tensor_of("second input", d.in2_base,
+                constant ? (bytes + word_bytes - 1) / word_bytes : d.in2_stride, bytes,
+                constant ? 1 : images);
     };
     const auto blocks = [&](std::uint32_t cb, std::uint32_t cp, std::uint32_t last) {
       if (cb == 0 || cp > 6 || last == 0 || last > 1u << cp || (cp < 6 && cb != 1))
@@ -463,8 +473,9 @@ void check(const program& p, const std::string& what) {
     }
     if (writes && op != spec::op::input) {
       blocks(d.out_cb, d.out_cp_log2, d.out_c_last);
-      tensor("output", d.out_base, d.out_stride,
-             image_bytes(d.out_h, d.out_w, d.out_cb, d.out_cp_log2));
+      tensor_of("output", d.out_base, d.out_stride,
+                image_bytes(d.out_h, d.out_w, d.out_cb, d.out_cp_log2),
+                op == spec::op::load ? 1 : images);
     }
     if (reads && writes && swept_rows(d) * images >= 1u << 23) fail("2^23 rows and more");
     if (d.fuse_table != 0 && op != spec::op::mat_mul && op != spec::op::product)
@@ -501,8 +512,7 @@ void check(const program& p, const std::string& what) {
       if (!same_blocks || d.in_h != d.out_h || d.in_w != d.out_w)
         fail("the shapes of an elementwise operation differ");
       if (!two) return;
-      tensor("second input", d.in2_base, d.in2_stride,
-             d.in2_broadcast ? image_bytes(1, 1, d.in_cb, d.in_cp_log2)
+      second(d.in2_broadcast ? image_bytes(1, 1, d.in_cb, d.in_cp_log2)
                              : image_bytes(d.in_h, d.in_w, d.in_cb, d.in_cp_log2));
     };
     const auto requantisation = [&] {
@@ -522,6 +532,11 @@ void check(const program& p, const std::string& what) {
         tensor("input", d.in_base, d.in_stride, word_bytes);
         if (d.in_stride != p.output.layout.words) fail("its words are not the output's");
         break;
+      case spec::op::load:
+        if (d.param_pages != load_pages(d.out_stride) || d.n_tiles != 0 || d.k_tiles != 0)
+          fail("pages do not follow from the words");
+        if (d.region != i + 1) fail("its region is not its number + 1");
+        break;
       case spec::op::product:
       case spec::op::mat_mul: {
         const std::uint32_t tpt = 64u >> d.in_cp_log2;
@@ -532,8 +547,7 @@ void check(const program& p, const std::string& what) {
           fail("pages do not follow from the shape");
         if (d.region != i + 1) fail("its region is not its number + 1");
         if (d.fuse_add != 0) {
-          tensor("second input", d.in2_base, d.in2_stride,
-                 image_bytes(d.out_h, d.out_w, d.out_cb, d.out_cp_log2));
+          second(image_bytes(d.out_h, d.out_w, d.out_cb, d.out_cp_log2));
           if (d.add_shift > 22) fail("add_shift is above 22");
           if (d.in2_broadcast != 0) fail("a fused addition of one pixel");
         }

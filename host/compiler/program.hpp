@@ -86,8 +86,8 @@ struct layer_report {
   std::string name;
   std::string
       op;  ///< "conv", "fc", "depthwise", "max_pool", "upsample", "avg_pool", "add", "sub", "mul",
-           ///< "table", "product", "softmax", "layer_norm", "input", "output"; "+add",
-           ///< "+table" or "+depthwise" behind it: fused
+           ///< "table", "product", "softmax", "layer_norm", "load", "input", "output";
+           ///< "+add", "+table" or "+depthwise" behind it: fused
   std::vector<std::int64_t> shape;  ///< Output, [C, H, W]
   std::uint64_t macs = 0;           ///< Useful multiply-accumulates
   std::uint64_t weight_bytes = 0;   ///< Weights before padding to tiles
@@ -146,6 +146,11 @@ constexpr std::uint32_t out_channels(const spec::descriptor& d) {
 /// Pages that hold the parameters of so many channels.
 constexpr std::uint32_t param_pages_for(std::uint32_t channels) {
   return (channels + spec::params_per_page - 1) / spec::params_per_page;
+}
+
+/// Pages that hold so many words of a Load.
+constexpr std::uint32_t load_pages(std::uint32_t words) {
+  return words / spec::page_beats + (words % spec::page_beats != 0 ? 1 : 0);
 }
 
 /// The two operations of a MatMul with a fused Depthwise. The tensor between them has no place.

@@ -129,12 +129,17 @@ struct faffine {
   bounds clip;
 };
 
+/// Values of the file, the same for every image. Only the second input of an fadd or fmul reads it.
+struct fconstant {
+  std::vector<float> values;  ///< CHW
+};
+
 struct fnode {
   std::string name;         ///< "name (Operator)" of the ONNX node.
   std::vector<int> inputs;  ///< Indices into fgraph::tensors.
   int output = -1;
   std::variant<fconv, fmaxpool, fadd, faffine, favgpool, fmul, ftable, fproduct, fsoftmax,
-               flayernorm>
+               flayernorm, fconstant>
       op;
 };
 

@@ -329,8 +329,16 @@ class importer {
   void unary();
   /// Add, Sub, Mul, Div, Sum, Max and Min; all but Div, Max and Min also of two tensors.
   void arithmetic();
-  /// Broadcasts a constant over x; it may differ between channels only.
-  std::vector<float> per_channel(const value& x, const constant& c) const;
+  void combine(const std::string& op, const value& x, std::vector<float> values,
+               bool constant_first);
+  /// A constant's value for every element of x, CHW.
+  std::vector<float> spread_over(const value& x, const constant& c) const;
+  /// Such values, one for each channel; nothing if they differ inside one.
+  std::optional<std::vector<float>> by_channel(const value& x,
+                                               const std::vector<float>& values) const;
+  /// The tensor that holds such values.
+  int constant_operand(const value& x, std::vector<float> values, const std::string& name,
+                       std::optional<quantisation> pinned);
 
   // ---- Windows (import_windows.cpp) ----
 

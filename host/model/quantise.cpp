@@ -76,6 +76,10 @@ class quantiser {
                          g_.inputs.size()));
     }
     for (std::size_t t = 0; t < q_.size(); ++t) q_[t] = g_.tensors[t].pinned;
+    constants_.resize(q_.size());
+    for (const fnode& node : g_.nodes) {
+      constants_[index(node.output)] = std::get_if<fconstant>(&node.op);
+    }
     const io_spec& in = g_.inputs[0];
     auto& first = q_[index(in.tensor)];
     // Integers that nothing in the file scales are taken as they are.
@@ -159,37 +163,24 @@ class quantiser {
     for (const auto& image : images_) {
       const auto& values = executor.run({image});
       for (std::size_t t = 0; t < values.size(); ++t) {
-        if (!q_[t]) visit(t, values[t]);
+        if (!q_[t] && !constants_[t]) visit(t, values[t]);
       }
     }
   }
 
   void calibrate() {
     if (std::all_of(q_.begin(), q_.end(), [](const auto& q) { return q.has_value(); })) return;
-    if (images_.empty()) {
-      throw error(errc::usage, format("{}: '{}' carries no quantisation in the file; give "
-                                      "calibration images (--calibrate)",
-                                      g_.name, first_open()));
-    }
-    if (!(options_.percentile > 50.0) || options_.percentile > 100.0) {
-      throw error(errc::usage, format("percentile {} is outside (50, 100]", options_.percentile));
-    }
-    float_executor executor(g_);
     std::vector<range> ranges(q_.size());
-    for_each_image(executor, [&](std::size_t t, const std::vector<float>& values) {
-      range& r = ranges[t];
-      for (const float v : values) {
-        if (!std::isfinite(v)) {
-          throw error(errc::unsupported_model,
-                      format("{}: tensor '{}' reaches {} on a calibration image; check the model "
-                             "and the scaling of the images",
-                             g_.name, g_.tensors[t].name, v));
-        }
-        r.lo = std::min(r.lo, v);
-        r.hi = std::max(r.hi, v);
+    bool images = false;
+    for (std::size_t t = 0; t < q_.size(); ++t) {
+      images = images || (!q_[t] && !constants_[t]);
+      if (!constants_[t]) continue;
+      for (const float v : constants_[t]->values) {
+        ranges[t].lo = std::min(ranges[t].lo, v);
+        ranges[t].hi = std::max(ranges[t].hi, v);
       }
-    });
-    if (options_.method != calibration::min_max) narrow(executor, ranges);
+    }
+    if (images) observe(ranges);
     for (const fnode& node : g_.nodes) {  // In order, so that chains work.
       if (q_[index(node.output)]) continue;
       range& r = ranges[index(node.output)];
@@ -205,6 +196,33 @@ class quantiser {
       open[t] = !symmetric_[t];
     }
     align_additions(std::move(open), ranges);
+  }
+
+  /// The ranges of what is computed, over the calibration images.
+  void observe(std::vector<range>& ranges) {
+    if (images_.empty()) {
+      throw error(errc::usage, format("{}: '{}' carries no quantisation in the file; give "
+                                      "calibration images (--calibrate)",
+                                      g_.name, first_open()));
+    }
+    if (!(options_.percentile > 50.0) || options_.percentile > 100.0) {
+      throw error(errc::usage, format("percentile {} is outside (50, 100]", options_.percentile));
+    }
+    float_executor executor(g_);
+    for_each_image(executor, [&](std::size_t t, const std::vector<float>& values) {
+      range& r = ranges[t];
+      for (const float v : values) {
+        if (!std::isfinite(v)) {
+          throw error(errc::unsupported_model,
+                      format("{}: tensor '{}' reaches {} on a calibration image; check the model "
+                             "and the scaling of the images",
+                             g_.name, g_.tensors[t].name, v));
+        }
+        r.lo = std::min(r.lo, v);
+        r.hi = std::max(r.hi, v);
+      }
+    });
+    if (options_.method != calibration::min_max) narrow(executor, ranges);
   }
 
   /// Widens the open scales around additions, by less than 1 %, to where a sum of products of bytes
@@ -243,7 +261,7 @@ class quantiser {
       for (const float v : values) seen[t].add(v);
     });
     for (std::size_t t = 0; t < q_.size(); ++t) {
-      if (q_[t] || static_cast<int>(t) == g_.inputs[0].tensor) continue;
+      if (q_[t] || constants_[t] || static_cast<int>(t) == g_.inputs[0].tensor) continue;
       switch (options_.method) {
         case calibration::percentile:
           ranges[t] = seen[t].percentile(1.0 - options_.percentile / 100.0);
@@ -320,7 +338,7 @@ class quantiser {
 
   std::string first_open() const {
     for (std::size_t t = 0; t < q_.size(); ++t) {
-      if (!q_[t]) return g_.tensors[t].name;
+      if (!q_[t] && !constants_[t]) return g_.tensors[t].name;
     }
     return {};
   }
@@ -497,6 +515,13 @@ class quantiser {
     return n;
   }
 
+  qconstant convert(const fnode& node, const fconstant& f) {
+    const quantisation& y = *q_[index(node.output)];
+    qconstant n;
+    for (const float v : f.values) n.values.push_back(quantise_value(v, y.scale, y.zero_point));
+    return n;
+  }
+
   qsoftmax convert(const fnode& node, const fsoftmax& /*f*/) {
     const quantisation& x = *q_[index(node.inputs[0])];
     qsoftmax n;
@@ -609,8 +634,9 @@ class quantiser {
   const std::vector<std::vector<float>>& images_;
   const quantise_options& options_;
   std::vector<std::optional<quantisation>> q_;
-  std::vector<bool> symmetric_;             // Per tensor, see find_symmetric().
-  std::vector<std::vector<double>> means_;  // Per tensor, see find_means().
+  std::vector<const fconstant*> constants_;  // Per tensor; null: computed.
+  std::vector<bool> symmetric_;              // Per tensor, see find_symmetric().
+  std::vector<std::vector<double>> means_;   // Per tensor, see find_means().
 };
 
 /// Powers of a signal and of what was added to it.

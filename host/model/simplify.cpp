@@ -235,6 +235,7 @@ class simplifier {
     std::vector<view> views(g_.tensors.size());
     for (std::size_t t = 0; t < views.size(); ++t) views[t].root = static_cast<int>(t);
     for (fnode& node : g_.nodes) {
+      if (node.inputs.empty()) continue;
       view a = views[static_cast<std::size_t>(node.inputs.front())];
       view b = views[static_cast<std::size_t>(node.inputs.back())];
       if (node.inputs.size() == 1) b.cost = 0;

@@ -29,9 +29,12 @@ void set_input(const draft& d, step& s, int t) {
   s.desc.in_c_last = l.c_last;
 }
 
+/// Of a constant every image sees the same words.
 void set_second_input(const draft& d, step& s, int t) {
   s.inputs.push_back(t);
-  s.desc.in2_stride = d.layout(t).words;
+  const std::size_t writer = writer_of(d, t);
+  const bool constant = writer != nowhere && is(d.steps[writer], spec::op::load);
+  s.desc.in2_stride = constant ? 0 : d.layout(t).words;
 }
 
 std::vector<std::int64_t> shape(const draft& d, int t) {
@@ -230,6 +233,18 @@ void lower(const draft&, step& s, const model::qtable& t) {
   s.report.weight_bytes = t.entries.size();
 }
 
+void lower(const draft& d, step& s, const model::qconstant& c) {
+  set_op(s, spec::op::load, "load");
+  const std::uint64_t pages = load_pages(d.layout(s.output).words);
+  if (pages > 0xffff) {
+    unsupported(s.report.name,
+                "a constant of " + std::to_string(pages) + " pages; 65535 are possible");
+  }
+  s.desc.param_pages = static_cast<std::uint32_t>(pages);
+  s.report.pages = s.desc.param_pages;
+  s.report.weight_bytes = c.values.size();
+}
+
 // --- Attention and its neighbours ----------------------------------------------------------------
 
 /// One head of one side of a product. Several heads lie one behind the other: `place_blocks`.
@@ -366,7 +381,7 @@ step node_step(const draft& d, const model::qnode& n) {
                               std::to_string(spec::max_channels));
     }
   }
-  set_input(d, s, n.inputs.at(0));
+  if (!n.inputs.empty()) set_input(d, s, n.inputs[0]);
   set_output(d, s, n.output);
   std::visit([&](const auto& op) { lower(d, s, op); }, n.op);
   return s;

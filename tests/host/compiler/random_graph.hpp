@@ -170,6 +170,14 @@ class graph_builder {
     return node("mul", {a, b}, y, n);
   }
 
+  int constant(int c, int h, int w) {
+    model::qconstant n;
+    for (int i = 0; i < c * h * w; ++i) {
+      n.values.push_back(static_cast<std::uint8_t>(uniform(0, 255)));
+    }
+    return node("constant", {}, tensor(c, h, w, 0.01F, uniform(0, 255)), std::move(n));
+  }
+
   /// Any function; a permutation keeps all of the input's variety.
   int table(int in) {
     model::qtable n;

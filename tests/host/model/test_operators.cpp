@@ -484,6 +484,108 @@ TEST(TwoTensors, AreAddedSubtractedAndMultipliedAlsoByChannel) {
   expect_refusal([&] { rows.import(); }, kNo, {"N x 2 x 3 x 3", "N x 2 x 3 x 1", "N x C x 1 x 1"});
 }
 
+// A constant of a tensor's shape is a tensor of its own, always the second operand.
+TEST(Constants, OfATensorsShapeAreOperands) {
+  const std::size_t dims[] = {3, 4, 5};
+  const floats x = random_floats(60, 41);
+  for (const longs& shape : {longs{1, 3, 4, 5}, longs{3, 4, 5}, longs{4, 5}, longs{1, 1, 4, 5},
+                             longs{3, 1, 5}, longs{5}}) {
+    std::size_t size = 1;
+    for (const auto d : shape) size *= static_cast<std::size_t>(d);
+    floats k = random_floats(size, 42);
+    for (float& v : k) v += v < 0 ? -0.5F : 0.5F;
+    for (const std::string op : {"Add", "Sub", "Mul", "Div"}) {
+      for (const bool first : {false, true}) {
+        SCOPED_TRACE(op + ::testing::PrintToString(shape) + (first ? " first" : ""));
+        builder b;
+        b.input("x", {-1, 3, 4, 5}).output("y");
+        b.weight("k", shape, k);
+        b.node(op, first ? strings{"k", "x"} : strings{"x", "k"}, {"y"});
+        if (op == "Div" && first) {
+          expect_refusal([&] { b.import(); }, kNo, {"my_Div", "elements of an image"});
+          continue;
+        }
+        floats want;
+        for (std::size_t i = 0; i < x.size(); ++i) {
+          const std::size_t at[] = {i / 20, i / 5 % 4, i % 5};
+          std::size_t from = 0;
+          for (std::size_t d = 0; d < shape.size(); ++d) {
+            const std::size_t axis = d + 4 - shape.size();  // counted with the batch
+            const auto n = static_cast<std::size_t>(shape[d]);
+            from = from * n + (axis == 0 || n == 1 ? 0 : at[axis - 1]);
+            if (axis > 0 && n != 1) ASSERT_EQ(n, dims[axis - 1]);
+          }
+          const float a = first ? k[from] : x[i], c = first ? x[i] : k[from];
+          want.push_back(op == "Add" ? a + c : op == "Sub" ? a - c : op == "Mul" ? a * c : a / c);
+        }
+        const fgraph f = b.import();
+        expect_near(run(f, x), want);
+        const qgraph g = quantise(f, {x});
+        const qnode& last = g.nodes.back();
+        ASSERT_EQ(last.inputs.size(), 2U);
+        EXPECT_TRUE(std::any_of(g.nodes.begin(), g.nodes.end(), [&](const qnode& n) {
+          return n.output == last.inputs[1] && std::holds_alternative<qconstant>(n.op);
+        }));
+        reference golden(g);
+        expect_near(dequantise_output(g, golden.infer(quantise_input(g, x))), want,
+                    2 * g.output_tensor().scale);
+      }
+    }
+  }
+  const auto refused = [](const std::string& op, const longs& shape, const strings& parts) {
+    std::size_t size = 1;
+    for (const auto d : shape) size *= static_cast<std::size_t>(d);
+    builder b;
+    b.input("x", {-1, 3, 4, 5}).output("y");
+    b.weight("k", shape, random_floats(size, 43));
+    b.node(op, {"x", "k"}, {"y"});
+    expect_refusal([&] { b.import(); }, kNo, parts);
+  };
+  refused("Add", {2, 3, 4, 5}, {"my_Add", "[2, 3, 4, 5]", "N x 3 x 4 x 5", "one per channel"});
+  refused("Mul", {1, 1, 3, 4, 5}, {"my_Mul", "does not spread"});
+  refused("Max", {4, 5}, {"my_Max", "elements of an image", "use one value"});
+  refused("PRelu", {4, 5}, {"my_PRelu", "slopes differ"});
+}
+
+// Quantised files keep the quantisation of such a constant.
+TEST(Constants, OfQuantisedFilesKeepTheirIntegers) {
+  builder b;
+  b.input("x", {-1, 1, 2, 2}, pb::TensorProto::UINT8).output("y");
+  b.weight("xs", {}, {0.5F});
+  b.weight("xz", {}, {10}, pb::TensorProto::UINT8);
+  b.weight("k", {2, 2}, {0, 255, 30, 7}, pb::TensorProto::UINT8);
+  b.weight("ks", {}, {0.25F});
+  b.weight("kz", {}, {20}, pb::TensorProto::UINT8);
+  b.weight("ys", {}, {0.5F});
+  b.weight("yz", {}, {60}, pb::TensorProto::UINT8);
+  b.node("QLinearAdd", {"x", "xs", "xz", "k", "ks", "kz", "ys", "yz"}, {"y"})
+      .set_domain("com.microsoft");
+  reference golden(quantise(b.import(), {}));
+  EXPECT_EQ(std::get<qconstant>(golden.graph().nodes.at(0).op).values,
+            (std::vector<std::uint8_t>{0, 255, 30, 7}));
+  const std::vector<std::uint8_t> image{10, 11, 200, 255};
+  const auto got = golden.infer(image);
+  // x - 10 + (k - 20) / 2, halves to even, + 60
+  EXPECT_EQ(std::vector<std::uint8_t>(got.begin(), got.end()),
+            (std::vector<std::uint8_t>{50, 178, 255, 255}));
+
+  builder q;
+  q.input("x", {-1, 1, 2, 2}).output("y");
+  q.weight("s", {}, {0.25F});
+  q.weight("z", {}, {0}, pb::TensorProto::INT8);
+  q.weight("k", {2, 2}, {-127, 5, 0, 127}, pb::TensorProto::INT8);
+  q.node("QuantizeLinear", {"x", "s", "z"}, {"xq"});
+  q.node("DequantizeLinear", {"xq", "s", "z"}, {"xd"});
+  q.node("DequantizeLinear", {"k", "s", "z"}, {"kd"});
+  q.node("Mul", {"xd", "kd"}, {"m"});
+  q.node("QuantizeLinear", {"m", "s", "z"}, {"mq"});
+  q.node("DequantizeLinear", {"mq", "s", "z"}, {"y"});
+  const qgraph g = quantise(q.import(), {});
+  EXPECT_EQ(std::get<qconstant>(g.nodes.at(0).op).values,
+            (std::vector<std::uint8_t>{1, 133, 128, 255}));
+  EXPECT_EQ(g.tensors[static_cast<std::size_t>(g.nodes[0].output)].scale, 0.25F);
+}
+
 // ---- Shapes ----
 
 TEST(Shapes, RelabelWhatKeepsItsOrder) {

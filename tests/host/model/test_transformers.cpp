@@ -682,6 +682,38 @@ TEST(Transformers, RefusesOtherProducts) {
   expect_refusal([] { product({0, 2, 1, 3}, {0, 2, 1, 3}).import(); }, kNo, {"queries"});
 }
 
+// What is added to every token, by its place: learnt position embeddings.
+TEST(Transformers, PositionsAreAddedToTokens) {
+  for (const longs& shape : {longs{1, 6, 16}, longs{6, 16}, longs{1, 6, 1}}) {
+    SCOPED_TRACE(::testing::PrintToString(shape));
+    const auto per_token = static_cast<std::size_t>(shape.back());
+    const floats k = random_floats(6 * per_token, 2), w = random_floats(256, 1);
+    builder b(13);
+    b.input("x", {-1, 6, 16}).output("y");
+    b.weight("w", {16, 16}, w);
+    b.weight("k", shape, k);
+    b.node("MatMul", {"x", "w"}, {"m"});
+    b.node("Add", {"k", "m"}, {"y"});
+    const fgraph g = b.import();
+    const floats x = random_floats(96, 3);
+    floats want;
+    for (std::size_t t = 0; t < 6; ++t) {
+      for (std::size_t c = 0; c < 16; ++c) {
+        float sum = k[t * per_token + c % per_token];
+        for (std::size_t i = 0; i < 16; ++i) sum += x[t * 16 + i] * w[i * 16 + c];
+        want.push_back(sum);
+      }
+    }
+    float_executor executor(g);
+    reference golden(quantise(g, {to_planes(g.inputs[0], 16, x)}));
+    const floats real = infer(executor, x), bytes = infer(golden, x);
+    for (std::size_t i = 0; i < want.size(); ++i) {
+      ASSERT_NEAR(real[i], want[i], 1e-5F) << i;
+      ASSERT_NEAR(bytes[i], want[i], 3 * golden.graph().output_tensor().scale) << i;
+    }
+  }
+}
+
 TEST(Transformers, RefusesWhatMisreadsViews) {
   const auto on_tokens = [](const std::function<void(builder&)>& add) {
     builder b(13);
@@ -698,10 +730,10 @@ TEST(Transformers, RefusesWhatMisreadsViews) {
   expect_refusal(axis("Flatten", 1), kNo, {"flattens", "6 tokens", "Transpose"});
   EXPECT_NO_THROW(axis("Softmax", 2)());
   expect_refusal(on_tokens([](builder& b) {
-                   b.weight("k", {1, 6, 1}, random_floats(6, 1));
+                   b.weight("k", {1, 5, 1}, random_floats(5, 1));
                    b.node("Add", {"m", "k"}, {"y"});
                  }),
-                 kNo, {"my_Add", "differs between the pixels", "one value per channel"});
+                 kNo, {"my_Add", "[1, 5, 1]", "6 tokens x 16 channels", "one per channel"});
   expect_refusal(on_tokens([](builder& b) {
                    builder::ints(b.node("Transpose", {"m"}, {"t"}), "perm", {0, 2, 1});
                    b.weight("k", {4, 6, 1}, random_floats(24, 1));
