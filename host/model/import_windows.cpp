@@ -1,6 +1,7 @@
 // Operators with windows: convolutions and pools.
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <utility>
 
 #include "latchkey/error.hpp"
@@ -227,37 +228,84 @@ Op importer::whole_plane(const value& x) const {
   return op;
 }
 
-favgpool importer::average_window(const value& x, std::vector<int>& dims) {
+/// Pixels of each window along an axis that lie between `from` and `to`.
+std::vector<int> importer::taps_inside(int outputs, int kernel, int stride, int before, int from,
+                                       int to) {
+  std::vector<int> taps;
+  for (int o = 0; o < outputs; ++o) {
+    const int first = o * stride - before;
+    taps.push_back(std::max(std::min(first + kernel, to) - std::max(first, from), 1));
+  }
+  return taps;
+}
+
+value importer::emit_average(const value& x) {
   if (integers("kernel_shape").empty()) damaged("kernel_shape is missing");
   favgpool op;
-  dims = window(x, op, {}, true);
+  const std::vector<int> dims = window(x, op, {}, true);
   check_size(dims);
-  const int used[] = {op.pad_top, op.pad_left, op.pad_bottom, op.pad_right};
-  const bool own = !std::equal(std::begin(used), std::end(used), x.pads.begin(),
-                               [](int a, int b) { return a <= b; });
-  if (own && integer("count_include_pad", 0) == 0) {
-    fail("its windows at the border divide by fewer pixels than the others",
-         "use count_include_pad = 1, no pads, or a Conv with constant weights");
+  // Pads of its own count when the file says so, what ceil_mode adds behind them never; zeros of a
+  // Pad before it always do.
+  const bool count = integer("count_include_pad", 0) != 0;
+  const auto* auto_pad = attribute("auto_pad");
+  const std::string mode = auto_pad ? auto_pad->s() : "";
+  auto given = integers("pads");
+  if (mode.rfind("SAME", 0) == 0) given = {op.pad_top, op.pad_left, op.pad_bottom, op.pad_right};
+  if (mode == "VALID" || given.size() != 4) given.assign(4, 0);
+  const auto own = [&](std::size_t i) { return count ? static_cast<int>(given[i]) : 0; };
+  const ftensor& in = tensor(x);
+  const auto rows = taps_inside(dims[1], op.kernel_h, op.stride_y, op.pad_top, -x.pads[0] - own(0),
+                                in.h + x.pads[2] + own(2));
+  const auto columns = taps_inside(dims[2], op.kernel_w, op.stride_x, op.pad_left,
+                                   -x.pads[1] - own(1), in.w + x.pads[3] + own(3));
+  const int whole = op.kernel_h * op.kernel_w;
+  const int fewest = *std::min_element(rows.begin(), rows.end()) *
+                     *std::min_element(columns.begin(), columns.end());
+  if (whole > kMaxRestored * fewest) {
+    fail(format("a window at the border divides by {} pixels, others by {}: it would be up to {} "
+                "steps of the result away",
+                fewest, whole, format("{:.1f}", 0.5 * (1.0 + static_cast<double>(whole) / fewest))),
+         format("use count_include_pad = 1, or windows of which at least a part of {} lies inside",
+                kMaxRestored));
   }
-  const auto declared = integers("pads");
-  if (integer("ceil_mode", 0) != 0) {
-    for (std::size_t i = 0; i < 4; ++i) {
-      const std::int64_t given = (declared.size() == 4 ? declared[i] : 0) + x.pads[i];
-      if (used[i] > given) {
-        fail("ceil_mode makes its last windows smaller than the others",
-             "use ceil_mode = 0, or sizes that the stride divides");
+  if (fewest == whole) return emit({x.tensor}, op, dims);
+  return restored(emit_as(node_->output(0) + " with pads", {x.tensor}, op, dims), rows, columns,
+                  whole);
+}
+
+/// x, whose pixel (y, x) lacks all but rows[y] * columns[x] of `whole` parts of its weight, times
+/// what restores it. Both have one quantisation, so that a whole pixel stays as it is.
+value importer::restored(const value& x, const std::vector<int>& rows,
+                         const std::vector<int>& columns, int whole) {
+  std::int64_t unit = 1;  // a common multiple of all weights
+  std::int64_t least = whole;
+  for (const int r : rows) {
+    for (const int c : columns) {
+      const std::int64_t weight = std::int64_t{r} * c;
+      least = std::min(least, weight);
+      if (unit <= kMaxElements) unit = std::lcm(unit, weight);
+    }
+  }
+  std::vector<float> factors;
+  for (int c = 0; c < x.dims[0]; ++c) {
+    for (const int r : rows) {
+      for (const int k : columns) {
+        factors.push_back(static_cast<float>(whole) / static_cast<float>(r * k));
       }
     }
   }
-  return op;
+  // Multiples of whole / unit, without any error where bytes hold them.
+  std::optional<quantisation> exact;
+  if (unit / least <= 255)
+    exact = quantisation{static_cast<float>(whole) / static_cast<float>(unit), 0};
+  const int by =
+      constant_operand(x, std::move(factors), node_->output(0) + " at its border", exact);
+  value v = emit({x.tensor, by}, fmul{}, x.dims);
+  out_.follows.emplace_back(x.tensor, v.tensor);
+  return v;
 }
 
-void importer::avgpool() {
-  const value x = activation(0, true, kPads);
-  std::vector<int> dims;
-  const favgpool op = average_window(x, dims);
-  result(emit({x.tensor}, op, dims));
-}
+void importer::avgpool() { result(emit_average(activation(0, true, kPads))); }
 
 void importer::global_avgpool() {
   const value x = activation(0);
@@ -433,10 +481,10 @@ void importer::qlinear_avgpool() {
   }
   const value x = qlinear_input(0, true, kPads);
   const bool global = node_->op_type() == "QLinearGlobalAveragePool";
-  std::vector<int> dims{tensor(x).c, 1, 1};
-  const favgpool op = global ? whole_plane<favgpool>(x) : average_window(x, dims);
   if (global && x.padded()) fail("follows a Pad", "leave out the Pad");
-  finish_quantised(emit({x.tensor}, op, dims), 3, true);
+  finish_quantised(
+      global ? emit({x.tensor}, whole_plane<favgpool>(x), {tensor(x).c, 1, 1}) : emit_average(x), 3,
+      true);
 }
 
 }  // namespace latchkey::model

@@ -33,6 +33,9 @@ constexpr int kMaxNodes = 10000;
 constexpr std::int64_t kMaxDepthwiseTaps = 64;
 /// Window side that the accelerator's descriptor holds; a dilated kernel must stay within it.
 constexpr std::int64_t kMaxWindow = 255;
+/// Times that a pixel at the border may be multiplied for weight that it lacks there: its rounding
+/// grows as much, to 2.5 steps of the result.
+constexpr int kMaxRestored = 4;
 
 /// A tensor whose values the file gives.
 struct constant {
@@ -359,8 +362,12 @@ class importer {
   void mean_of_view(const value& x, const std::vector<std::int64_t>& axes);
   template <typename Op>
   Op whole_plane(const value& x) const;
-  /// The window of an average pool and the shape that it makes.
-  favgpool average_window(const value& x, std::vector<int>& dims);
+  static std::vector<int> taps_inside(int outputs, int kernel, int stride, int before, int from,
+                                      int to);
+  /// An average pool; windows that divide by fewer pixels than others are restored.
+  value emit_average(const value& x);
+  value restored(const value& x, const std::vector<int>& rows, const std::vector<int>& columns,
+                 int whole);
   /// Geometry of a convolution from the shape of its weights; fills all but the values.
   std::vector<int> conv_shape(const value& x, const constant& w, fconv& op);
   /// Weights in the order of fconv: groups that are not depthwise become dense, dilated kernels get

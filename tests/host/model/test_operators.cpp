@@ -248,15 +248,77 @@ TEST(Pools, MeansOfPlanes) {
   expect_refusal([&] { channels.import(); }, kNo, {"axes [1]", "axes 2 and 3"});
 }
 
-TEST(Pools, RefuseWindowsOfDifferentSizes) {
-  builder border = one("AveragePool", {-1, 1, 5, 5}, {3, 3});
-  builder::ints(*border.graph().mutable_node(0), "pads", {1, 1, 1, 1});
-  expect_refusal([&] { border.import(); }, kNo, {"fewer pixels", "count_include_pad = 1"});
-  builder ceil = one("AveragePool", {-1, 1, 5, 5}, {2, 2});
-  builder::integer(*ceil.graph().mutable_node(0), "count_include_pad", 1);
-  builder::integer(*ceil.graph().mutable_node(0), "ceil_mode", 1);
-  builder::ints(*ceil.graph().mutable_node(0), "strides", {2, 2});
-  expect_refusal([&] { ceil.import(); }, kNo, {"ceil_mode"});
+// Windows at the border that divide by fewer pixels: whole ones keep their single rounding, the
+// others have a second one of up to whole / fewer times half a step.
+TEST(Pools, MeansThatLeaveThePaddingOut) {
+  const struct {
+    longs kernel, strides, pads;
+    bool count, ceil;
+    double fewest;  // share of a window
+  } cases[] = {
+      {{3, 3}, {1, 1}, {1, 1, 1, 1}, false, false, 4.0 / 9},
+      {{2, 2}, {2, 2}, {}, true, true, 1.0 / 4},
+      {{2, 3}, {2, 2}, {0, 1, 1, 1}, false, true, 2.0 / 6},
+      {{5, 5}, {2, 1}, {2, 2, 2, 2}, true, false, 1},
+      {{5, 5}, {1, 1}, {2, 2, 2, 2}, false, false, 9.0 / 25},
+      {{3, 1}, {2, 1}, {1, 0, 1, 0}, true, true, 1},
+  };
+  const int h = 7, w = 5;
+  for (const auto& c : cases) {
+    SCOPED_TRACE(::testing::PrintToString(c.kernel) + ::testing::PrintToString(c.strides));
+    builder b = one("AveragePool", {-1, 2, h, w}, c.kernel);
+    auto& n = *b.graph().mutable_node(0);
+    builder::ints(n, "strides", c.strides);
+    if (!c.pads.empty()) builder::ints(n, "pads", c.pads);
+    builder::integer(n, "count_include_pad", c.count);
+    builder::integer(n, "ceil_mode", c.ceil);
+    const longs pads = c.pads.empty() ? longs{0, 0, 0, 0} : c.pads;
+    const floats x = random_floats(2 * h * w, 61);
+    const fgraph f = b.import();
+    const auto& out = f.output.dims;
+    floats want;
+    std::vector<bool> whole;
+    for (int ch = 0; ch < 2; ++ch) {
+      for (int oy = 0; oy < out[1]; ++oy) {
+        for (int ox = 0; ox < out[2]; ++ox) {
+          double sum = 0;
+          int taps = 0;
+          for (std::int64_t y = oy * c.strides[0] - pads[0];
+               y < oy * c.strides[0] - pads[0] + c.kernel[0]; ++y) {
+            for (std::int64_t v = ox * c.strides[1] - pads[1];
+                 v < ox * c.strides[1] - pads[1] + c.kernel[1]; ++v) {
+              const bool inside = y >= 0 && y < h && v >= 0 && v < w;
+              if (inside) sum += x[static_cast<std::size_t>((ch * h + y) * w + v)];
+              taps += inside || (c.count && y < h + pads[2] && v < w + pads[3]) ? 1 : 0;
+            }
+          }
+          want.push_back(static_cast<float>(sum / taps));
+          whole.push_back(taps == c.kernel[0] * c.kernel[1]);
+        }
+      }
+    }
+    expect_near(run(f, x), want);
+    const bool plain = std::count(whole.begin(), whole.end(), false) == 0;
+    EXPECT_EQ(f.nodes.size(), plain ? 1U : 3U);
+    const qgraph q = quantise(f, {x});
+    reference golden(q);
+    const auto bytes = quantise_input(q, x);
+    const floats got = dequantise_output(q, golden.infer(bytes));
+    const float step = q.output_tensor().scale;
+    const float input = q.input_tensor().scale / 2;
+    for (std::size_t i = 0; i < want.size(); ++i) {
+      const double roundings = whole[i] ? 0.5 : 0.5 + 0.5 / c.fewest;
+      ASSERT_NEAR(got[i], want[i], roundings * step + input + 1e-5) << i;
+    }
+  }
+  builder narrow = one("AveragePool", {-1, 1, 5, 5}, {3, 3});
+  builder::ints(*narrow.graph().mutable_node(0), "pads", {2, 2, 2, 2});
+  expect_refusal(
+      [&] { narrow.import(); }, kNo,
+      {"my_AveragePool", "divides by 1 pixels, others by 9", "5.0 steps", "count_include_pad = 1"});
+}
+
+TEST(Pools, RefuseOtherWindows) {
   expect_refusal([] { one("AveragePool", {-1, 1, 5, 5}, {6, 6}).import(); }, errc::bad_file,
                  {"larger than its padded input"});
   expect_refusal([] { one("AveragePool", {-1, 1, 5, 5}).import(); }, errc::bad_file,
