@@ -31,7 +31,7 @@ constexpr std::array pipeline{
 }  // namespace
 
 program compile(const model::qgraph& graph, const compile_options& options) {
-  draft d{graph, options, {}, {}, {}};
+  draft d{graph, options, {}, {}, {}, {}};
   int number = 0;
   for (const pass& p : pipeline) {
     ++number;

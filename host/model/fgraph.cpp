@@ -249,7 +249,8 @@ const std::vector<std::vector<float>>& float_executor::run(
                             const auto second = static_cast<std::size_t>(node.inputs.back());
                             product(op, ot, x, graph_.tensors[second], b, y);
                           },
-                          [](const fconstant&) {}, [&](const fsoftmax&) { softmax(x, plane, y); },
+                          [](const fconstant&) {}, [&](const fview&) { y = x; },
+                          [&](const fsoftmax&) { softmax(x, plane, y); },
                           [&](const flayernorm& op) { normalise(op, x, plane, y); },
                           [&](const ftable& op) {
                             std::transform(x.begin(), x.end(), y.begin(), [&](float v) {

@@ -151,6 +151,10 @@ void importer::reshape() {
       result(std::move(x));
       return;
     }
+    if (auto v = regrouped(x, dims)) {
+      result(std::move(*v));
+      return;
+    }
     fail(format("shape {} joins or splits the dimensions of {}", wanted, view_text(x)),
          "split the channels of tokens into heads, [0, T, H, D], or join them again, [0, T, C]");
   }
@@ -168,8 +172,14 @@ void importer::reshape() {
     });
     if (!edge || !untouched || dims.size() > 3) {
       if (relabelled()) return;
-      fail(format("shape {} changes the planes of a computed tensor", wanted),
-           "only flattening, undoing it, and shaping the input are supported");
+      if (auto v = regrouped(x, dims)) {
+        result(std::move(*v));
+        return;
+      }
+      fail(
+          format("shape {} changes the planes of a computed tensor", wanted),
+          "only flattening, undoing it, rows and columns as tokens, [0, C, H * W], and shaping the "
+          "input are supported");
     }
     t.c = dims.empty() ? 1 : dims[0];
     t.h = dims.size() > 1 ? dims[1] : 1;

@@ -17,6 +17,7 @@ std::string hint_for(const std::string& op) {
       {"LogSoftmax", "leave it out: the class is the argmax of the logits all the same"},
       {"ConvTranspose", "use Conv"},
       {"DynamicQuantizeLinear", "quantise statically, or import the float model and calibrate"},
+      {"Expand", "leave it out: operators spread values and channels by themselves"},
       {"ArgMax", "leave it out: the host takes the argmax of the output"},
       {"BiasGelu", "add the bias in the layer before it and use Gelu"},
       {"QLinearSoftmax", "leave it out: the class is the argmax of the logits all the same"},
@@ -132,6 +133,7 @@ fgraph importer::run() {
   }
   simplify(out_);
   isolate_products(out_);
+  centre_softmaxes();
   return std::move(out_);
 }
 

@@ -184,6 +184,7 @@ class importer {
   constant permuted(const constant& x) const;
   /// Reshape, Squeeze, Unsqueeze or Transpose of a constant.
   bool relabel_constant();
+  bool expand_constant();
   /// perm of a Transpose, checked.
   std::vector<std::size_t> permutation(std::size_t rank) const;
   constant gathered(const constant& in, const constant& at) const;
@@ -264,6 +265,9 @@ class importer {
   /// The letters of these dimensions over the elements of x, in their order; empty if there are
   /// none.
   std::string reshaped_view(const value& x, const std::vector<int>& dims) const;
+  /// x as these dimensions where they join its rows and columns to tokens, or part its tokens into
+  /// rows and columns; nothing otherwise.
+  std::optional<value> regrouped(const value& x, const std::vector<int>& dims);
   value as_planes(value x) const;
   /// Planes as the view that x is; their sizes may differ from its.
   value seen_as(value planes, const value& x) const;
@@ -279,6 +283,9 @@ class importer {
   void softmax();
   void layer_norm();
   void product();
+  /// The weights of attention in QDQ files, behind a Softmax, get the zero point that a product
+  /// takes.
+  void centre_softmaxes();
   /// Imports the layer normalisation spelt out (mean, Sub, Pow 2, mean, Add, Sqrt, Div) that starts
   /// at this node. Returns its nodes, or none where there is none.
   std::vector<int> norm_at(int mean);
@@ -293,6 +300,8 @@ class importer {
   /// x gets the quantisation of `of`, whose values it holds.
   void follow(const value& x, const value& of);
   value join(const std::vector<value>& parts);
+  /// Tokens with constant ones before or behind them.
+  void concat_tokens(std::size_t given);
   void check_parts(const std::vector<value>& parts) const;
   struct range_of {
     std::int64_t first = 0, step = 1, count = 1;

@@ -176,6 +176,15 @@ void check_alike(const std::string& where, const qtensor& in, const qtensor& out
   }
 }
 
+void check(const std::string& where, const qview& /*n*/, const qtensor& in, const qtensor& out) {
+  if (in.c != out.c || in.size() != out.size()) {
+    fail(where, format("{} seen as {}", shape_of(in), shape_of(out)));
+  }
+  if (in.scale != out.scale || in.zero_point != out.zero_point) {
+    fail(where, "input and output must share scale and zero point");
+  }
+}
+
 void check(const std::string& where, const qtable& /*n*/, const qtensor& in, const qtensor& out) {
   check_alike(where, in, out);
 }
@@ -447,6 +456,8 @@ void write_json(const qgraph& graph, std::ostream& out) {
             n["negative"] = op.negative;
             n["bias"] = op.bias;
             factors(op.scale);
+          } else if constexpr (std::is_same_v<Op, qview>) {
+            n["op"] = "view";
           } else if constexpr (std::is_same_v<Op, qconstant>) {
             n["op"] = "constant";
             n["values"] = op.values;

@@ -171,6 +171,10 @@ struct qlayernorm {
   std::vector<std::int32_t> bias;  ///< beta / |gamma| * 2^16
 };
 
+/// The same pixels in other rows: c x h x w as c x h' x w' with h * w = h' * w'. It moves nothing.
+/// Input and output share scale and zero point.
+struct qview {};
+
 /// A tensor of the file, the same for every image. Only the second input of a qadd or qmul reads
 /// it.
 struct qconstant {
@@ -184,7 +188,7 @@ struct qnode {
   std::vector<int> inputs;  ///< Indices into qgraph::tensors.
   int output = -1;          ///< Index into qgraph::tensors; each tensor has at most one writer.
   std::variant<qconv, qmaxpool, qadd, qdepthwise, qavgpool, qmul, qtable, qproduct, qsoftmax,
-               qlayernorm, qconstant>
+               qlayernorm, qconstant, qview>
       op;
 };
 

@@ -110,7 +110,7 @@ class quantiser {
       };
       for (const auto& [tensor, of] : g_.follows) share(tensor, of);
       for (const fnode& node : g_.nodes) {
-        if (std::holds_alternative<fmaxpool>(node.op)) share(node.inputs[0], node.output);
+        if (keeps_quantisation(node)) share(node.inputs[0], node.output);
       }
     }
   }
@@ -130,7 +130,8 @@ class quantiser {
     }
   }
 
-  /// A max-pool has one quantisation on both sides, and so have values that are only moved.
+  /// Max-pools and views have one quantisation on both sides, and so have values that are only
+  /// moved.
   void spread() {
     for (bool again = true; again;) {
       again = false;
@@ -140,14 +141,14 @@ class quantiser {
         again = true;
       }
       for (const fnode& node : g_.nodes) {
-        if (!std::holds_alternative<fmaxpool>(node.op)) continue;
+        if (!keeps_quantisation(node)) continue;
         auto& in = q_[index(node.inputs[0])];
         auto& out = q_[index(node.output)];
         if (in && out && !(*in == *out)) {
           throw error(
               errc::unsupported_model,
               format("{}: node '{}': its input has scale {} and zero point {}, its output "
-                     "{} and {}, but a max-pool cannot change them; quantise both alike",
+                     "{} and {}, but it cannot change them; quantise both alike",
                      g_.name, node.name, in->scale, in->zero_point, out->scale, out->zero_point));
         }
         if (in.has_value() != out.has_value()) {
@@ -184,7 +185,7 @@ class quantiser {
     for (const fnode& node : g_.nodes) {  // In order, so that chains work.
       if (q_[index(node.output)]) continue;
       range& r = ranges[index(node.output)];
-      if (std::holds_alternative<fmaxpool>(node.op)) r = ranges[index(node.inputs[0])];
+      if (keeps_quantisation(node)) r = ranges[index(node.inputs[0])];
       for (const auto& [tensor, of] : g_.follows) {
         if (tensor == node.output) r = ranges[index(of)];
       }
@@ -233,7 +234,7 @@ class quantiser {
     open[index(g_.inputs[0].tensor)] = false;
     for (const auto& [tensor, of] : g_.follows) open[index(tensor)] = open[index(of)] = false;
     for (const fnode& node : g_.nodes) {
-      if (!std::holds_alternative<fmaxpool>(node.op)) continue;
+      if (!keeps_quantisation(node)) continue;
       open[index(node.inputs[0])] = open[index(node.output)] = false;
     }
     const auto widen = [&](int tensor, float scale) {
@@ -607,6 +608,8 @@ class quantiser {
             if constexpr (std::is_same_v<Op, faffine>) {
               throw error(errc::usage,
                           format("{}: simplify() the graph before quantising it", g_.name));
+            } else if constexpr (std::is_same_v<Op, fview>) {
+              n.op = qview{};
             } else if constexpr (std::is_same_v<Op, fmaxpool>) {
               auto pool = window_of<qmaxpool>(op);
               pool.repeat_y = op.repeat_y;

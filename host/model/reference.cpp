@@ -332,6 +332,7 @@ const std::vector<std::vector<std::uint8_t>>& reference::run(std::span<const std
             [&](const qproduct& op) { product(op, x, graph_.tensors[second_in], b, out, y); },
             [&](const qsoftmax& op) { softmax(op, x, out, y); },
             [&](const qlayernorm& op) { layernorm(op, x, out, y); }, [](const qconstant&) {},
+            [&](const qview&) { y = x; },
             [&](const qtable& op) {
               std::transform(x.begin(), x.end(), y.begin(),
                              [&](std::uint8_t v) { return op.entries[v]; });

@@ -1,6 +1,7 @@
 // One `lower` per operation of the graph: the operation's own fields of the descriptor and the
 // report. What every operation has in common, input and output tensor, stands already.
 #include <cstdint>
+#include <numeric>
 #include <string>
 #include <utility>
 #include <variant>
@@ -20,7 +21,7 @@ void set_op(step& s, spec::op op, std::string name) {
 
 void set_input(const draft& d, step& s, int t) {
   const tensor_layout& l = d.layout(t);
-  s.inputs.push_back(t);
+  s.inputs.push_back(d.place(t));
   s.desc.in_stride = l.words;
   s.desc.in_h = l.h;
   s.desc.in_w = l.w;
@@ -31,8 +32,8 @@ void set_input(const draft& d, step& s, int t) {
 
 /// Of a constant every image sees the same words.
 void set_second_input(const draft& d, step& s, int t) {
-  s.inputs.push_back(t);
-  const std::size_t writer = writer_of(d, t);
+  s.inputs.push_back(d.place(t));
+  const std::size_t writer = writer_of(d, d.place(t));
   const bool constant = writer != nowhere && is(d.steps[writer], spec::op::load);
   s.desc.in2_stride = constant ? 0 : d.layout(t).words;
 }
@@ -119,7 +120,7 @@ void lower(const draft& d, step& s, const model::qconv& c) {
                                    "parameters for " +
                                    std::to_string(spec::max_channels));
   }
-  const int in = s.inputs[0];
+  const int in = s.nodes[0]->inputs[0];
   // A pixel has at most max_channels; beyond that the window is walked tap by tap.
   if (covers_input(c, d.tensor(in)) && is_dense(d.layout(in)) && depth(c) <= spec::max_channels) {
     read_as_one_pixel(s, c);
@@ -244,6 +245,9 @@ void lower(const draft& d, step& s, const model::qconstant& c) {
   s.report.pages = s.desc.param_pages;
   s.report.weight_bytes = c.values.size();
 }
+
+/// It is no step: whoever reads it reads what it is of.
+void lower(const draft&, step&, const model::qview&) {}
 
 // --- Attention and its neighbours ----------------------------------------------------------------
 
@@ -397,11 +401,19 @@ void lower_nodes(draft& d) {
       throw error(e.code(), "tensor '" + t.name + "': " + e.what());
     }
   }
+  d.places.resize(d.graph.tensors.size());
+  std::iota(d.places.begin(), d.places.end(), 0);
   d.out.input = edge(d, d.graph.input);
   d.out.output = edge(d, d.graph.output);
 
   d.steps.push_back(input_step(d));
-  for (const model::qnode& n : d.graph.nodes) d.steps.push_back(node_step(d, n));
+  for (const model::qnode& n : d.graph.nodes) {
+    if (std::holds_alternative<model::qview>(n.op)) {
+      d.places[static_cast<std::size_t>(n.output)] = d.place(n.inputs[0]);
+    } else {
+      d.steps.push_back(node_step(d, n));
+    }
+  }
   d.steps.push_back(output_step(d));
 }
 

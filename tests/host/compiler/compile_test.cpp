@@ -249,6 +249,37 @@ TEST(Compile, ConstantsAreLoadedOnce) {
   EXPECT_EQ(predict(p, 3, memory_preset("ideal"), false).layers[1].vector, once.layers[1].vector);
 }
 
+// Rows and columns seen as tokens are the same words; what would fuse fuses through them, but for
+// windows.
+TEST(Compile, ViewsMoveNothing) {
+  graph_builder b(34);
+  const int x = b.input(3, 8, 12);
+  int t = b.conv(x, 70, 4, 4, 4, 4, {0, 0, 0, 0});
+  t = b.add(b.view(t, 1, 6), b.constant(70, 1, 6));
+  const int tokens = t;
+  t = b.depthwise(b.view(b.conv(t, 64, 1, 1, 1, 1, {0, 0, 0, 0}), 2, 3), 3, 3, 1, 1, {1, 1, 1, 1});
+  t = b.table(b.view(b.conv(b.view(t, 3, 2), 70, 1, 1, 1, 1, {0, 0, 0, 0}), 1, 6));
+  t = b.add(t, tokens);
+  t = b.fc(b.view(t, 6, 1), 10);
+  const model::qgraph graph = b.finish(t);
+  const program p = compile(graph, {{16, 4096}, 0, {}});
+  std::vector<std::string> ops;
+  for (const layer_report& l : p.layers) ops.push_back(l.op);
+  ASSERT_EQ(ops.size(), 9u) << testing::PrintToString(ops);
+  EXPECT_EQ(ops[1], "load");
+  EXPECT_EQ(ops[2], "conv+add");
+  EXPECT_EQ(ops[3], "conv");
+  EXPECT_EQ(ops[4], "depthwise");
+  EXPECT_EQ(ops[5], "conv+table");
+  ASSERT_NO_FATAL_FAILURE(expect_equal(graph, p, 1, b.engine()));
+  ASSERT_NO_FATAL_FAILURE(expect_equal(graph, p, 3, b.engine()));
+  // Also of the input, and as the output.
+  graph_builder e(35);
+  const model::qgraph edges =
+      e.finish(e.view(e.max_pool(e.view(e.input(5, 4, 6), 3, 8), 1, 1, 1, 1, {0, 0, 0, 0}), 1, 24));
+  ASSERT_NO_FATAL_FAILURE(expect_equal(edges, compile(edges, {{16, 64}, 0, {}}), 2, e.engine()));
+}
+
 TEST(Compile, RefusesConstantsThatDoNotFit) {
   graph_builder b(32);
   const int x = b.input(64, 5, 5);

@@ -170,6 +170,11 @@ class graph_builder {
     return node("mul", {a, b}, y, n);
   }
 
+  int view(int in, int h, int w) {
+    const model::qtensor x = at(in);
+    return node("view", {in}, tensor(x.c, h, w, x.scale, x.zero_point), model::qview{});
+  }
+
   int constant(int c, int h, int w) {
     model::qconstant n;
     for (int i = 0; i < c * h * w; ++i) {
