@@ -26,7 +26,8 @@
 //                 elements, Identity, Dropout, Constant, Pad with zeros before Conv or AveragePool;
 //                 Softmax of features as the last node is left out with a remark
 //   integers      QuantizeLinear, DequantizeLinear, QLinearConv, QLinearMatMul, ConvInteger and
-//                 MatMulInteger with their scale in a Mul behind them; of com.microsoft QGemm,
+//                 MatMulInteger with their scale in a Mul behind them, also behind
+//                 DynamicQuantizeLinear, which calibration replaces; of com.microsoft QGemm,
 //                 QLinearAdd, QLinearConcat, QLinearMul, QLinearAveragePool,
 //                 QLinearGlobalAveragePool, QLinearLeakyRelu, QLinearSigmoid, Gelu, FastGelu,
 //                 QuickGelu

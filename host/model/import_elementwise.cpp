@@ -113,8 +113,8 @@ void importer::arithmetic() {
   if (node_->input_size() != 2) {
     fail(format("has {} inputs", node_->input_size()), "use two inputs, one after the other");
   }
-  const value a = input(0, kViews);
-  const value b = input(1, kViews);
+  const value a = input(0, kViews | kDynamic);
+  const value b = input(1, kViews | kDynamic);
   if (a.data && b.data) fail("both inputs are constant", "fold constants before exporting");
   if ((!a.data && a.type != io_type::f32) || (!b.data && b.type != io_type::f32)) {
     fail("works on integers", "put DequantizeLinear before it");
@@ -139,6 +139,12 @@ void importer::arithmetic() {
   const bool constant_first = a.data != nullptr;
   const value& x = constant_first ? b : a;
   const constant& given = *(constant_first ? a : b).data;
+  // Sums of such bytes are real values with the scale that each image would have.
+  const bool scaled = op == "Mul" && x.sum && !given.of.empty() && x.dynamic == given.of;
+  if (!scaled && (!given.of.empty() || (x.sum && !x.dynamic.empty() && op != "Mul"))) {
+    fail("works on sums, or with the scale, of a DynamicQuantizeLinear alone",
+         "multiply the sums by that scale first");
+  }
   std::vector<float> all = spread_over(x, given);
   const auto channels = by_channel(x, all);
   if (x.sum && ((op != "Mul" && op != "Add") || !channels)) {
@@ -172,7 +178,8 @@ void importer::arithmetic() {
     if (op == "Sub" && constant_first) scale[i] = -1.0F;
   }
   value v = emit_affine(x, std::move(scale), std::move(shift), limit);
-  v.sum = x.sum && op == "Add";
+  v.sum = x.sum && (op == "Add" || (!x.dynamic.empty() && !scaled));
+  if (v.sum) v.dynamic = x.dynamic;
   result(std::move(v));
 }
 

@@ -205,7 +205,7 @@ constant importer::permuted(const constant& x) const {
 bool importer::relabel_constant() {
   const std::string& op = node_->op_type();
   if (op != "Reshape" && op != "Squeeze" && op != "Unsqueeze" && op != "Transpose") return false;
-  const value x = input(0, kPads | kViews);
+  const value x = input(0, kPads | kViews | kDynamic);
   if (!x.data) return false;
   constant out;
   if (op == "Transpose") {
@@ -279,6 +279,13 @@ bool importer::fold() {
     in.push_back(v.data);
   }
   if (in.empty() || !in[0]) damaged("input 0 is missing");
+  std::string of;
+  for (int i = 0; i < node_->input_size(); ++i) {
+    const auto& part = in[static_cast<std::size_t>(i)];
+    if (!part || part->of.empty()) continue;
+    (void)input(i, op == "Mul" && of.empty() ? kDynamic : kPlanes);  // a product keeps its name
+    of = part->of;
+  }
   const constant& x = *in[0];
   constant out;
   if (op == "Cast") {
@@ -329,6 +336,7 @@ bool importer::fold() {
       if (a == 0 || b == 0) return false;
       out = computed(x, *in[1]);
       if (op == "Equal") out.type = pb::TensorProto::BOOL;
+      out.of = of;
     }
   }
   value v;

@@ -349,7 +349,7 @@ void importer::pad() {
 
 /// Of sums of ConvInteger and MatMulInteger, and of what is float already.
 void importer::cast() {
-  const value x = input(0, kPads | kViews);
+  const value x = input(0, kPads | kViews | kDynamic);
   const std::int64_t to = integer("to", 0);
   if (x.data || x.type != io_type::f32 || to != pb::TensorProto::FLOAT) {
     fail(format("casts to {}", type_name(static_cast<int>(std::clamp<std::int64_t>(to, -1, 99)))),

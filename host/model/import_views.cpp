@@ -196,13 +196,21 @@ value importer::seen_as(value planes, const value& x) const {
 }
 
 bool importer::read_channels_last(const std::string& name, std::size_t rank) const {
-  static const std::array elementwise = {&importer::arithmetic, &importer::unary,
-                                         &importer::parametric, &importer::relu,
-                                         &importer::clip,       &importer::gelu,
-                                         &importer::power,      &importer::prelu,
-                                         &importer::identity,   &importer::cast,
-                                         &importer::quantize,   &importer::dequantize,
-                                         &importer::dropout,    &importer::qlinear_arithmetic};
+  static const std::array elementwise = {&importer::arithmetic,
+                                         &importer::unary,
+                                         &importer::parametric,
+                                         &importer::relu,
+                                         &importer::clip,
+                                         &importer::gelu,
+                                         &importer::power,
+                                         &importer::prelu,
+                                         &importer::identity,
+                                         &importer::cast,
+                                         &importer::quantize,
+                                         &importer::dequantize,
+                                         &importer::dropout,
+                                         &importer::qlinear_arithmetic,
+                                         &importer::dynamic_quantize};
   std::vector<std::string> todo{name};
   std::unordered_set<std::string> seen{name};
   while (!todo.empty()) {

@@ -470,9 +470,15 @@ void importer::conv_integer() {
   const auto w = weights(1);
   fconv op;
   const std::vector<int> dims = conv_shape(x, *w, op);
-  op.integers = integer_kernels(3, static_cast<std::size_t>(op.out_channels), 0);
-  op.integers->values = kernels(op, *w, op.integers->values);
-  finish_integer(x, std::move(op), dims);
+  const auto outs = static_cast<std::size_t>(op.out_channels);
+  if (x.dynamic.empty()) {
+    op.integers = integer_kernels(3, outs, 0);
+    op.integers->values = kernels(op, *w, op.integers->values);
+    set_integers(x, op);
+  } else {
+    set_dynamic(op, kernels(op, *w, real_kernels(3, outs, 0)));
+  }
+  finish_integer(x, emit({x.tensor}, std::move(op), dims));
 }
 
 void importer::qlinear_avgpool() {

@@ -49,6 +49,8 @@ struct constant {
     int axis = 0;
   };
   std::optional<quantised> q;
+  /// The scale or zero point of a DynamicQuantizeLinear: the name of its bytes. Otherwise empty.
+  std::string of;
 
   [[nodiscard]] bool integral() const {
     return type == pb::TensorProto::UINT8 || type == pb::TensorProto::INT8 ||
@@ -75,12 +77,13 @@ struct value {
   std::array<int, 4> pads{};  // zeros that a Pad puts around it (top, left, bottom, right),
   bool sum = false;           // and an int32 sum that waits for its scale.
   std::string axes;           // A view, see above; of planes empty.
+  std::string dynamic;        // Bytes of a DynamicQuantizeLinear, or sums of them: its name.
 
   [[nodiscard]] bool padded() const { return pads != std::array<int, 4>{}; }
 };
 
 /// What an operator takes besides plain planes.
-enum takes : unsigned { kPlanes = 0, kPads = 1, kViews = 2 };
+enum takes : unsigned { kPlanes = 0, kPads = 1, kViews = 2, kDynamic = 4 };
 
 std::string type_name(int type);
 std::string dims_text(const std::vector<int>& dims);
@@ -150,7 +153,8 @@ class importer {
   int add_tensor(const std::string& name, const std::vector<int>& dims);
   io_spec output_of(const value& result) const;
   value lookup(const std::string& name, const char* what) const;
-  /// Input i. kPads: the operator can take zeros around it; kViews: and dimensions in any order.
+  /// Input i. kPads: the operator can take zeros around it; kViews: dimensions in any order;
+  /// kDynamic: what a DynamicQuantizeLinear makes.
   value input(int i, unsigned take = kPlanes) const;
   /// Input i, which must be computed from the graph's input.
   value activation(int i, bool floating = true, unsigned take = kPlanes) const;
@@ -426,12 +430,20 @@ class importer {
   void finish_quantised(value v, int output_at, bool zero_optional);
   /// Integer weights without a scale, at input 1.
   integer_weights integer_kernels(int zero_at, std::size_t outs, std::size_t axis);
+  /// Weights at input i minus their zero points; axis is the dimension of the output channels.
+  std::vector<float> differences(int i, const std::vector<double>& zero, std::size_t outs,
+                                 std::size_t axis) const;
   integer_weights centred(int i, const std::vector<double>& zero, std::size_t outs,
                           std::size_t axis);
   value integer_input(unsigned take);
-  void finish_integer(const value& x, fconv op, const std::vector<int>& dims);
+  /// v holds sums over x that wait for their scale.
+  void finish_integer(const value& x, value v);
   void set_integers(const value& x, fconv& op) const;
   void matmul_integer();
+  void dynamic_quantize();
+  std::vector<float> real_kernels(int zero_at, std::size_t outs, std::size_t axis) const;
+  /// Weights of a layer on bytes of a DynamicQuantizeLinear, which stand for real values.
+  void set_dynamic(fconv& op, std::vector<float> weights);
   void qlinear_arithmetic();
   void qlinear_unary();
   void qlinear_conv();

@@ -744,6 +744,100 @@ TEST(Integers, SumsMapWhenTheirScaleFollows) {
   expect_refusal([&] { minimum.import(); }, kNo, {"1 of 4 weights"});
 }
 
+/// As ONNX Runtime's quantize_dynamic writes a layer; `apart`: what the scale is multiplied by.
+builder dynamic(bool conv, float zero, int type, const longs& scales) {
+  builder b;
+  const floats w = random_floats(24, 71, 127);
+  floats q(24);
+  std::transform(w.begin(), w.end(), q.begin(), [&](float v) {
+    return std::nearbyint(type == pb::TensorProto::UINT8 ? v + 128 : v);
+  });
+  b.input("x", conv ? longs{-1, 2, 3, 3} : longs{-1, 8}).output("y");
+  b.weight("w", conv ? longs{3, 2, 2, 2} : longs{8, 3}, q, type);
+  b.weight("wz", {}, {zero}, type);
+  floats ws{0.01F, 0.02F, 0.005F};
+  if (scales.empty()) ws = {0.01F};
+  b.weight("ws", scales, ws);
+  b.weight("bias", conv ? longs{1, 3, 1, 1} : longs{3}, {0.5F, -1, 2});
+  b.node("DynamicQuantizeLinear", {"x"}, {"xq", "xs", "xz"});
+  b.node(conv ? "ConvInteger" : "MatMulInteger", {"xq", "w", "xz", "wz"}, {"sum"});
+  builder::integer(b.node("Cast", {"sum"}, {"real"}), "to", pb::TensorProto::FLOAT);
+  b.node("Mul", {"xs", "ws"}, {"both"});
+  b.node("Mul", {"real", "both"}, {"scaled"});
+  b.node("Add", {"scaled", "bias"}, {"y"});
+  return b;
+}
+
+// Layers whose input is quantised anew for every image become the float layers that they stand for.
+TEST(Integers, DynamicQuantisationBecomesStatic) {
+  struct {
+    bool conv;
+    float zero;
+    int type;
+    longs scales;
+    bool integers;
+  } const cases[] = {{false, 0, pb::TensorProto::INT8, {}, true},
+                     {false, 0, pb::TensorProto::INT8, {3}, true},
+                     {true, 0, pb::TensorProto::INT8, {}, true},
+                     {true, 128, pb::TensorProto::UINT8, {}, true},
+                     {false, 100, pb::TensorProto::UINT8, {}, false}};
+  for (const auto& c : cases) {
+    SCOPED_TRACE(::testing::Message() << c.conv << c.zero << c.scales.size());
+    const builder b = dynamic(c.conv, c.zero, c.type, c.scales);
+    const fgraph f = b.import();
+    ASSERT_EQ(f.nodes.size(), 1U);
+    EXPECT_EQ(std::get<fconv>(f.nodes[0].op).integers.has_value(), c.integers);
+    EXPECT_EQ(f.remarks.size(), c.integers ? 1U : 2U);
+    EXPECT_THAT(f.remarks[0], HasSubstr("calibration"));
+    const floats x = random_floats(c.conv ? 18 : 8, 72), bias{0.5F, -1, 2};
+    const floats w = random_floats(24, 71, 127);
+    floats want;
+    for (std::size_t o = 0; o < 3; ++o) {
+      const float scale = c.scales.empty() ? 0.01F : floats{0.01F, 0.02F, 0.005F}[o];
+      const auto weight = [&](std::size_t i) {
+        const float v = c.type == pb::TensorProto::UINT8 ? w[i] + 128 : w[i];
+        return (std::nearbyint(v) - c.zero) * scale;
+      };
+      for (std::size_t p = 0; p < (c.conv ? 4U : 1U); ++p) {
+        double sum = bias[o];
+        for (std::size_t i = 0; i < 8; ++i) {
+          const std::size_t at = i / 4 * 9 + (p / 2 + i / 2 % 2) * 3 + p % 2 + i % 2;
+          sum += c.conv ? weight(o * 8 + i) * x[at] : weight(i * 3 + o) * x[i];
+        }
+        want.push_back(static_cast<float>(sum));
+      }
+    }
+    expect_near(run(f, x), want, 1e-4F);
+    const qgraph g = quantise(f, {x});
+    reference golden(g);
+    expect_near(dequantise_output(g, golden.infer(quantise_input(g, x))), want,
+                4 * g.output_tensor().scale);
+  }
+  // What the scale and the bytes stand for must not leak into anything else.
+  const auto changed = [](const std::function<void(pb::GraphProto&)>& change) {
+    builder b = dynamic(false, 0, pb::TensorProto::INT8, {});
+    b.weight("one", {}, {1});
+    change(b.graph());
+    return [b] { b.import(); };
+  };
+  expect_refusal(changed([](auto& g) { g.mutable_node(4)->set_input(1, "ws"); }), kNo,
+                 {"my_Add", "multiply the sums by that scale"});
+  expect_refusal(changed([](auto& g) { g.mutable_node(5)->set_input(1, "xs"); }), kNo,
+                 {"my_Add", "DynamicQuantizeLinear"});
+  expect_refusal(changed([](auto& g) { g.mutable_node(1)->set_input(2, "wz"); }), kNo,
+                 {"my_MatMulInteger", "zero point of the DynamicQuantizeLinear"});
+  expect_refusal(changed([](auto& g) { g.mutable_node(3)->set_op_type("Add"); }), kNo,
+                 {"my_Mul", "'xs' of a DynamicQuantizeLinear"});
+  expect_refusal(changed([](auto& g) { g.mutable_output(0)->set_name("xq"); }), kNo,
+                 {"output 'xq'", "each image's own"});
+  expect_refusal(changed([](auto& g) {
+                   g.mutable_node(1)->set_op_type("Relu");
+                   while (g.node(1).input_size() > 1)
+                     g.mutable_node(1)->mutable_input()->RemoveLast();
+                 }),
+                 kNo, {"my_MatMulInteger", "DynamicQuantizeLinear", "MatMulInteger"});
+}
+
 TEST(Integers, ConstantsBehindQuantizeLinearAreFolded) {
   builder b;
   b.input("x", {-1, 2}).output("y");
