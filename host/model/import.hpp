@@ -17,7 +17,7 @@
 //                 trigonometric and hyperbolic functions
 //   moves         Concat, Split and Gather of channels, Reshape and Transpose that shuffle them;
 //                 Slice of channels, rows and columns; Concat of tokens and constant ones; Resize
-//                 and Upsample that repeat pixels
+//                 and Upsample that repeat pixels or interpolate between them, at whole factors
 //   sizes         Shape, and what Cast, Concat, Gather, Slice, Squeeze, Unsqueeze, Add, Sub, Mul
 //                 Div, Sqrt, Equal and Where make of it and of other vectors of constants, for
 //                 Reshape; weights through ConstantOfShape, Reshape, Squeeze, Unsqueeze, Transpose

@@ -136,20 +136,28 @@ void importer::global_maxpool() {
   emit_pool(x, whole_plane<fmaxpool>(x), {tensor(x).c, 1, 1});
 }
 
-int importer::repeats_of(double size, double wanted, const char* axis) const {
-  const char* const hint = "use mode = nearest and whole factors from 1 to 15";
+int importer::factor_of(double size, double wanted, const char* axis, const char* hint) const {
   const double factor = wanted / size;
   if (!(factor >= 1 && factor <= 15) || factor != std::floor(factor)) {
     fail(format("makes {} {} of {}", wanted, axis, size), hint);
   }
+  return static_cast<int>(factor);
+}
+
+std::string importer::resize_text(const char* name, const char* before_11,
+                                  const char* otherwise) const {
+  const auto* a = attribute(name);
+  return a ? a->s() : std::string(opset_ < 11 ? before_11 : otherwise);
+}
+
+int importer::repeats_of(double size, double wanted, const char* axis) const {
+  const int whole =
+      factor_of(size, wanted, axis, "use mode = nearest and whole factors from 1 to 15");
+  const double factor = whole;
   // Before opset 11 there is one way to round.
-  const auto text = [&](const char* name, const char* otherwise) {
-    const auto* a = attribute(name);
-    return a ? a->s() : std::string(otherwise);
-  };
   const std::string mode =
-      text("coordinate_transformation_mode", opset_ < 11 ? "asymmetric" : "half_pixel");
-  const std::string rounding = text("nearest_mode", opset_ < 11 ? "floor" : "round_prefer_floor");
+      resize_text("coordinate_transformation_mode", "asymmetric", "half_pixel");
+  const std::string rounding = resize_text("nearest_mode", "floor", "round_prefer_floor");
   const auto from = [&](double o) {
     double x = o / factor;
     if (mode == "half_pixel" || (mode == "pytorch_half_pixel" && wanted > 1)) {
@@ -172,15 +180,103 @@ int importer::repeats_of(double size, double wanted, const char* axis) const {
            "use half_pixel with round_prefer_floor, or asymmetric with floor");
     }
   }
-  return static_cast<int>(factor);
+  return whole;
 }
 
-/// Nearest neighbours at whole factors: pixels are repeated.
+/// Linear interpolation along an axis of `size` elements at a whole factor: the elements repeated,
+/// then a window over them, a triangle or a box. What of it lies inside is the weight of a result.
+importer::interpolation importer::interpolation_of(double size, double wanted,
+                                                   const char* axis) const {
+  static constexpr const char* kHint = "use whole factors from 1 to 7, or mode = nearest";
+  interpolation k;
+  k.factor = factor_of(size, wanted, axis, kHint);
+  if (k.factor > 7) fail(format("interpolates {} {} of {}", wanted, axis, size), kHint);
+  const std::string mode =
+      resize_text("coordinate_transformation_mode", "asymmetric", "half_pixel");
+  const bool half = mode == "half_pixel" || (mode == "pytorch_half_pixel" && wanted > 1);
+  if (!half && mode != "asymmetric") {
+    fail(format("interpolates with {}", mode), "use half_pixel or asymmetric");
+  }
+  // Half a step between the elements: two boxes that lie one apart where the factor is even.
+  const bool triangle = half && k.factor % 2 == 0;
+  k.window.assign(static_cast<std::size_t>(k.factor), triangle ? 2 : 1);
+  if (triangle) {
+    k.window[0] = 1;
+    k.window.push_back(1);
+  }
+  k.before = half ? static_cast<int>(k.window.size() - 1) / 2 : 0;
+  k.whole = std::accumulate(k.window.begin(), k.window.end(), 0);
+  const int outputs = static_cast<int>(wanted);
+  for (int o = 0; o < outputs; ++o) {
+    int weight = 0;
+    for (int i = 0; i < static_cast<int>(k.window.size()); ++i) {
+      const int at = o - k.before + i;
+      if (at >= 0 && at < outputs) weight += k.window[static_cast<std::size_t>(i)];
+    }
+    k.weights.push_back(weight);
+  }
+  return k;
+}
+
+void importer::interpolate(const value& x, double rows, double columns) {
+  if (x.type != io_type::f32) fail("interpolates integers", "put DequantizeLinear before it");
+  const interpolation v = interpolation_of(x.dims[1], rows, "rows");
+  const interpolation h = interpolation_of(x.dims[2], columns, "columns");
+  fmaxpool repeat;
+  repeat.repeat_y = v.factor;
+  repeat.repeat_x = h.factor;
+  const std::vector<int> dims{x.dims[0], x.dims[1] * v.factor, x.dims[2] * h.factor};
+  check_size(dims);
+  const int whole = v.whole * h.whole;
+  const auto least = [](const interpolation& k) {
+    return *std::min_element(k.weights.begin(), k.weights.end());
+  };
+  if (whole > kMaxRestored * least(v) * least(h)) {
+    fail(format("interpolates between {} of {} parts of a window at the border, where a result "
+                "would be up to {:.1f} steps away",
+                least(v) * least(h), whole,
+                0.5 * (1.0 + static_cast<double>(whole) / (least(v) * least(h)))),
+         "use half_pixel, or a factor of 2");
+  }
+  const std::string& name = node_->output(0);
+  const value wide = emit_as(name + " repeated", {x.tensor}, repeat, dims);
+  if (whole == 1) {
+    result(wide);
+    return;
+  }
+  fconv op;
+  op.depthwise = true;
+  op.out_channels = op.in_channels = dims[0];
+  op.kernel_h = static_cast<int>(v.window.size());
+  op.kernel_w = static_cast<int>(h.window.size());
+  op.pad_top = v.before;
+  op.pad_left = h.before;
+  op.pad_bottom = op.kernel_h - 1 - v.before;
+  op.pad_right = op.kernel_w - 1 - h.before;
+  const auto channels = static_cast<std::size_t>(dims[0]);
+  integer_weights q;
+  for (std::size_t c = 0; c < channels; ++c) {
+    for (const int a : v.window) {
+      for (const int b : h.window) q.values.push_back(static_cast<std::int8_t>(a * b));
+    }
+  }
+  const float step = 1.0F / static_cast<float>(whole);
+  q.scale.assign(channels, step);
+  for (const std::int8_t w : q.values) op.weights.push_back(static_cast<float>(w) * step);
+  op.bias.assign(channels, 0.0F);
+  op.integers = std::move(q);
+  const value blurred = emit_as(name + " with border", {wide.tensor}, std::move(op), dims);
+  result(restored(blurred, v.weights, h.weights, whole));
+}
+
+/// Nearest neighbours at whole factors: pixels are repeated. Linear interpolation averages those.
 void importer::resize() {
   const value x = activation(0, false);
   const bool upsample = node_->op_type() == "Upsample";
-  if (const auto* mode = attribute("mode"); mode && mode->s() != "nearest") {
-    fail(format("interpolates in mode '{}'", mode->s()), "use mode = nearest");
+  const auto* mode = attribute("mode");
+  const bool linear = mode && mode->s() == "linear";
+  if (mode && !linear && mode->s() != "nearest") {
+    fail(format("interpolates in mode '{}'", mode->s()), "use mode = nearest or linear");
   }
   if (x.dims.size() != 3) {
     fail(format("works on {} dimensions", x.dims.size() + 1), "resize N x C x H x W");
@@ -199,6 +295,10 @@ void importer::resize() {
   };
   if (wanted(1) != x.dims[0] || (at != 3 && given[0] != 1)) {
     fail("changes the batch or the channels", "resize rows and columns only");
+  }
+  if (linear) {
+    interpolate(x, wanted(2), wanted(3));
+    return;
   }
   fmaxpool op;
   op.repeat_y = repeats_of(x.dims[1], wanted(2), "rows");
@@ -294,12 +394,12 @@ value importer::restored(const value& x, const std::vector<int>& rows,
       }
     }
   }
-  // Multiples of whole / unit, without any error where bytes hold them.
-  std::optional<quantisation> exact;
-  if (unit / least <= 255)
-    exact = quantisation{static_cast<float>(whole) / static_cast<float>(unit), 0};
-  const int by =
-      constant_operand(x, std::move(factors), node_->output(0) + " at its border", exact);
+  // Multiples of whole / unit have no error where bytes hold them; otherwise at least 1 has none.
+  quantisation q;
+  q.scale = unit / least <= 255
+                ? static_cast<float>(whole) / static_cast<float>(unit)
+                : 1.0F / std::floor(255.0F * static_cast<float>(least) / static_cast<float>(whole));
+  const int by = constant_operand(x, std::move(factors), node_->output(0) + " at its border", q);
   value v = emit({x.tensor, by}, fmul{}, x.dims);
   out_.follows.emplace_back(x.tensor, v.tensor);
   return v;

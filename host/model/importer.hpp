@@ -366,6 +366,14 @@ class importer {
   void global_maxpool();
   /// Times that an axis of `size` elements repeats each of them; refuses what does not repeat.
   int repeats_of(double size, double wanted, const char* axis) const;
+  int factor_of(double size, double wanted, const char* axis, const char* hint) const;
+  std::string resize_text(const char* name, const char* before_11, const char* otherwise) const;
+  struct interpolation {
+    int factor = 1, before = 0, whole = 1;
+    std::vector<int> window, weights;
+  };
+  interpolation interpolation_of(double size, double wanted, const char* axis) const;
+  void interpolate(const value& x, double rows, double columns);
   void resize();
   void emit_pool(const value& x, const fmaxpool& op, const std::vector<int>& dims);
   void avgpool();
