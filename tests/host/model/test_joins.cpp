@@ -226,6 +226,10 @@ TEST(Joins, ResizeInterpolates) {
   refused({1, 1, 8, 1}, "half_pixel", "whole factors from 1 to 7");
   refused({1, 1, 1.5F, 1}, "half_pixel", "makes 7 rows of 5");
   refused({1, 1, 3, 3}, "asymmetric", "5.0 steps");
+  builder whole = moved("Resize", {"", "s"});
+  whole.weight("s", {4}, {1, 1, 2, 2});
+  attribute(whole, "mode", "linear");
+  EXPECT_GT(refused_when_damaged(whole, 1000), 150);
 }
 
 TEST(Joins, ReshapeAndTransposeShuffleChannels) {

@@ -768,6 +768,10 @@ TEST(Transformers, PatchesBecomeTokens) {
   }
 }
 
+TEST(Transformers, DamagedPatchesNeverCrash) {
+  EXPECT_GT(refused_when_damaged(patches({0, 16, -1}, true, true), 3000), 500);
+}
+
 TEST(Transformers, TokensBecomeRowsAndColumnsAgain) {
   builder b(13);
   b.input("x", {-1, 3, 4, 6}).output("y");
