@@ -283,7 +283,8 @@ void importer::transpose() {
   }
   // Views take any order; planes become one where something works on their last dimension.
   const std::string before = letters(x);
-  const bool viewed = !x.axes.empty() || (!keeps && read_channels_last(node_->output(0), rank));
+  const bool viewed =
+      !x.axes.empty() || (!keeps && read_channels_last(node_->output(0), rank, dims.back()));
   if (perm[0] == 0 && !before.empty() && viewed) {
     std::string seen;
     for (std::size_t i = 1; i < rank; ++i) seen += before[perm[i] - 1];

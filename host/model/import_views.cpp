@@ -195,7 +195,7 @@ value importer::seen_as(value planes, const value& x) const {
   return planes;
 }
 
-bool importer::read_channels_last(const std::string& name, std::size_t rank) const {
+bool importer::read_channels_last(const std::string& name, std::size_t rank, int size) const {
   static const std::array elementwise = {&importer::arithmetic,
                                          &importer::unary,
                                          &importer::parametric,
@@ -235,6 +235,12 @@ bool importer::read_channels_last(const std::string& name, std::size_t rank) con
       if (op == "Softmax" && opset_ >= 13 && !has_axis) return true;
       const auto& known = handlers(node.domain() == "com.microsoft");
       const auto found = known.find(op);
+      const auto shape =
+          op == "Reshape" && node.input_size() == 2 ? values_.find(node.input(1)) : values_.end();
+      const bool tokens = size > 0 && shape != values_.end() && shape->second.data &&
+                          shape->second.data->values.size() == 3 &&
+                          shape->second.data->values[2] == size;
+      if (tokens && seen.insert(node.output(0)).second) todo.push_back(node.output(0));
       if (found == known.end() ||
           std::find(elementwise.begin(), elementwise.end(), found->second) == elementwise.end()) {
         continue;

@@ -280,8 +280,8 @@ class importer {
   /// Whether elements come in the order of planes: channels, rows, columns.
   bool plane_order(const value& x) const;
   /// Whether the last dimension of a tensor is taken for its channels, by what reads it behind
-  /// functions of elements.
-  bool read_channels_last(const std::string& name, std::size_t rank) const;
+  /// functions of elements; with `size`, that of the dimension, also behind a Reshape to tokens.
+  bool read_channels_last(const std::string& name, std::size_t rank, int size = 0) const;
   /// Axis of the node, counted from the batch.
   std::size_t axis_of(const value& x, std::int64_t axis) const;
   void softmax();

@@ -682,8 +682,10 @@ TEST(Transformers, RefusesOtherProducts) {
   expect_refusal([] { product({0, 2, 1, 3}, {0, 2, 1, 3}).import(); }, kNo, {"queries"});
 }
 
-/// A vision transformer up to its first layer: patches, tokens, a class token, positions.
+/// A vision transformer up to its first layer: patches, tokens, a class token, positions. The
+/// channels go to the end before the Reshape or behind it.
 builder patches(const longs& grouped, bool class_token, bool expand) {
+  const bool last = grouped.back() == 16;
   builder b(13);
   b.input("x", {-1, 3, 8, 12}).output("y");
   b.weight("k", {16, 3, 4, 4}, random_floats(16 * 48, 1));
@@ -694,8 +696,13 @@ builder patches(const longs& grouped, bool class_token, bool expand) {
   const longs positions{1, class_token ? 7 : 6, 16};
   b.weight("pos", positions, random_floats(static_cast<std::size_t>(positions[1]) * 16, 4));
   builder::ints(b.node("Conv", {"x", "k", "kb"}, {"c"}), "strides", {4, 4});
-  b.node("Reshape", {"c", "s"}, {"r"});
-  builder::ints(b.node("Transpose", {"r"}, {"t"}), "perm", {0, 2, 1});
+  if (last) {
+    builder::ints(b.node("Transpose", {"c"}, {"r"}), "perm", {0, 2, 3, 1});
+    b.node("Reshape", {"r", "s"}, {"t"});
+  } else {
+    b.node("Reshape", {"c", "s"}, {"r"});
+    builder::ints(b.node("Transpose", {"r"}, {"t"}), "perm", {0, 2, 1});
+  }
   if (expand) {  // to the batch, as exporters write it
     b.weight("zero", {}, {0}, pb::TensorProto::INT64);
     b.weight("first", {1}, {0}, pb::TensorProto::INT64);
@@ -718,7 +725,15 @@ builder patches(const longs& grouped, bool class_token, bool expand) {
   if (class_token) {
     builder::integer(b.node("Concat", {expand ? "cls_n" : "cls", "t"}, {"j"}), "axis", 1);
   }
-  b.node("Add", {class_token ? "j" : "t", "pos"}, {"y"});
+  b.node("Add", {class_token ? "j" : "t", "pos"}, {last ? "a" : "y"});
+  if (last) {
+    b.weight("eye", {16, 16}, [] {
+      floats eye(256);
+      for (std::size_t i = 0; i < 256; i += 17) eye[i] = 1;
+      return eye;
+    }());
+    b.node("MatMul", {"a", "eye"}, {"y"});
+  }
   return b;
 }
 
@@ -729,6 +744,7 @@ TEST(Transformers, PatchesBecomeTokens) {
   } const cases[] = {{{0, 16, 6}, false, false},
                      {{0, 16, -1}, false, false},
                      {{0, 0, -1}, true, false},
+                     {{0, 6, 16}, false, false},
                      {{0, 16, -1}, true, true}};
   const floats k = random_floats(16 * 48, 1), bias = random_floats(16, 2);
   const floats cls = random_floats(16, 3);
