@@ -32,7 +32,7 @@ constexpr std::array pipeline{
 }  // namespace
 
 program compile(const model::qgraph& graph, const compile_options& options) {
-  draft d{graph, options, graph.tensors, {}, {}, {}};
+  draft d{graph, options, graph.tensors, {}, {}, {}, {}};
   int number = 0;
   for (const pass& p : pipeline) {
     ++number;

@@ -232,12 +232,12 @@ cycle play_tiles(const spec::descriptor& d, std::uint32_t n, std::uint64_t image
   const std::vector<slice> slices = slices_of(d, n);
   const std::uint32_t channels = out_channels(d);
 
-  cycle port = now;                        // when the port is free for the next beat
-  cycle feed = now;                        // when the feed is free for the next sweep
-  cycle swept = now;                       // end of the last sweep
-  cycle shadow = now;                      // when the shadow tile is free
-  cycle next_row = now;                    // earliest start that the accumulators allow
-  std::array<cycle, 4> written;            // end of the last four tiles; no more are open
+  cycle port = now;                           // when the port is free for the next beat
+  cycle feed = now;                           // when the feed is free for the next sweep
+  cycle swept = now;                          // end of the last sweep
+  cycle shadow = now;                         // when the shadow tile is free
+  cycle next_row = now;                       // earliest start that the accumulators allow
+  std::array<cycle, 4> written;               // end of the last four tiles; no more are open
   std::array<cycle, 2> drain_from, drain_to;  // the drains of the last two
   written.fill(now);
   drain_from.fill(now);
@@ -277,11 +277,13 @@ cycle play_tiles(const spec::descriptor& d, std::uint32_t n, std::uint64_t image
             const cycle full = std::max(port, shadow) + beats;
             port = full;
             const cycle first_row = feed + feed_latency;
-            // What overwrites follows the drain of the bank row by row; what adds waits for its end.
+            // What overwrites follows the drain of the bank row by row; what adds waits for its
+            // end.
             const bool overwrites = sweeps < (tile_channels + n - 1) / n;
             const cycle bank = overwrites ? drain_start + 1 : drain_end;
             const cycle start = std::max({full, swept, next_row, first_row, bank});
-            swept = std::max({start + rows, feed + reads + feed_latency, overwrites ? drain_end + 1 : 0});
+            swept = std::max(
+                {start + rows, feed + reads + feed_latency, overwrites ? drain_end + 1 : 0});
             ++sweeps;
             last_start = start;
             next_row = rows < row_distance ? swept + row_distance - rows : swept;
@@ -297,8 +299,9 @@ cycle play_tiles(const spec::descriptor& d, std::uint32_t n, std::uint64_t image
       // The drain follows the last sweep row by row where that one overwrites.
       const cycle stands = (sweeps <= groups ? last_start : swept) + array_latency(n);
       drain_start = std::max(drain_to[(tile + 1) % 2], stands);
-      drain_end = std::max(drain_start + std::max(rows * groups, ceil_of(static_cast<double>(rows) * pace)),
-                    swept + array_latency(n));
+      drain_end =
+          std::max(drain_start + std::max(rows * groups, ceil_of(static_cast<double>(rows) * pace)),
+                   swept + array_latency(n));
       written[tile % 4] = drain_end + post_latency;
       cost.post += rows * groups;
     }
@@ -381,6 +384,9 @@ cycle play_vector(const spec::descriptor& d, std::uint32_t batch, page_stream& p
       now = take_pages(d.param_pages, pages, now, cost) + table_cycles;
       cost.vector = words;
       return now + cost.vector + window_latency;
+    case spec::op::load:  // a word a cycle, as its pages come; once
+      cost.vector = d.out_stride;
+      return take_pages(d.param_pages, pages, now, cost) + move_latency;
     case spec::op::output:
       cost.stream = std::uint64_t{batch} * d.in_stride;
       return now + cost.stream + move_latency;
@@ -435,6 +441,10 @@ cycle play(const spec::descriptor& d, std::uint32_t n, std::uint32_t batch, page
     case spec::op::spill:
       return play_spill(d.in_stride, batch, spill_latency, pages, now, cost);
     case spec::op::load:
+      if (d.spilled == 0) {
+        now = play_vector(d, batch, pages, now, cost);
+        break;
+      }
       return play_spill(d.out_stride, batch, load_latency, pages, now, cost);
     default:
       now = play_vector(d, batch, pages, now, cost);

@@ -3,8 +3,8 @@
 //
 //   pass              reads                   writes
 //   check_graph       graph, options          out.name, out.target
-//   lower_nodes       graph                   layouts; steps: operation, shapes, window, constants,
-//                                             tiles; out.input, out.output
+//   lower_nodes       graph                   layouts, places; steps: operation, shapes, window,
+//                                             constants, tiles; out.input, out.output
 //   fuse_depthwise    steps                   steps, merged: see `step`
 //   fuse_add          steps                   steps, merged
 //   fuse_table        steps                   steps, merged
@@ -42,8 +42,9 @@ struct step {
   /// What it computes, the main operation first; empty for what only moves a tensor. Nodes after
   /// the first are fused into it.
   std::vector<const model::qnode*> nodes;
-  std::vector<int> inputs;  ///< Tensors it reads: at in_base, at in2_base. Index in draft::tensors
-  int output = -1;          ///< Tensor it writes; -1: none (Output, Spill)
+  /// Tensors it reads: at in_base, at in2_base. Index in draft::tensors; of a view what it is of.
+  std::vector<int> inputs;
+  int output = -1;  ///< Tensor it writes; -1: none (Output, Spill)
 };
 
 struct draft {
@@ -51,10 +52,12 @@ struct draft {
   const compile_options& options;
   std::vector<model::qtensor> tensors;  ///< The graph's, then copies that come back from a spill
   std::vector<tensor_layout> layouts;   ///< By tensor
+  std::vector<int> places;              ///< By tensor of the graph: itself, or what it is a view of
   std::vector<step> steps;              ///< In execution order: Input, nodes, Output
   program out;
 
   const model::qtensor& tensor(int t) const { return tensors.at(static_cast<std::size_t>(t)); }
+  int place(int t) const { return places.at(static_cast<std::size_t>(t)); }
   const tensor_layout& layout(int t) const { return layouts.at(static_cast<std::size_t>(t)); }
 };
 

@@ -175,7 +175,10 @@ void engine_model::execute(const spec::descriptor& d, std::uint32_t batch, io::b
       spill(d, batch);
       break;
     case spec::op::load:
-      load(d, batch);
+      if (d.spilled != 0)
+        reload(d, batch);
+      else
+        load(d, pages);
       break;
     case spec::op::end:
       break;
@@ -306,6 +309,19 @@ void engine_model::mat_mul(const spec::descriptor& d, std::uint32_t batch, io::b
           offset_of(d.out_planar != 0, out_pixels, d.out_cb, d.out_cp_log2, out_pixel, c))] = 0;
     }
   }
+}
+
+/// Once, whatever the batch.
+void engine_model::load(const spec::descriptor& d, io::byte_view pages) {
+  const std::uint64_t first = std::uint64_t{d.page_base} * spec::page_bytes;
+  const std::size_t size = std::size_t{d.out_stride} * word_bytes;
+  if (size == 0 || size > std::size_t{d.param_pages} * spec::page_bytes ||
+      first + std::uint64_t{d.param_pages} * spec::page_bytes > pages.size())
+    fail("the pages do not cover what is loaded");
+  pages_ += d.param_pages;
+  (void)address(d.out_base, 0, 0, size - 1);
+  const auto from = pages.begin() + static_cast<std::ptrdiff_t>(first);
+  std::copy(from, from + static_cast<std::ptrdiff_t>(size), &spad_[address(d.out_base, 0, 0, 0)]);
 }
 
 void engine_model::product(const spec::descriptor& d, std::uint32_t batch, io::byte_view pages) {
@@ -587,8 +603,7 @@ void engine_model::spill(const spec::descriptor& d, std::uint32_t batch) {
   }
 }
 
-void engine_model::load(const spec::descriptor& d, std::uint32_t batch) {
-  if (d.spilled == 0) fail("a Load of the package's pages");
+void engine_model::reload(const spec::descriptor& d, std::uint32_t batch) {
   const std::uint64_t size = std::uint64_t{batch} * d.out_stride * word_bytes;
   for (std::uint64_t i = 0; i < size; ++i) {
     const auto page = spilled_.find(d.spill_page + i / spec::page_bytes);

@@ -50,6 +50,7 @@ class engine_model {
   void avg_pool(const spec::descriptor& d, std::uint32_t batch);
   void mul(const spec::descriptor& d, std::uint32_t batch);
   void table(const spec::descriptor& d, std::uint32_t batch, io::byte_view pages);
+  void load(const spec::descriptor& d, io::byte_view pages);
   void product(const spec::descriptor& d, std::uint32_t batch, io::byte_view pages);
   void softmax(const spec::descriptor& d, std::uint32_t batch, io::byte_view pages);
   void layer_norm(const spec::descriptor& d, std::uint32_t batch, io::byte_view pages);
@@ -58,7 +59,7 @@ class engine_model {
   void elementwise(const spec::descriptor& d, std::uint32_t batch, bool two, F f);
   void add(const spec::descriptor& d, std::uint32_t batch);
   void spill(const spec::descriptor& d, std::uint32_t batch);
-  void load(const spec::descriptor& d, std::uint32_t batch);
+  void reload(const spec::descriptor& d, std::uint32_t batch);
   /// f(row) for the channels of every pixel: stored bytes in, results out.
   template <typename F>
   void rows(const spec::descriptor& d, std::uint32_t batch, F f);

@@ -373,6 +373,7 @@ page_counts pages_of(const spec::descriptor& d) {
     case spec::op::table:
     case spec::op::softmax:
     case spec::op::layer_norm:
+    case spec::op::load:
       return {d.param_pages, 0, false};
     default:
       return {};
@@ -472,11 +473,20 @@ void check(const program& p, const std::string& what) {
     // Strides of a product are those of a head.
     const std::uint64_t images =
         std::uint64_t{p.max_batch} * (op == spec::op::product ? d.heads : 1);
-    const auto tensor = [&](const char* which, std::uint64_t base, std::uint64_t stride,
-                            std::uint64_t bytes) {
+    const auto tensor_of = [&](const char* which, std::uint64_t base, std::uint64_t stride,
+                               std::uint64_t bytes, std::uint64_t count) {
       const std::uint64_t need = (bytes + word_bytes - 1) / word_bytes;
-      if (need == 0 || need > stride || base + stride * images > p.target.spad_words)
+      if (need == 0 || need > stride || base + stride * count > p.target.spad_words)
         fail(std::string("the ") + which + " does not lie inside the scratchpad");
+    };
+    const auto tensor = [&](const char* which, std::uint64_t base, std::uint64_t stride,
+                            std::uint64_t bytes) { tensor_of(which, base, stride, bytes, images); };
+    // Of a constant, without a stride, every image reads the same words.
+    const auto second = [&](std::uint64_t bytes) {
+      const bool constant = d.in2_stride == 0;
+      tensor_of("second input", d.in2_base,
+                constant ? (bytes + word_bytes - 1) / word_bytes : d.in2_stride, bytes,
+                constant ? 1 : images);
     };
     const auto blocks = [&](std::uint32_t cb, std::uint32_t cp, std::uint32_t last) {
       if (cb == 0 || cp > 6 || last == 0 || last > 1u << cp || (cp < 6 && cb != 1))
@@ -500,8 +510,9 @@ void check(const program& p, const std::string& what) {
     }
     if (writes && op != spec::op::input) {
       blocks(d.out_cb, d.out_cp_log2, d.out_c_last);
-      tensor("output", d.out_base, d.out_stride,
-             image_bytes(d.out_h, d.out_w, d.out_cb, d.out_cp_log2));
+      tensor_of("output", d.out_base, d.out_stride,
+                image_bytes(d.out_h, d.out_w, d.out_cb, d.out_cp_log2),
+                op == spec::op::load && d.spilled == 0 ? 1 : images);
     }
     if (reads && writes && swept_rows(d) * images >= 1u << 23) fail("2^23 rows and more");
     if (d.fuse_table != 0 && op != spec::op::mat_mul && op != spec::op::product)
@@ -538,8 +549,7 @@ void check(const program& p, const std::string& what) {
       if (!same_blocks || d.in_h != d.out_h || d.in_w != d.out_w)
         fail("the shapes of an elementwise operation differ");
       if (!two) return;
-      tensor("second input", d.in2_base, d.in2_stride,
-             d.in2_broadcast ? image_bytes(1, 1, d.in_cb, d.in_cp_log2)
+      second(d.in2_broadcast ? image_bytes(1, 1, d.in_cb, d.in_cp_log2)
                              : image_bytes(d.in_h, d.in_w, d.in_cb, d.in_cp_log2));
     };
     const auto requantisation = [&] {
@@ -564,9 +574,15 @@ void check(const program& p, const std::string& what) {
           fail("its pages do not lie inside the spill area");
         break;
       case spec::op::load:
-        if (d.spilled == 0) fail("a Load of the package's pages, which this version does not run");
-        if (!spilled.holds(d.spill_page, d.out_stride))
-          fail("loads from the spill area what no Spill before it put there");
+        if (d.n_tiles != 0 || d.k_tiles != 0) fail("a Load has no tiles");
+        if (d.spilled != 0) {
+          if (d.param_pages != 0) fail("pages of the package for what was spilled");
+          if (!spilled.holds(d.spill_page, d.out_stride))
+            fail("loads from the spill area what no Spill before it put there");
+          break;
+        }
+        if (d.param_pages != load_pages(d.out_stride)) fail("pages do not follow from the words");
+        if (d.region != i + 1) fail("its region is not its number + 1");
         break;
       case spec::op::product:
       case spec::op::mat_mul: {
@@ -578,8 +594,7 @@ void check(const program& p, const std::string& what) {
           fail("pages do not follow from the shape");
         if (d.region != i + 1) fail("its region is not its number + 1");
         if (d.fuse_add != 0) {
-          tensor("second input", d.in2_base, d.in2_stride,
-                 image_bytes(d.out_h, d.out_w, d.out_cb, d.out_cp_log2));
+          second(image_bytes(d.out_h, d.out_w, d.out_cb, d.out_cp_log2));
           if (d.add_shift > 22) fail("add_shift is above 22");
           if (d.in2_broadcast != 0) fail("a fused addition of one pixel");
         }

@@ -149,6 +149,11 @@ constexpr std::uint32_t param_pages_for(std::uint32_t channels) {
   return (channels + spec::params_per_page - 1) / spec::params_per_page;
 }
 
+/// Pages that hold so many words of a Load.
+constexpr std::uint32_t load_pages(std::uint32_t words) {
+  return words / spec::page_beats + (words % spec::page_beats != 0 ? 1 : 0);
+}
+
 /// The two operations of a MatMul with a fused Depthwise. The tensor between them has no place.
 spec::descriptor matmul_half(spec::descriptor d);
 spec::descriptor depthwise_half(spec::descriptor d);

@@ -742,6 +742,32 @@ void resize(call& c) {
   give(c, std::move(y));
 }
 
+// ---- Quantisation ----
+
+/// Bytes, and the scale and zero point of their range, in float32 as ONNX has it.
+void dynamic_quantize(call& c) {
+  const tensor& x = in(c, 0);
+  if (x.type != element::f32) refuse("takes float values");
+  float lo = 0, hi = 0;
+  for (const double v : x.values) {
+    if (!std::isfinite(v)) refuse("a value is not finite");
+    lo = std::min(lo, static_cast<float>(v));
+    hi = std::max(hi, static_cast<float>(v));
+  }
+  const float range = (hi - lo) / 255.0F;
+  const float scale = range > 0 ? range : 1.0F;
+  const float zero = std::clamp(std::nearbyint(-lo / scale), 0.0F, 255.0F);
+  tensor y{element::u8, x.dims, {}};
+  for (const double v : x.values) {
+    const float rounded = std::nearbyint(static_cast<float>(v) / scale);
+    y.values.push_back(std::clamp(rounded + zero, 0.0F, 255.0F));
+  }
+  c.macs += y.values.size();
+  give(c, std::move(y));
+  give(c, {element::f32, {}, {scale}});
+  give(c, {element::u8, {}, {zero}});
+}
+
 using handler = void (*)(call&);
 
 const std::unordered_map<std::string, handler>& handlers() {
@@ -755,6 +781,7 @@ const std::unordered_map<std::string, handler>& handlers() {
         {"Concat", concat},
         {"Div", arithmetic},
         {"Dropout", identity},
+        {"DynamicQuantizeLinear", dynamic_quantize},
         {"Flatten", flatten},
         {"Gather", gather},
         {"HardSigmoid", hard_sigmoid},

@@ -196,6 +196,11 @@ int argmax(std::span<const float> values) noexcept {
 
 float_executor::float_executor(fgraph graph) : graph_(std::move(graph)) {
   for (const ftensor& t : graph_.tensors) values_.emplace_back(t.size());
+  for (const fnode& node : graph_.nodes) {
+    if (const auto* constant = std::get_if<fconstant>(&node.op)) {
+      values_[static_cast<std::size_t>(node.output)] = constant->values;
+    }
+  }
 }
 
 const std::vector<std::vector<float>>& float_executor::run(
@@ -214,6 +219,7 @@ const std::vector<std::vector<float>>& float_executor::run(
     std::copy(inputs[i].begin(), inputs[i].end(), value.begin());
   }
   for (const fnode& node : graph_.nodes) {
+    if (std::holds_alternative<fconstant>(node.op)) continue;  // stands since the start
     const auto in = static_cast<std::size_t>(node.inputs[0]);
     const auto out = static_cast<std::size_t>(node.output);
     const ftensor& it = graph_.tensors[in];
@@ -243,6 +249,7 @@ const std::vector<std::vector<float>>& float_executor::run(
                             const auto second = static_cast<std::size_t>(node.inputs.back());
                             product(op, ot, x, graph_.tensors[second], b, y);
                           },
+                          [](const fconstant&) {}, [&](const fview&) { y = x; },
                           [&](const fsoftmax&) { softmax(x, plane, y); },
                           [&](const flayernorm& op) { normalise(op, x, plane, y); },
                           [&](const ftable& op) {

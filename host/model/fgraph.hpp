@@ -129,14 +129,27 @@ struct faffine {
   bounds clip;
 };
 
+/// The same pixels in other rows, see qview.
+struct fview {};
+
+/// Values of the file, the same for every image. Only the second input of an fadd or fmul reads it.
+struct fconstant {
+  std::vector<float> values;  ///< CHW
+};
+
 struct fnode {
   std::string name;         ///< "name (Operator)" of the ONNX node.
   std::vector<int> inputs;  ///< Indices into fgraph::tensors.
   int output = -1;
   std::variant<fconv, fmaxpool, fadd, faffine, favgpool, fmul, ftable, fproduct, fsoftmax,
-               flayernorm>
+               flayernorm, fconstant, fview>
       op;
 };
+
+/// Whether a node's result has the quantisation of its input.
+inline bool keeps_quantisation(const fnode& node) {
+  return std::holds_alternative<fmaxpool>(node.op) || std::holds_alternative<fview>(node.op);
+}
 
 struct fgraph {
   std::string name;

@@ -9,21 +9,25 @@
 //   two tensors   Add, Sub, Mul, Sum, the second also N x C x 1 x 1
 //   transformers  MatMul of two tensors as attention has it, Softmax over channels and scores,
 //                 LayerNormalization over channels, also spelt out; ReduceMean over tokens
-//   constants     Add, Sub, Mul, Div, Max, Min, Pow, one value or one per channel
+//   constants     Add, Sub, Mul, Div, of any shape that spreads over the tensor; Max, Min, Pow, one
+//                 value or one per channel
 //   elements      Relu, Clip, LeakyRelu, PRelu with one slope, Sigmoid, HardSigmoid, HardSwish,
 //                 Tanh, Gelu, Elu, Selu, Celu, Softplus, Softsign, Mish, Erf, Exp, Log, Sqrt, Abs,
 //                 Neg, Reciprocal, Floor, Ceil, Round, Sign, Shrink, ThresholdedRelu,
 //                 trigonometric and hyperbolic functions
 //   moves         Concat, Split and Gather of channels, Reshape and Transpose that shuffle them;
-//                 Slice of channels, rows and columns; Resize and Upsample that repeat pixels
+//                 Slice of channels, rows and columns; Concat of tokens and constant ones; Resize
+//                 and Upsample that repeat pixels or interpolate between them, at whole factors
 //   sizes         Shape, and what Cast, Concat, Gather, Slice, Squeeze, Unsqueeze, Add, Sub, Mul
-//                 Div and Sqrt make of it and of other vectors of constants, for Reshape; weights
-//                 through ConstantOfShape, Reshape, Squeeze, Unsqueeze and Transpose
+//                 Div, Sqrt, Equal and Where make of it and of other vectors of constants, for
+//                 Reshape; weights through ConstantOfShape, Reshape, Squeeze, Unsqueeze, Transpose
+//                 and Expand along the batch
 //   relabelling   Flatten, Reshape, Squeeze, Unsqueeze, Transpose that keeps the order of the
 //                 elements, Identity, Dropout, Constant, Pad with zeros before Conv or AveragePool;
 //                 Softmax of features as the last node is left out with a remark
 //   integers      QuantizeLinear, DequantizeLinear, QLinearConv, QLinearMatMul, ConvInteger and
-//                 MatMulInteger with their scale in a Mul behind them; of com.microsoft QGemm,
+//                 MatMulInteger with their scale in a Mul behind them, also behind
+//                 DynamicQuantizeLinear, which calibration replaces; of com.microsoft QGemm,
 //                 QLinearAdd, QLinearConcat, QLinearMul, QLinearAveragePool,
 //                 QLinearGlobalAveragePool, QLinearLeakyRelu, QLinearSigmoid, Gelu, FastGelu,
 //                 QuickGelu
@@ -32,7 +36,8 @@
 // LayerNormalization, or Softmax or ReduceMean over its last axis reads it, behind functions of
 // elements too; one of four dimensions is then N x H x W x C. Tokens are columns of one row.
 // Reshape splits their channels into heads and joins them again, Transpose moves dimensions in any
-// order: both only rename, and so they do for planes whose channels an operator wants last.
+// order: both only rename, and so they do for planes whose channels an operator wants last. Reshape
+// also makes tokens of rows and columns, and rows and columns of tokens.
 // Attention is queries N x H x T x D by keys N x H x D x S, and its weights N x H x T x S by values
 // N x H x S x D; or the same of one head without H. Where several heads have no multiple of 64
 // channels, queries, keys and values get zeros in between. Functions of elements, layers with

@@ -113,8 +113,8 @@ void importer::arithmetic() {
   if (node_->input_size() != 2) {
     fail(format("has {} inputs", node_->input_size()), "use two inputs, one after the other");
   }
-  const value a = input(0, kViews);
-  const value b = input(1, kViews);
+  const value a = input(0, kViews | kDynamic);
+  const value b = input(1, kViews | kDynamic);
   if (a.data && b.data) fail("both inputs are constant", "fold constants before exporting");
   if ((!a.data && a.type != io_type::f32) || (!b.data && b.type != io_type::f32)) {
     fail("works on integers", "put DequantizeLinear before it");
@@ -138,10 +138,23 @@ void importer::arithmetic() {
   }
   const bool constant_first = a.data != nullptr;
   const value& x = constant_first ? b : a;
-  const std::vector<float> k = per_channel(x, *(constant_first ? a : b).data);
-  if (x.sum && op != "Mul" && op != "Add") {
+  const constant& given = *(constant_first ? a : b).data;
+  // Sums of such bytes are real values with the scale that each image would have.
+  const bool scaled = op == "Mul" && x.sum && !given.of.empty() && x.dynamic == given.of;
+  if (!scaled && (!given.of.empty() || (x.sum && !x.dynamic.empty() && op != "Mul"))) {
+    fail("works on sums, or with the scale, of a DynamicQuantizeLinear alone",
+         "multiply the sums by that scale first");
+  }
+  std::vector<float> all = spread_over(x, given);
+  const auto channels = by_channel(x, all);
+  if (x.sum && ((op != "Mul" && op != "Add") || !channels)) {
     fail("works on an int32 sum", "multiply it by its scale first");
   }
+  if (!channels) {
+    combine(op, x, std::move(all), constant_first);
+    return;
+  }
+  const std::vector<float>& k = *channels;
   if (constant_first && op == "Div") {
     if (std::any_of(k.begin(), k.end(), [&](float v) { return v != k[0]; })) {
       fail("divides a constant that differs between channels", "divide one value by the tensor");
@@ -165,54 +178,100 @@ void importer::arithmetic() {
     if (op == "Sub" && constant_first) scale[i] = -1.0F;
   }
   value v = emit_affine(x, std::move(scale), std::move(shift), limit);
-  v.sum = x.sum && op == "Add";
+  v.sum = x.sum && (op == "Add" || (!x.dynamic.empty() && !scaled));
+  if (v.sum) v.dynamic = x.dynamic;
   result(std::move(v));
 }
 
-std::vector<float> importer::per_channel(const value& x, const constant& c) const {
-  const auto channels = static_cast<std::size_t>(tensor(x).c);
+/// Arithmetic with a constant that differs inside the planes: a tensor of its own.
+void importer::combine(const std::string& op, const value& x, std::vector<float> values,
+                       bool constant_first) {
+  if (op == "Max" || op == "Min" || (op == "Div" && constant_first)) {
+    fail("its constant differs between the elements of an image",
+         "use one value; only Add, Sub, Mul and division by a constant take more");
+  }
+  const int at = constant_first ? 0 : 1;
+  const auto& q = lookup(node_->input(at), "tensor").data->q;
+  std::optional<quantisation> pinned;
+  if (op == "Div") {
+    for (float& v : values) v = finite(1.0 / v, "1 / divisor");
+  } else if (q && q->scale.size() == 1) {
+    pinned = quantisation{q->scale[0], 128};
+  }
+  value from = x;
+  if (op == "Sub" && constant_first) {  // c - x is -x + c: the constant is the second operand
+    const auto c = static_cast<std::size_t>(tensor(x).c);
+    from = emit_affine(x, std::vector<float>(c, -1.0F), std::vector<float>(c, 0.0F), {});
+  }
+  const int k = constant_operand(x, std::move(values), node_->input(at), pinned);
+  value v = op == "Mul" || op == "Div"
+                ? emit({from.tensor, k}, fmul{}, x.dims)
+                : emit({from.tensor, k}, fadd{{}, op == "Sub" && !constant_first}, x.dims);
+  copy_shape(x, v);
+  result(std::move(v));
+}
+
+std::vector<float> importer::spread_over(const value& x, const constant& c) const {
+  const ftensor& t = tensor(x);
   const std::vector<float> v = finite(c.values, "the constant");
-  if (v.size() == 1) return std::vector<float>(channels, v[0]);
+  if (v.size() == 1) return std::vector<float>(t.size(), v[0]);
   // Shapes are aligned at their ends; dimension 0 of N, C, H, W is the batch.
   const std::size_t rank = x.dims.size() + 1;
-  if (!x.axes.empty()) {
-    std::vector<float> by(channels, 0.0F);
-    const std::size_t skipped = rank - std::min(rank, c.dims.size());
-    bool fits = c.dims.size() <= rank;
-    for (std::size_t ch = 0; fits && ch < channels; ++ch) {
-      std::size_t at = 0;
-      for (std::size_t i = 0; i < c.dims.size(); ++i) {
-        const auto size = static_cast<std::size_t>(c.dims[i]);
-        const std::size_t axis = skipped + i;
-        const char letter = axis == 0 ? '1' : x.axes[axis - 1];
-        const bool varies = letter == 'c' || letter == 'H' || letter == 'D';
-        const std::size_t wanted =
-            varies ? static_cast<std::size_t>(x.dims[axis - 1]) : std::size_t{1};
-        const std::size_t inner =
-            letter == 'H' ? channels / wanted : std::size_t{1};  // D is the inner part
-        fits = fits && (size == 1 || (varies && size == wanted));
-        at = at * size + (size == 1 ? 0 : ch / inner % size);
-      }
-      if (fits) by[ch] = v[at];
-    }
-    if (!fits) {
-      fail(format("a constant of shape {} differs between the pixels of {}", list_text(c.dims),
-                  view_text(x)),
-           "use one value, or one value per channel");
-    }
-    return by;
-  }
-  bool fits = c.dims.size() <= rank && v.size() == channels && !x.dims.empty() &&
-              static_cast<std::size_t>(x.dims[0]) == channels;
-  for (std::size_t i = 0; fits && i < c.dims.size(); ++i) {
+  bool fits = c.dims.size() <= rank;
+  std::vector<std::size_t> step(x.dims.size(), 0);  // between elements of the constant
+  std::size_t inner = 1;
+  for (std::size_t i = c.dims.size(); fits && i-- > 0;) {
     const std::size_t axis = rank - c.dims.size() + i;
-    fits = c.dims[i] == (axis == 1 ? static_cast<std::int64_t>(channels) : 1);
+    if (c.dims[i] == 1) continue;
+    fits = axis > 0 && c.dims[i] == x.dims[axis - 1];
+    if (fits) step[axis - 1] = inner;
+    inner *= static_cast<std::size_t>(c.dims[i]);
   }
   if (!fits) {
-    fail(format("a constant of shape {} does not vary by channel only", list_text(c.dims)),
-         "use one value, or one value per channel");
+    fail(format("a constant of shape {} does not spread over {}", list_text(c.dims), view_text(x)),
+         "use one value, one per channel, or one per element of an image");
   }
-  return v;
+  const auto columns = static_cast<std::size_t>(t.w);
+  const std::size_t plane = static_cast<std::size_t>(t.h) * columns;
+  const auto channels = static_cast<std::size_t>(t.c);
+  std::vector<float> out(t.size());
+  for (std::size_t e = 0; e < out.size(); ++e) {
+    std::size_t from = 0, rest = e;
+    for (std::size_t i = x.dims.size(); i-- > 0;) {
+      const auto size = static_cast<std::size_t>(x.dims[i]);
+      const char letter = x.axes.empty() ? '*' : x.axes[i];  // planes are in their own order
+      const std::size_t at = letter == '*'   ? rest % size
+                             : letter == 'x' ? e % columns
+                             : letter == 'y' ? e / columns % static_cast<std::size_t>(t.h)
+                             : letter == 'H' ? e / plane / (channels / size)
+                                             : e / plane % size;  // c, D and 1
+      from += at * step[i];
+      rest /= size;
+    }
+    out[e] = v[from];
+  }
+  return out;
+}
+
+std::optional<std::vector<float>> importer::by_channel(const value& x,
+                                                       const std::vector<float>& values) const {
+  const auto channels = static_cast<std::size_t>(tensor(x).c);
+  const std::size_t plane = values.size() / channels;
+  std::vector<float> out;
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    if (i % plane == 0) out.push_back(values[i]);
+    if (values[i] != out.back()) return {};
+  }
+  return out;
+}
+
+int importer::constant_operand(const value& x, std::vector<float> values, const std::string& name,
+                               std::optional<quantisation> pinned) {
+  const ftensor t = tensor(x);
+  const value v = emit_as(name, {}, fconstant{std::move(values)}, {t.c, t.h, t.w});
+  out_.nodes.back().name = format("constant '{}'", name);
+  tensor(v).pinned = pinned;
+  return v.tensor;
 }
 
 /// Functions without parameters.
@@ -287,7 +346,7 @@ void importer::parametric() {
 
 void importer::prelu() {
   const value x = activation(0, true, kViews);
-  const std::vector<float> slope = per_channel(x, *weights(1));
+  const std::vector<float> slope = spread_over(x, *weights(1));
   if (std::any_of(slope.begin(), slope.end(), [&](float v) { return v != slope[0]; })) {
     fail("its slopes differ between channels", "use one slope for all channels, or LeakyRelu");
   }

@@ -101,7 +101,8 @@ constant importer::computed(const constant& a, const constant& b) const {
     const double x = a.values[a.values.size() == 1 ? 0 : i];
     const double y = b.values[b.values.size() == 1 ? 0 : i];
     if (op == "Div" && y == 0 && a.integral()) damaged("divides by 0");
-    out.push_back(integer_result(op == "Add"   ? x + y
+    out.push_back(integer_result(op == "Equal" ? static_cast<double>(x == y)
+                                 : op == "Add" ? x + y
                                  : op == "Sub" ? x - y
                                  : op == "Mul" ? x * y
                                                : x / y,
@@ -137,9 +138,9 @@ constant importer::filled(const constant& sizes) const {
 }
 
 bool importer::folds(const std::string& op) {
-  static const std::array names = {"Add",   "Cast",   "Concat", "ConstantOfShape",
-                                   "Div",   "Gather", "Mul",    "Shape",
-                                   "Slice", "Sqrt",   "Sub"};
+  static const std::array names = {
+      "Add",    "Cast", "Concat", "ConstantOfShape", "Div",  "Equal", "Expand",
+      "Gather", "Mul",  "Shape",  "Slice",           "Sqrt", "Sub",   "Where"};
   return std::find(names.begin(), names.end(), op) != names.end();
 }
 
@@ -204,7 +205,7 @@ constant importer::permuted(const constant& x) const {
 bool importer::relabel_constant() {
   const std::string& op = node_->op_type();
   if (op != "Reshape" && op != "Squeeze" && op != "Unsqueeze" && op != "Transpose") return false;
-  const value x = input(0, kPads | kViews);
+  const value x = input(0, kPads | kViews | kDynamic);
   if (!x.data) return false;
   constant out;
   if (op == "Transpose") {
@@ -235,6 +236,27 @@ bool importer::relabel_constant() {
   return true;
 }
 
+/// Expand of a constant to the images of the batch, which all see the same.
+bool importer::expand_constant() {
+  if (node_->op_type() != "Expand") return false;
+  value x = input(0, kPads | kViews);
+  const auto shape = weights(1);
+  if (!x.data) fail("repeats a tensor that is computed", hint_for("Expand"));
+  const auto& dims = x.data->dims;
+  bool fits = shape->values.size() == dims.size() && !dims.empty() && dims[0] == 1;
+  for (std::size_t i = 0; fits && i < dims.size(); ++i) {
+    const double size = shape->values[i];
+    const bool batch = std::isnan(size) || size == 1 || size == static_cast<double>(out_.batch);
+    fits = i == 0 ? batch : size == 1 || size == static_cast<double>(dims[i]);
+  }
+  if (!fits) {
+    fail(format("repeats a constant of shape {} as {}", list_text(dims), list_text(shape->values)),
+         "repeat constants along the batch only, or store them at their full size");
+  }
+  result(std::move(x));
+  return true;
+}
+
 bool importer::fold() {
   const std::string& op = node_->op_type();
   if (!node_->domain().empty() && node_->domain() != "ai.onnx") return false;
@@ -244,7 +266,7 @@ bool importer::fold() {
     result(std::move(v));
     return true;
   }
-  if (relabel_constant()) return true;
+  if (relabel_constant() || expand_constant()) return true;
   if (!folds(op)) return false;
   std::vector<std::shared_ptr<const constant>> in;
   for (int i = 0; i < node_->input_size(); ++i) {
@@ -257,6 +279,13 @@ bool importer::fold() {
     in.push_back(v.data);
   }
   if (in.empty() || !in[0]) damaged("input 0 is missing");
+  std::string of;
+  for (int i = 0; i < node_->input_size(); ++i) {
+    const auto& part = in[static_cast<std::size_t>(i)];
+    if (!part || part->of.empty()) continue;
+    (void)input(i, op == "Mul" && of.empty() ? kDynamic : kPlanes);  // a product keeps its name
+    of = part->of;
+  }
   const constant& x = *in[0];
   constant out;
   if (op == "Cast") {
@@ -282,6 +311,20 @@ bool importer::fold() {
     for (double& v : out.values) v = std::sqrt(v);
   } else if (op == "Slice") {
     out = sliced_vector(x);
+  } else if (op == "Where") {
+    if (in.size() < 3 || !in[1] || !in[2]) damaged("an input is missing");
+    const std::size_t n = std::max({x.values.size(), in[1]->values.size(), in[2]->values.size()});
+    for (const auto& part : in) {
+      const std::size_t size = part ? part->values.size() : n;
+      if (size != 1 && (size != n || n == 0)) damaged("chooses between vectors of other sizes");
+    }
+    std::vector<double> values;
+    for (std::size_t i = 0; i < n; ++i) {
+      const constant& from = *in[x.values[x.values.size() == 1 ? 0 : i] != 0 ? 1 : 2];
+      values.push_back(from.values[from.values.size() == 1 ? 0 : i]);
+    }
+    out = vector_of(std::move(values), in[1]->type,
+                    x.dims.empty() && in[1]->dims.empty() && in[2]->dims.empty());
   } else {
     if (in.size() < 2 || !in[1]) damaged("input 1 is missing");
     if (op == "Gather") {
@@ -292,6 +335,8 @@ bool importer::fold() {
       if (a != b && a != 1 && b != 1) damaged(format("joins vectors of {} and {}", a, b));
       if (a == 0 || b == 0) return false;
       out = computed(x, *in[1]);
+      if (op == "Equal") out.type = pb::TensorProto::BOOL;
+      out.of = of;
     }
   }
   value v;

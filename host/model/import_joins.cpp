@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <optional>
 #include <utility>
 
 #include "latchkey/error.hpp"
@@ -90,7 +91,79 @@ value importer::join(const std::vector<value>& parts) {
   return sum;
 }
 
+/// The depthwise kernel makes room: where it sees nothing but padding there are zeros, and to those
+/// the constant tokens are added.
+void importer::concat_tokens(std::size_t given) {
+  const value x = activation(static_cast<int>(given), true, kViews);
+  const auto* a = attribute("axis");
+  if (!a) damaged("has no axis");
+  const int axis = plane_axis(x, a->i());
+  const ftensor in = tensor(x);
+  if (x.axes.empty() || axis != 3 || in.h != 1 || !channels_last(x)) {
+    fail(format("joins a constant and {} along axis {}", view_text(x), a->i()),
+         "join constant tokens to tokens, N x T x C, along axis 1");
+  }
+  std::vector<double> rows[2];  // of tokens before x and behind it, channel by channel
+  for (std::size_t i = 0; i < static_cast<std::size_t>(node_->input_size()); ++i) {
+    if (i == given) continue;
+    const auto c = weights(static_cast<int>(i));
+    if (c->dims.size() != 3 || c->dims[0] != 1 || c->dims[2] != in.c || c->values.empty()) {
+      fail(format("a constant of shape {} is no row of tokens of {} channels", list_text(c->dims),
+                  in.c),
+           "join constants of shape 1 x T x C");
+    }
+    auto& to = rows[i < given ? 0 : 1];
+    to.insert(to.end(), c->values.begin(), c->values.end());
+  }
+  const auto channels = static_cast<std::size_t>(in.c);
+  const int before = static_cast<int>(rows[0].size() / channels);
+  const int behind = static_cast<int>(rows[1].size() / channels);
+  const int n = std::max(before, behind);
+  if (before != 0 && behind != 0) {
+    fail("joins constant tokens on both sides", "join all of them at one end");
+  }
+  if (n + 1 > kMaxDepthwiseTaps) {
+    fail(format("joins {} constant tokens", n), format("join up to {}", kMaxDepthwiseTaps - 1));
+  }
+  fconv room;
+  room.depthwise = true;
+  room.out_channels = room.in_channels = in.c;
+  room.kernel_w = n + 1;
+  room.pad_left = room.pad_right = n;
+  room.weights.assign(channels * static_cast<std::size_t>(n + 1), 0.0F);
+  room.bias.assign(channels, 0.0F);
+  for (std::size_t c = 0; c < channels; ++c) {
+    room.weights[c * static_cast<std::size_t>(n + 1) + static_cast<std::size_t>(behind)] = 1.0F;
+  }
+  const std::vector<int> plane{in.c, 1, in.w + n};
+  check_size(plane);
+  const value moved = emit_as(node_->output(0) + " with room", {x.tensor}, std::move(room), plane);
+  follow(moved, x);
+  const auto tokens = static_cast<std::size_t>(plane[2]);
+  const std::size_t first = before != 0 ? 0 : static_cast<std::size_t>(in.w);
+  std::vector<float> values(channels * tokens);
+  const auto& given_rows = rows[before != 0 ? 0 : 1];
+  for (std::size_t i = 0; i < given_rows.size(); ++i) {
+    values[i % channels * tokens + first + i / channels] = finite(given_rows[i], "a token");
+  }
+  const int k = constant_operand(moved, std::move(values), node_->output(0) + " constant", {});
+  result(seen_as(emit({moved.tensor, k}, fadd{}, plane), x));
+}
+
 void importer::concat() {
+  std::optional<std::size_t> computed;
+  std::size_t constants = 0;
+  for (int i = 0; i < node_->input_size(); ++i) {
+    if (input(i, kPads | kViews).data) {
+      ++constants;
+    } else {
+      computed = static_cast<std::size_t>(i);
+    }
+  }
+  if (computed && constants > 0 && constants + 1 == static_cast<std::size_t>(node_->input_size())) {
+    concat_tokens(*computed);
+    return;
+  }
   std::vector<value> parts;
   for (int i = 0; i < node_->input_size(); ++i) parts.push_back(activation(i, true, kViews));
   check_parts(parts);

@@ -124,8 +124,42 @@ void importer::quantize() {
   result(std::move(v));
 }
 
+/// Static quantisation takes its place: bytes stand for the real values, with a scale of 1 and a
+/// zero point of 0 until calibration gives others. ONNX Runtime's quantize_dynamic writes it before
+/// MatMulInteger and ConvInteger, whose sums it multiplies by the scale.
+void importer::dynamic_quantize() {
+  value bytes = activation(0, true, kPads | kViews);
+  const std::string& name = node_->output(0);
+  bytes.type = io_type::u8;
+  bytes.dynamic = name;
+  static constexpr int types[] = {pb::TensorProto::FLOAT, pb::TensorProto::UINT8};
+  for (int i = 1; i < std::min(node_->output_size(), 3); ++i) {
+    if (node_->output(i).empty()) continue;
+    constant c;
+    c.type = types[i - 1];
+    c.values = {i == 1 ? 1.0 : 0.0};
+    c.of = name;
+    value v;
+    v.data = std::make_shared<constant>(std::move(c));
+    define(node_->output(i), std::move(v));
+  }
+  out_.remarks.push_back(format(
+      "{} is replaced by the quantisation that calibration gives, one for all images", where()));
+  result(std::move(bytes));
+}
+
 void importer::dequantize() {
-  value x = input(0, kPads | kViews);
+  value x = input(0, kPads | kViews | kDynamic);
+  if (!x.dynamic.empty() && !x.sum) {
+    const value scale = input(1, kDynamic);
+    if (!scale.data || scale.data->of != x.dynamic) {
+      fail("scales the bytes of a DynamicQuantizeLinear otherwise", "use its own scale");
+    }
+    x.type = io_type::f32;
+    x.dynamic.clear();
+    result(std::move(x));
+    return;
+  }
   if (!x.data) {
     const auto [q, type] = activation_quantisation(1, true);
     if (x.type == io_type::f32) damaged("its input is not quantised");
@@ -195,8 +229,31 @@ integer_weights importer::integer_kernels(int zero_at, std::size_t outs, std::si
   return centred(1, zero, outs, axis);
 }
 
-integer_weights importer::centred(int i, const std::vector<double>& zero, std::size_t outs,
-                                  std::size_t axis) {
+std::vector<float> importer::real_kernels(int zero_at, std::size_t outs, std::size_t axis) const {
+  const auto zero = has(zero_at) ? weights(zero_at)->values : std::vector<double>{0.0};
+  return differences(1, zero, outs, axis);
+}
+
+void importer::set_dynamic(fconv& op, std::vector<float> weights) {
+  const auto outs = static_cast<std::size_t>(op.out_channels);
+  op.bias.assign(outs, 0.0F);
+  const auto outside =
+      std::count_if(weights.begin(), weights.end(), [](float v) { return std::abs(v) > 127.0F; });
+  if (outside == 0) {
+    op.integers.emplace();
+    op.integers->values.assign(weights.begin(), weights.end());
+    op.integers->scale.assign(outs, 1.0F);
+  } else {
+    out_.remarks.push_back(
+        format("{}: {} of {} weights lie outside [-127, 127] around their zero point; they are "
+               "quantised again",
+               where(), outside, weights.size()));
+  }
+  op.weights = std::move(weights);
+}
+
+std::vector<float> importer::differences(int i, const std::vector<double>& zero, std::size_t outs,
+                                         std::size_t axis) const {
   const auto w = weights(i);
   if (w->type != pb::TensorProto::INT8 && w->type != pb::TensorProto::UINT8) {
     damaged(format("weights of type {} are not 8 bit", type_name(w->type)));
@@ -208,23 +265,31 @@ integer_weights importer::centred(int i, const std::vector<double>& zero, std::s
   for (std::size_t d = axis + 1; d < w->dims.size(); ++d) {
     inner *= static_cast<std::size_t>(w->dims[d]);
   }
+  std::vector<float> out(w->values.size());
+  for (std::size_t n = 0; n < out.size(); ++n) {
+    out[n] = static_cast<float>(w->values[n] - zero[zero.size() == 1 ? 0 : n / inner % outs]);
+  }
+  return out;
+}
+
+integer_weights importer::centred(int i, const std::vector<double>& zero, std::size_t outs,
+                                  std::size_t axis) {
+  const std::vector<float> all = differences(i, zero, outs, axis);
   integer_weights q;
-  q.values.resize(w->values.size());
+  q.values.resize(all.size());
   std::size_t outside = 0;
-  double first = 0;
-  for (std::size_t n = 0; n < w->values.size(); ++n) {
-    const std::size_t o = n / inner % outs;
-    const double v = w->values[n] - zero[zero.size() == 1 ? 0 : o];
-    if (v < -127 || v > 127) {
-      if (outside++ == 0) first = v;
+  float first = 0;
+  for (std::size_t n = 0; n < all.size(); ++n) {
+    if (all[n] < -127 || all[n] > 127) {
+      if (outside++ == 0) first = all[n];
       continue;
     }
-    q.values[n] = static_cast<std::int8_t>(v);
+    q.values[n] = static_cast<std::int8_t>(all[n]);
   }
   if (outside > 0) {
     fail(format("{} of {} weights minus their zero point lie outside [-127, 127] (the first is "
                 "{}), which int8 weights with zero point 0 cannot hold",
-                outside, w->values.size(), first),
+                outside, all.size(), first),
          "quantise the weights symmetrically to int8, or to uint8 around 128 without 0");
   }
   return q;
@@ -238,8 +303,16 @@ void importer::finish_quantised(value v, int output_at, bool zero_optional) {
 }
 
 value importer::integer_input(unsigned take) {
-  value x = activation(0, false, take);
+  value x = activation(0, false, take | kDynamic);
   if (x.type == io_type::f32) damaged("its input is not quantised");
+  if (!x.dynamic.empty()) {
+    const value zero = has(2) ? lookup(node_->input(2), "tensor") : value{};
+    if (!zero.data || zero.data->of != x.dynamic) {
+      fail("does not subtract the zero point of the DynamicQuantizeLinear before it",
+           "give that as its zero point");
+    }
+    return x;
+  }
   std::uint8_t zero = x.type == io_type::i8 ? 128 : 0;
   if (has(2)) {
     const double z = scalar(2, "the zero point of an activation");
@@ -256,10 +329,9 @@ value importer::integer_input(unsigned take) {
   return x;
 }
 
-void importer::finish_integer(const value& x, fconv op, const std::vector<int>& dims) {
-  set_integers(x, op);
-  value v = emit({x.tensor}, std::move(op), dims);
+void importer::finish_integer(const value& x, value v) {
   v.sum = true;
+  v.dynamic = x.dynamic;
   result(std::move(v));
 }
 
@@ -279,13 +351,17 @@ void importer::matmul_integer() {
   const auto w = weights(1);
   fconv op = dense(x, *w, false);
   const auto outs = static_cast<std::size_t>(op.out_channels);
-  integer_weights q = integer_kernels(3, outs, 1);
-  q.values = rows_of<std::int8_t>(q.values, q.values.size() / outs, outs, false);
-  op.integers = std::move(q);
-  set_integers(x, op);
-  value v = emit_dense(x, std::move(op));
-  v.sum = true;
-  result(std::move(v));
+  const auto rows = [&]<typename T>(const std::vector<T>& values) {
+    return rows_of<T>(values, values.size() / outs, outs, false);
+  };
+  if (x.dynamic.empty()) {
+    op.integers = integer_kernels(3, outs, 1);
+    op.integers->values = rows(op.integers->values);
+    set_integers(x, op);
+  } else {
+    set_dynamic(op, rows(real_kernels(3, outs, 1)));
+  }
+  finish_integer(x, emit_dense(x, std::move(op)));
 }
 
 /// QLinearSigmoid and QLinearLeakyRelu: a table of 256 bytes.
@@ -318,9 +394,16 @@ void importer::qlinear_arithmetic() {
     for (double& v : k.values) {
       v = static_cast<float>(scale) * static_cast<float>(v - zero);
     }
-    const std::vector<float> by = per_channel(x, k);
-    const std::vector<float> none(by.size(), product ? 0.0F : 1.0F);
-    value v = emit({x.tensor}, product ? faffine{by, none, {}} : faffine{none, by, {}}, x.dims);
+    std::vector<float> all = spread_over(x, k);
+    value v;
+    if (const auto by = by_channel(x, all)) {
+      const std::vector<float> none(by->size(), product ? 0.0F : 1.0F);
+      v = emit({x.tensor}, product ? faffine{*by, none, {}} : faffine{none, *by, {}}, x.dims);
+    } else {
+      const auto q = activation_quantisation(constant_at + 1, true).first;
+      const int c = constant_operand(x, std::move(all), node_->input(constant_at), q);
+      v = product ? emit({x.tensor, c}, fmul{}, x.dims) : emit({x.tensor, c}, fadd{}, x.dims);
+    }
     copy_shape(x, v);
     finish_quantised(std::move(v), 6, true);
     return;

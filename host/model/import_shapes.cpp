@@ -151,6 +151,10 @@ void importer::reshape() {
       result(std::move(x));
       return;
     }
+    if (auto v = regrouped(x, dims)) {
+      result(std::move(*v));
+      return;
+    }
     fail(format("shape {} joins or splits the dimensions of {}", wanted, view_text(x)),
          "split the channels of tokens into heads, [0, T, H, D], or join them again, [0, T, C]");
   }
@@ -168,8 +172,14 @@ void importer::reshape() {
     });
     if (!edge || !untouched || dims.size() > 3) {
       if (relabelled()) return;
-      fail(format("shape {} changes the planes of a computed tensor", wanted),
-           "only flattening, undoing it, and shaping the input are supported");
+      if (auto v = regrouped(x, dims)) {
+        result(std::move(*v));
+        return;
+      }
+      fail(
+          format("shape {} changes the planes of a computed tensor", wanted),
+          "only flattening, undoing it, rows and columns as tokens, [0, C, H * W], and shaping the "
+          "input are supported");
     }
     t.c = dims.empty() ? 1 : dims[0];
     t.h = dims.size() > 1 ? dims[1] : 1;
@@ -273,7 +283,8 @@ void importer::transpose() {
   }
   // Views take any order; planes become one where something works on their last dimension.
   const std::string before = letters(x);
-  const bool viewed = !x.axes.empty() || (!keeps && read_channels_last(node_->output(0), rank));
+  const bool viewed =
+      !x.axes.empty() || (!keeps && read_channels_last(node_->output(0), rank, dims.back()));
   if (perm[0] == 0 && !before.empty() && viewed) {
     std::string seen;
     for (std::size_t i = 1; i < rank; ++i) seen += before[perm[i] - 1];
@@ -339,7 +350,7 @@ void importer::pad() {
 
 /// Of sums of ConvInteger and MatMulInteger, and of what is float already.
 void importer::cast() {
-  const value x = input(0, kPads | kViews);
+  const value x = input(0, kPads | kViews | kDynamic);
   const std::int64_t to = integer("to", 0);
   if (x.data || x.type != io_type::f32 || to != pb::TensorProto::FLOAT) {
     fail(format("casts to {}", type_name(static_cast<int>(std::clamp<std::int64_t>(to, -1, 99)))),

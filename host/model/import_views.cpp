@@ -143,6 +143,37 @@ std::string importer::reshaped_view(const value& x, const std::vector<int>& dims
   return at == from.size() && !all.empty() ? to : std::string{};
 }
 
+std::optional<value> importer::regrouped(const value& x, const std::vector<int>& dims) {
+  const std::string all = letters(x);
+  const ftensor t = tensor(x);
+  const bool joins = all.find("yx") != std::string::npos;
+  const std::size_t at = joins ? all.find("yx") : all.find('x');
+  if (at == std::string::npos || (!joins && t.h != 1) || x.padded()) return {};
+  const auto i = static_cast<std::ptrdiff_t>(at);
+  std::vector<int> wanted = x.dims;
+  std::string seen = all;
+  if (joins) {
+    wanted[at] = t.h * t.w;
+    wanted.erase(wanted.begin() + i + 1);
+    seen.replace(at, 2, "x");
+  } else {
+    if (dims.size() != x.dims.size() + 1) return {};
+    wanted[at] = dims[at];
+    wanted.insert(wanted.begin() + i + 1, dims[at + 1]);
+    if (dims[at] * dims[at + 1] != t.w) return {};
+    seen.replace(at, 1, "yx");
+  }
+  if (wanted != dims || std::int64_t{t.h} * t.w > kMaxDim) return {};
+  const std::vector<int> plane =
+      joins ? std::vector<int>{t.c, 1, t.h * t.w} : std::vector<int>{t.c, dims[at], dims[at + 1]};
+  value v = emit({x.tensor}, fview{}, plane);
+  v.type = x.type;
+  tensor(v).pinned = t.pinned;
+  v.dims = dims;
+  relabel(v, std::move(seen));
+  return v;
+}
+
 value importer::as_planes(value x) const {
   const ftensor& t = tensor(x);
   x.dims = {t.c, t.h, t.w};
@@ -164,14 +195,22 @@ value importer::seen_as(value planes, const value& x) const {
   return planes;
 }
 
-bool importer::read_channels_last(const std::string& name, std::size_t rank) const {
-  static const std::array elementwise = {&importer::arithmetic, &importer::unary,
-                                         &importer::parametric, &importer::relu,
-                                         &importer::clip,       &importer::gelu,
-                                         &importer::power,      &importer::prelu,
-                                         &importer::identity,   &importer::cast,
-                                         &importer::quantize,   &importer::dequantize,
-                                         &importer::dropout,    &importer::qlinear_arithmetic};
+bool importer::read_channels_last(const std::string& name, std::size_t rank, int size) const {
+  static const std::array elementwise = {&importer::arithmetic,
+                                         &importer::unary,
+                                         &importer::parametric,
+                                         &importer::relu,
+                                         &importer::clip,
+                                         &importer::gelu,
+                                         &importer::power,
+                                         &importer::prelu,
+                                         &importer::identity,
+                                         &importer::cast,
+                                         &importer::quantize,
+                                         &importer::dequantize,
+                                         &importer::dropout,
+                                         &importer::qlinear_arithmetic,
+                                         &importer::dynamic_quantize};
   std::vector<std::string> todo{name};
   std::unordered_set<std::string> seen{name};
   while (!todo.empty()) {
@@ -196,6 +235,12 @@ bool importer::read_channels_last(const std::string& name, std::size_t rank) con
       if (op == "Softmax" && opset_ >= 13 && !has_axis) return true;
       const auto& known = handlers(node.domain() == "com.microsoft");
       const auto found = known.find(op);
+      const auto shape =
+          op == "Reshape" && node.input_size() == 2 ? values_.find(node.input(1)) : values_.end();
+      const bool tokens = size > 0 && shape != values_.end() && shape->second.data &&
+                          shape->second.data->values.size() == 3 &&
+                          shape->second.data->values[2] == size;
+      if (tokens && seen.insert(node.output(0)).second) todo.push_back(node.output(0));
       if (found == known.end() ||
           std::find(elementwise.begin(), elementwise.end(), found->second) == elementwise.end()) {
         continue;
@@ -484,6 +529,31 @@ void importer::product() {
   }
   relabel(v, std::move(seen));
   result(std::move(v));
+}
+
+void importer::centre_softmaxes() {
+  for (const fnode& node : out_.nodes) {
+    const auto* product = std::get_if<fproduct>(&node.op);
+    if (!product || product->transposed) continue;
+    const int t = node.inputs[0];
+    ftensor& weights = out_.tensors[static_cast<std::size_t>(t)];
+    if (!weights.pinned || weights.pinned->zero_point == 128 || out_.output.tensor == t) continue;
+    const bool softmax = std::any_of(out_.nodes.begin(), out_.nodes.end(), [&](const fnode& n) {
+      return n.output == t && std::holds_alternative<fsoftmax>(n.op);
+    });
+    const auto reads = std::count_if(out_.nodes.begin(), out_.nodes.end(), [&](const fnode& n) {
+      return std::find(n.inputs.begin(), n.inputs.end(), t) != n.inputs.end();
+    });
+    if (!softmax || reads != 1) continue;
+    const quantisation given = *weights.pinned;
+    // The range stays, which holds no negative value, in 127 steps instead of 255.
+    const float reach = given.scale * static_cast<float>(255 - given.zero_point);
+    weights.pinned = quantisation{reach / 127.0F, 128};
+    out_.remarks.push_back(
+        format("'{}', the weights of attention, gets scale {} and zero point 128 in place of the "
+               "file's {} and {}: a product takes both factors around 128",
+               weights.name, weights.pinned->scale, given.scale, given.zero_point));
+  }
 }
 
 }  // namespace latchkey::model

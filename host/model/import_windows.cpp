@@ -1,6 +1,7 @@
 // Operators with windows: convolutions and pools.
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <utility>
 
 #include "latchkey/error.hpp"
@@ -135,20 +136,28 @@ void importer::global_maxpool() {
   emit_pool(x, whole_plane<fmaxpool>(x), {tensor(x).c, 1, 1});
 }
 
-int importer::repeats_of(double size, double wanted, const char* axis) const {
-  const char* const hint = "use mode = nearest and whole factors from 1 to 15";
+int importer::factor_of(double size, double wanted, const char* axis, const char* hint) const {
   const double factor = wanted / size;
   if (!(factor >= 1 && factor <= 15) || factor != std::floor(factor)) {
     fail(format("makes {} {} of {}", wanted, axis, size), hint);
   }
+  return static_cast<int>(factor);
+}
+
+std::string importer::resize_text(const char* name, const char* before_11,
+                                  const char* otherwise) const {
+  const auto* a = attribute(name);
+  return a ? a->s() : std::string(opset_ < 11 ? before_11 : otherwise);
+}
+
+int importer::repeats_of(double size, double wanted, const char* axis) const {
+  const int whole =
+      factor_of(size, wanted, axis, "use mode = nearest and whole factors from 1 to 15");
+  const double factor = whole;
   // Before opset 11 there is one way to round.
-  const auto text = [&](const char* name, const char* otherwise) {
-    const auto* a = attribute(name);
-    return a ? a->s() : std::string(otherwise);
-  };
   const std::string mode =
-      text("coordinate_transformation_mode", opset_ < 11 ? "asymmetric" : "half_pixel");
-  const std::string rounding = text("nearest_mode", opset_ < 11 ? "floor" : "round_prefer_floor");
+      resize_text("coordinate_transformation_mode", "asymmetric", "half_pixel");
+  const std::string rounding = resize_text("nearest_mode", "floor", "round_prefer_floor");
   const auto from = [&](double o) {
     double x = o / factor;
     if (mode == "half_pixel" || (mode == "pytorch_half_pixel" && wanted > 1)) {
@@ -171,15 +180,103 @@ int importer::repeats_of(double size, double wanted, const char* axis) const {
            "use half_pixel with round_prefer_floor, or asymmetric with floor");
     }
   }
-  return static_cast<int>(factor);
+  return whole;
 }
 
-/// Nearest neighbours at whole factors: pixels are repeated.
+/// Linear interpolation along an axis of `size` elements at a whole factor: the elements repeated,
+/// then a window over them, a triangle or a box. What of it lies inside is the weight of a result.
+importer::interpolation importer::interpolation_of(double size, double wanted,
+                                                   const char* axis) const {
+  static constexpr const char* kHint = "use whole factors from 1 to 7, or mode = nearest";
+  interpolation k;
+  k.factor = factor_of(size, wanted, axis, kHint);
+  if (k.factor > 7) fail(format("interpolates {} {} of {}", wanted, axis, size), kHint);
+  const std::string mode =
+      resize_text("coordinate_transformation_mode", "asymmetric", "half_pixel");
+  const bool half = mode == "half_pixel" || (mode == "pytorch_half_pixel" && wanted > 1);
+  if (!half && mode != "asymmetric") {
+    fail(format("interpolates with {}", mode), "use half_pixel or asymmetric");
+  }
+  // Half a step between the elements: two boxes that lie one apart where the factor is even.
+  const bool triangle = half && k.factor % 2 == 0;
+  k.window.assign(static_cast<std::size_t>(k.factor), triangle ? 2 : 1);
+  if (triangle) {
+    k.window[0] = 1;
+    k.window.push_back(1);
+  }
+  k.before = half ? static_cast<int>(k.window.size() - 1) / 2 : 0;
+  k.whole = std::accumulate(k.window.begin(), k.window.end(), 0);
+  const int outputs = static_cast<int>(wanted);
+  for (int o = 0; o < outputs; ++o) {
+    int weight = 0;
+    for (int i = 0; i < static_cast<int>(k.window.size()); ++i) {
+      const int at = o - k.before + i;
+      if (at >= 0 && at < outputs) weight += k.window[static_cast<std::size_t>(i)];
+    }
+    k.weights.push_back(weight);
+  }
+  return k;
+}
+
+void importer::interpolate(const value& x, double rows, double columns) {
+  if (x.type != io_type::f32) fail("interpolates integers", "put DequantizeLinear before it");
+  const interpolation v = interpolation_of(x.dims[1], rows, "rows");
+  const interpolation h = interpolation_of(x.dims[2], columns, "columns");
+  fmaxpool repeat;
+  repeat.repeat_y = v.factor;
+  repeat.repeat_x = h.factor;
+  const std::vector<int> dims{x.dims[0], x.dims[1] * v.factor, x.dims[2] * h.factor};
+  check_size(dims);
+  const int whole = v.whole * h.whole;
+  const auto least = [](const interpolation& k) {
+    return *std::min_element(k.weights.begin(), k.weights.end());
+  };
+  if (whole > kMaxRestored * least(v) * least(h)) {
+    fail(format("interpolates between {} of {} parts of a window at the border, where a result "
+                "would be up to {:.1f} steps away",
+                least(v) * least(h), whole,
+                0.5 * (1.0 + static_cast<double>(whole) / (least(v) * least(h)))),
+         "use half_pixel, or a factor of 2");
+  }
+  const std::string& name = node_->output(0);
+  const value wide = emit_as(name + " repeated", {x.tensor}, repeat, dims);
+  if (whole == 1) {
+    result(wide);
+    return;
+  }
+  fconv op;
+  op.depthwise = true;
+  op.out_channels = op.in_channels = dims[0];
+  op.kernel_h = static_cast<int>(v.window.size());
+  op.kernel_w = static_cast<int>(h.window.size());
+  op.pad_top = v.before;
+  op.pad_left = h.before;
+  op.pad_bottom = op.kernel_h - 1 - v.before;
+  op.pad_right = op.kernel_w - 1 - h.before;
+  const auto channels = static_cast<std::size_t>(dims[0]);
+  integer_weights q;
+  for (std::size_t c = 0; c < channels; ++c) {
+    for (const int a : v.window) {
+      for (const int b : h.window) q.values.push_back(static_cast<std::int8_t>(a * b));
+    }
+  }
+  const float step = 1.0F / static_cast<float>(whole);
+  q.scale.assign(channels, step);
+  for (const std::int8_t w : q.values) op.weights.push_back(static_cast<float>(w) * step);
+  op.bias.assign(channels, 0.0F);
+  op.integers = std::move(q);
+  const value blurred = emit_as(name + " with border", {wide.tensor}, std::move(op), dims);
+  result(restored(blurred, v.weights, h.weights, whole));
+}
+
+/// Nearest neighbours at whole factors: pixels are repeated. Linear interpolation averages those.
 void importer::resize() {
   const value x = activation(0, false);
   const bool upsample = node_->op_type() == "Upsample";
-  if (const auto* mode = attribute("mode"); mode && mode->s() != "nearest") {
-    fail(format("interpolates in mode '{}'", mode->s()), "use mode = nearest");
+  const auto* mode = attribute("mode");
+  const bool linear = mode && mode->s() == "linear";
+  if (mode && !linear && mode->s() != "nearest") {
+    fail(format("interpolates in mode '{}'", mode->s()), "use mode = nearest or linear");
   }
   if (x.dims.size() != 3) {
     fail(format("works on {} dimensions", x.dims.size() + 1), "resize N x C x H x W");
@@ -198,6 +295,10 @@ void importer::resize() {
   };
   if (wanted(1) != x.dims[0] || (at != 3 && given[0] != 1)) {
     fail("changes the batch or the channels", "resize rows and columns only");
+  }
+  if (linear) {
+    interpolate(x, wanted(2), wanted(3));
+    return;
   }
   fmaxpool op;
   op.repeat_y = repeats_of(x.dims[1], wanted(2), "rows");
@@ -227,37 +328,84 @@ Op importer::whole_plane(const value& x) const {
   return op;
 }
 
-favgpool importer::average_window(const value& x, std::vector<int>& dims) {
+/// Pixels of each window along an axis that lie between `from` and `to`.
+std::vector<int> importer::taps_inside(int outputs, int kernel, int stride, int before, int from,
+                                       int to) {
+  std::vector<int> taps;
+  for (int o = 0; o < outputs; ++o) {
+    const int first = o * stride - before;
+    taps.push_back(std::max(std::min(first + kernel, to) - std::max(first, from), 1));
+  }
+  return taps;
+}
+
+value importer::emit_average(const value& x) {
   if (integers("kernel_shape").empty()) damaged("kernel_shape is missing");
   favgpool op;
-  dims = window(x, op, {}, true);
+  const std::vector<int> dims = window(x, op, {}, true);
   check_size(dims);
-  const int used[] = {op.pad_top, op.pad_left, op.pad_bottom, op.pad_right};
-  const bool own = !std::equal(std::begin(used), std::end(used), x.pads.begin(),
-                               [](int a, int b) { return a <= b; });
-  if (own && integer("count_include_pad", 0) == 0) {
-    fail("its windows at the border divide by fewer pixels than the others",
-         "use count_include_pad = 1, no pads, or a Conv with constant weights");
+  // Pads of its own count when the file says so, what ceil_mode adds behind them never; zeros of a
+  // Pad before it always do.
+  const bool count = integer("count_include_pad", 0) != 0;
+  const auto* auto_pad = attribute("auto_pad");
+  const std::string mode = auto_pad ? auto_pad->s() : "";
+  auto given = integers("pads");
+  if (mode.rfind("SAME", 0) == 0) given = {op.pad_top, op.pad_left, op.pad_bottom, op.pad_right};
+  if (mode == "VALID" || given.size() != 4) given.assign(4, 0);
+  const auto own = [&](std::size_t i) { return count ? static_cast<int>(given[i]) : 0; };
+  const ftensor& in = tensor(x);
+  const auto rows = taps_inside(dims[1], op.kernel_h, op.stride_y, op.pad_top, -x.pads[0] - own(0),
+                                in.h + x.pads[2] + own(2));
+  const auto columns = taps_inside(dims[2], op.kernel_w, op.stride_x, op.pad_left,
+                                   -x.pads[1] - own(1), in.w + x.pads[3] + own(3));
+  const int whole = op.kernel_h * op.kernel_w;
+  const int fewest = *std::min_element(rows.begin(), rows.end()) *
+                     *std::min_element(columns.begin(), columns.end());
+  if (whole > kMaxRestored * fewest) {
+    fail(format("a window at the border divides by {} pixels, others by {}: it would be up to {} "
+                "steps of the result away",
+                fewest, whole, format("{:.1f}", 0.5 * (1.0 + static_cast<double>(whole) / fewest))),
+         format("use count_include_pad = 1, or windows of which at least a part of {} lies inside",
+                kMaxRestored));
   }
-  const auto declared = integers("pads");
-  if (integer("ceil_mode", 0) != 0) {
-    for (std::size_t i = 0; i < 4; ++i) {
-      const std::int64_t given = (declared.size() == 4 ? declared[i] : 0) + x.pads[i];
-      if (used[i] > given) {
-        fail("ceil_mode makes its last windows smaller than the others",
-             "use ceil_mode = 0, or sizes that the stride divides");
+  if (fewest == whole) return emit({x.tensor}, op, dims);
+  return restored(emit_as(node_->output(0) + " with pads", {x.tensor}, op, dims), rows, columns,
+                  whole);
+}
+
+/// x, whose pixel (y, x) lacks all but rows[y] * columns[x] of `whole` parts of its weight, times
+/// what restores it. Both have one quantisation, so that a whole pixel stays as it is.
+value importer::restored(const value& x, const std::vector<int>& rows,
+                         const std::vector<int>& columns, int whole) {
+  std::int64_t unit = 1;  // a common multiple of all weights
+  std::int64_t least = whole;
+  for (const int r : rows) {
+    for (const int c : columns) {
+      const std::int64_t weight = std::int64_t{r} * c;
+      least = std::min(least, weight);
+      if (unit <= kMaxElements) unit = std::lcm(unit, weight);
+    }
+  }
+  std::vector<float> factors;
+  for (int c = 0; c < x.dims[0]; ++c) {
+    for (const int r : rows) {
+      for (const int k : columns) {
+        factors.push_back(static_cast<float>(whole) / static_cast<float>(r * k));
       }
     }
   }
-  return op;
+  // Multiples of whole / unit have no error where bytes hold them; otherwise at least 1 has none.
+  quantisation q;
+  q.scale = unit / least <= 255
+                ? static_cast<float>(whole) / static_cast<float>(unit)
+                : 1.0F / std::floor(255.0F * static_cast<float>(least) / static_cast<float>(whole));
+  const int by = constant_operand(x, std::move(factors), node_->output(0) + " at its border", q);
+  value v = emit({x.tensor, by}, fmul{}, x.dims);
+  out_.follows.emplace_back(x.tensor, v.tensor);
+  return v;
 }
 
-void importer::avgpool() {
-  const value x = activation(0, true, kPads);
-  std::vector<int> dims;
-  const favgpool op = average_window(x, dims);
-  result(emit({x.tensor}, op, dims));
-}
+void importer::avgpool() { result(emit_average(activation(0, true, kPads))); }
 
 void importer::global_avgpool() {
   const value x = activation(0);
@@ -422,9 +570,15 @@ void importer::conv_integer() {
   const auto w = weights(1);
   fconv op;
   const std::vector<int> dims = conv_shape(x, *w, op);
-  op.integers = integer_kernels(3, static_cast<std::size_t>(op.out_channels), 0);
-  op.integers->values = kernels(op, *w, op.integers->values);
-  finish_integer(x, std::move(op), dims);
+  const auto outs = static_cast<std::size_t>(op.out_channels);
+  if (x.dynamic.empty()) {
+    op.integers = integer_kernels(3, outs, 0);
+    op.integers->values = kernels(op, *w, op.integers->values);
+    set_integers(x, op);
+  } else {
+    set_dynamic(op, kernels(op, *w, real_kernels(3, outs, 0)));
+  }
+  finish_integer(x, emit({x.tensor}, std::move(op), dims));
 }
 
 void importer::qlinear_avgpool() {
@@ -433,10 +587,10 @@ void importer::qlinear_avgpool() {
   }
   const value x = qlinear_input(0, true, kPads);
   const bool global = node_->op_type() == "QLinearGlobalAveragePool";
-  std::vector<int> dims{tensor(x).c, 1, 1};
-  const favgpool op = global ? whole_plane<favgpool>(x) : average_window(x, dims);
   if (global && x.padded()) fail("follows a Pad", "leave out the Pad");
-  finish_quantised(emit({x.tensor}, op, dims), 3, true);
+  finish_quantised(
+      global ? emit({x.tensor}, whole_plane<favgpool>(x), {tensor(x).c, 1, 1}) : emit_average(x), 3,
+      true);
 }
 
 }  // namespace latchkey::model

@@ -16,7 +16,7 @@ std::string hint_for(const std::string& op) {
       {"Softmax", "leave it out: the class is the argmax of the logits all the same"},
       {"LogSoftmax", "leave it out: the class is the argmax of the logits all the same"},
       {"ConvTranspose", "use Conv"},
-      {"DynamicQuantizeLinear", "quantise statically, or import the float model and calibrate"},
+      {"Expand", "leave it out: operators spread values and channels by themselves"},
       {"ArgMax", "leave it out: the host takes the argmax of the output"},
       {"BiasGelu", "add the bias in the layer before it and use Gelu"},
       {"QLinearSoftmax", "leave it out: the class is the argmax of the logits all the same"},
@@ -111,12 +111,15 @@ fgraph importer::run() {
                        "the right output",
                        file_, graph.output(0).name()));
   }
-  if (result.sum || result.padded()) {
+  if (result.sum || result.padded() || !result.dynamic.empty()) {
     throw error(errc::unsupported_model,
                 format("{}: output '{}' is {}; {}", file_, graph.output(0).name(),
-                       result.sum ? "an int32 sum" : "padded",
-                       result.sum ? "multiply it by its scale (Cast, Mul) to get real values"
-                                  : "leave out the last Pad"));
+                       result.sum        ? "an int32 sum"
+                       : result.padded() ? "padded"
+                                         : "made of bytes whose scale is each image's own",
+                       result.sum        ? "multiply it by its scale (Cast, Mul) to get real values"
+                       : result.padded() ? "leave out the last Pad"
+                                         : "leave out the last DynamicQuantizeLinear"));
   }
   out_.output = output_of(result);
   if (out_.inputs.empty()) {
@@ -132,6 +135,7 @@ fgraph importer::run() {
   }
   simplify(out_);
   isolate_products(out_);
+  centre_softmaxes();
   return std::move(out_);
 }
 
@@ -379,6 +383,13 @@ value importer::input(int i, unsigned take) const {
          "bring it into the order N x C x H x W before (Transpose), or use MatMul, "
          "LayerNormalization, Softmax and functions of elements");
   }
+  const std::string& dynamic = v.data ? v.data->of : v.dynamic;
+  if (!dynamic.empty() && (take & kDynamic) == 0) {
+    fail(format("takes '{}' of a DynamicQuantizeLinear", node_->input(i)),
+         "use its bytes in MatMulInteger and ConvInteger, with its zero point, and multiply the "
+         "sums "
+         "by its scale (Cast, Mul)");
+  }
   return v;
 }
 
@@ -473,6 +484,7 @@ const std::unordered_map<std::string, importer::handler>& importer::handlers(boo
       {"DequantizeLinear", &importer::dequantize},
       {"Div", &importer::arithmetic},
       {"Dropout", &importer::dropout},
+      {"DynamicQuantizeLinear", &importer::dynamic_quantize},
       {"Elu", &importer::parametric},
       {"Flatten", &importer::flatten},
       {"Gather", &importer::gather},

@@ -33,6 +33,9 @@ constexpr int kMaxNodes = 10000;
 constexpr std::int64_t kMaxDepthwiseTaps = 64;
 /// Window side that the accelerator's descriptor holds; a dilated kernel must stay within it.
 constexpr std::int64_t kMaxWindow = 255;
+/// Times that a pixel at the border may be multiplied for weight that it lacks there: its rounding
+/// grows as much, to 2.5 steps of the result.
+constexpr int kMaxRestored = 4;
 
 /// A tensor whose values the file gives.
 struct constant {
@@ -46,6 +49,8 @@ struct constant {
     int axis = 0;
   };
   std::optional<quantised> q;
+  /// The scale or zero point of a DynamicQuantizeLinear: the name of its bytes. Otherwise empty.
+  std::string of;
 
   [[nodiscard]] bool integral() const {
     return type == pb::TensorProto::UINT8 || type == pb::TensorProto::INT8 ||
@@ -72,12 +77,13 @@ struct value {
   std::array<int, 4> pads{};  // zeros that a Pad puts around it (top, left, bottom, right),
   bool sum = false;           // and an int32 sum that waits for its scale.
   std::string axes;           // A view, see above; of planes empty.
+  std::string dynamic;        // Bytes of a DynamicQuantizeLinear, or sums of them: its name.
 
   [[nodiscard]] bool padded() const { return pads != std::array<int, 4>{}; }
 };
 
 /// What an operator takes besides plain planes.
-enum takes : unsigned { kPlanes = 0, kPads = 1, kViews = 2 };
+enum takes : unsigned { kPlanes = 0, kPads = 1, kViews = 2, kDynamic = 4 };
 
 std::string type_name(int type);
 std::string dims_text(const std::vector<int>& dims);
@@ -147,7 +153,8 @@ class importer {
   int add_tensor(const std::string& name, const std::vector<int>& dims);
   io_spec output_of(const value& result) const;
   value lookup(const std::string& name, const char* what) const;
-  /// Input i. kPads: the operator can take zeros around it; kViews: and dimensions in any order.
+  /// Input i. kPads: the operator can take zeros around it; kViews: dimensions in any order;
+  /// kDynamic: what a DynamicQuantizeLinear makes.
   value input(int i, unsigned take = kPlanes) const;
   /// Input i, which must be computed from the graph's input.
   value activation(int i, bool floating = true, unsigned take = kPlanes) const;
@@ -181,6 +188,7 @@ class importer {
   constant permuted(const constant& x) const;
   /// Reshape, Squeeze, Unsqueeze or Transpose of a constant.
   bool relabel_constant();
+  bool expand_constant();
   /// perm of a Transpose, checked.
   std::vector<std::size_t> permutation(std::size_t rank) const;
   constant gathered(const constant& in, const constant& at) const;
@@ -261,6 +269,9 @@ class importer {
   /// The letters of these dimensions over the elements of x, in their order; empty if there are
   /// none.
   std::string reshaped_view(const value& x, const std::vector<int>& dims) const;
+  /// x as these dimensions where they join its rows and columns to tokens, or part its tokens into
+  /// rows and columns; nothing otherwise.
+  std::optional<value> regrouped(const value& x, const std::vector<int>& dims);
   value as_planes(value x) const;
   /// Planes as the view that x is; their sizes may differ from its.
   value seen_as(value planes, const value& x) const;
@@ -269,13 +280,16 @@ class importer {
   /// Whether elements come in the order of planes: channels, rows, columns.
   bool plane_order(const value& x) const;
   /// Whether the last dimension of a tensor is taken for its channels, by what reads it behind
-  /// functions of elements.
-  bool read_channels_last(const std::string& name, std::size_t rank) const;
+  /// functions of elements; with `size`, that of the dimension, also behind a Reshape to tokens.
+  bool read_channels_last(const std::string& name, std::size_t rank, int size = 0) const;
   /// Axis of the node, counted from the batch.
   std::size_t axis_of(const value& x, std::int64_t axis) const;
   void softmax();
   void layer_norm();
   void product();
+  /// The weights of attention in QDQ files, behind a Softmax, get the zero point that a product
+  /// takes.
+  void centre_softmaxes();
   /// Imports the layer normalisation spelt out (mean, Sub, Pow 2, mean, Add, Sqrt, Div) that starts
   /// at this node. Returns its nodes, or none where there is none.
   std::vector<int> norm_at(int mean);
@@ -290,6 +304,8 @@ class importer {
   /// x gets the quantisation of `of`, whose values it holds.
   void follow(const value& x, const value& of);
   value join(const std::vector<value>& parts);
+  /// Tokens with constant ones before or behind them.
+  void concat_tokens(std::size_t given);
   void check_parts(const std::vector<value>& parts) const;
   struct range_of {
     std::int64_t first = 0, step = 1, count = 1;
@@ -329,8 +345,16 @@ class importer {
   void unary();
   /// Add, Sub, Mul, Div, Sum, Max and Min; all but Div, Max and Min also of two tensors.
   void arithmetic();
-  /// Broadcasts a constant over x; it may differ between channels only.
-  std::vector<float> per_channel(const value& x, const constant& c) const;
+  void combine(const std::string& op, const value& x, std::vector<float> values,
+               bool constant_first);
+  /// A constant's value for every element of x, CHW.
+  std::vector<float> spread_over(const value& x, const constant& c) const;
+  /// Such values, one for each channel; nothing if they differ inside one.
+  std::optional<std::vector<float>> by_channel(const value& x,
+                                               const std::vector<float>& values) const;
+  /// The tensor that holds such values.
+  int constant_operand(const value& x, std::vector<float> values, const std::string& name,
+                       std::optional<quantisation> pinned);
 
   // ---- Windows (import_windows.cpp) ----
 
@@ -342,6 +366,14 @@ class importer {
   void global_maxpool();
   /// Times that an axis of `size` elements repeats each of them; refuses what does not repeat.
   int repeats_of(double size, double wanted, const char* axis) const;
+  int factor_of(double size, double wanted, const char* axis, const char* hint) const;
+  std::string resize_text(const char* name, const char* before_11, const char* otherwise) const;
+  struct interpolation {
+    int factor = 1, before = 0, whole = 1;
+    std::vector<int> window, weights;
+  };
+  interpolation interpolation_of(double size, double wanted, const char* axis) const;
+  void interpolate(const value& x, double rows, double columns);
   void resize();
   void emit_pool(const value& x, const fmaxpool& op, const std::vector<int>& dims);
   void avgpool();
@@ -351,8 +383,12 @@ class importer {
   void mean_of_view(const value& x, const std::vector<std::int64_t>& axes);
   template <typename Op>
   Op whole_plane(const value& x) const;
-  /// The window of an average pool and the shape that it makes.
-  favgpool average_window(const value& x, std::vector<int>& dims);
+  static std::vector<int> taps_inside(int outputs, int kernel, int stride, int before, int from,
+                                      int to);
+  /// An average pool; windows that divide by fewer pixels than others are restored.
+  value emit_average(const value& x);
+  value restored(const value& x, const std::vector<int>& rows, const std::vector<int>& columns,
+                 int whole);
   /// Geometry of a convolution from the shape of its weights; fills all but the values.
   std::vector<int> conv_shape(const value& x, const constant& w, fconv& op);
   /// Weights in the order of fconv: groups that are not depthwise become dense, dilated kernels get
@@ -402,12 +438,20 @@ class importer {
   void finish_quantised(value v, int output_at, bool zero_optional);
   /// Integer weights without a scale, at input 1.
   integer_weights integer_kernels(int zero_at, std::size_t outs, std::size_t axis);
+  /// Weights at input i minus their zero points; axis is the dimension of the output channels.
+  std::vector<float> differences(int i, const std::vector<double>& zero, std::size_t outs,
+                                 std::size_t axis) const;
   integer_weights centred(int i, const std::vector<double>& zero, std::size_t outs,
                           std::size_t axis);
   value integer_input(unsigned take);
-  void finish_integer(const value& x, fconv op, const std::vector<int>& dims);
+  /// v holds sums over x that wait for their scale.
+  void finish_integer(const value& x, value v);
   void set_integers(const value& x, fconv& op) const;
   void matmul_integer();
+  void dynamic_quantize();
+  std::vector<float> real_kernels(int zero_at, std::size_t outs, std::size_t axis) const;
+  /// Weights of a layer on bytes of a DynamicQuantizeLinear, which stand for real values.
+  void set_dynamic(fconv& op, std::vector<float> weights);
   void qlinear_arithmetic();
   void qlinear_unary();
   void qlinear_conv();

@@ -176,6 +176,15 @@ void check_alike(const std::string& where, const qtensor& in, const qtensor& out
   }
 }
 
+void check(const std::string& where, const qview& /*n*/, const qtensor& in, const qtensor& out) {
+  if (in.c != out.c || in.size() != out.size()) {
+    fail(where, format("{} seen as {}", shape_of(in), shape_of(out)));
+  }
+  if (in.scale != out.scale || in.zero_point != out.zero_point) {
+    fail(where, "input and output must share scale and zero point");
+  }
+}
+
 void check(const std::string& where, const qtable& /*n*/, const qtensor& in, const qtensor& out) {
   check_alike(where, in, out);
 }
@@ -236,9 +245,12 @@ void check(const std::string& where, const qlayernorm& n, const qtensor& in, con
   }
 }
 
+/// Inputs of an operation.
 template <typename Op>
-constexpr bool takes_two =
-    std::is_same_v<Op, qadd> || std::is_same_v<Op, qmul> || std::is_same_v<Op, qproduct>;
+constexpr std::size_t inputs_of =
+    std::is_same_v<Op, qconstant>                                                          ? 0
+    : std::is_same_v<Op, qadd> || std::is_same_v<Op, qmul> || std::is_same_v<Op, qproduct> ? 2
+                                                                                           : 1;
 
 }  // namespace
 
@@ -251,7 +263,7 @@ requant average_requant(float input_scale, float output_scale, int count) {
 }
 
 std::size_t arity(const qnode& node) noexcept {
-  return std::visit([]<typename Op>(const Op&) { return takes_two<Op> ? 2 : 1; }, node.op);
+  return std::visit([]<typename Op>(const Op&) { return inputs_of<Op>; }, node.op);
 }
 
 void validate(const qgraph& graph) {
@@ -277,28 +289,45 @@ void validate(const qgraph& graph) {
   }
   std::vector<bool> written(graph.tensors.size());
   written[static_cast<std::size_t>(graph.input.tensor)] = true;
+  std::vector<bool> constant(graph.tensors.size());
   for (const qnode& node : graph.nodes) {
     if (node.inputs.size() != arity(node)) fail(node.name, "wrong number of inputs");
-    for (const int i : node.inputs) {
+    const bool takes_constant =
+        std::holds_alternative<qadd>(node.op) || std::holds_alternative<qmul>(node.op);
+    for (std::size_t n = 0; n < node.inputs.size(); ++n) {
+      const int i = node.inputs[n];
       if (!known(i) || !written[static_cast<std::size_t>(i)]) {
         fail(node.name, "reads a tensor that no earlier node wrote");
+      }
+      if (constant[static_cast<std::size_t>(i)] && (n == 0 || !takes_constant)) {
+        fail(node.name, "reads a constant other than as the second tensor of a sum or product");
       }
     }
     if (!known(node.output) || written[static_cast<std::size_t>(node.output)]) {
       fail(node.name, "writes no tensor, or one that was already written");
     }
     written[static_cast<std::size_t>(node.output)] = true;
-    const qtensor& in = graph.tensors[static_cast<std::size_t>(node.inputs[0])];
+    const auto in = [&](std::size_t n) -> const qtensor& {
+      return graph.tensors[static_cast<std::size_t>(node.inputs[n])];
+    };
     const qtensor& out = graph.tensors[static_cast<std::size_t>(node.output)];
     std::visit(
         [&]<typename Op>(const Op& op) {
-          if constexpr (takes_two<Op>) {
-            check(node.name, op, in, graph.tensors[static_cast<std::size_t>(node.inputs[1])], out);
+          if constexpr (inputs_of<Op> == 2) {
+            check(node.name, op, in(0), in(1), out);
+          } else if constexpr (inputs_of<Op> == 1) {
+            check(node.name, op, in(0), out);
           } else {
-            check(node.name, op, in, out);
+            constant[static_cast<std::size_t>(node.output)] = true;
+            if (op.values.size() != out.size()) {
+              fail(node.name, format("{} values for {}", op.values.size(), shape_of(out)));
+            }
           }
         },
         node.op);
+  }
+  if (constant[static_cast<std::size_t>(graph.output.tensor)]) {
+    fail(graph.output.name, "the output is a constant");
   }
   if (!written[static_cast<std::size_t>(graph.output.tensor)]) {
     fail(graph.output.name, "no node writes the output");
@@ -330,6 +359,7 @@ std::uint64_t qgraph::parameters() const {
     std::visit(
         [&](const auto& op) {
           if constexpr (requires { op.weights; }) total += op.weights.size() + op.bias.size();
+          if constexpr (requires { op.values; }) total += op.values.size();
         },
         node.op);
   }
@@ -426,6 +456,11 @@ void write_json(const qgraph& graph, std::ostream& out) {
             n["negative"] = op.negative;
             n["bias"] = op.bias;
             factors(op.scale);
+          } else if constexpr (std::is_same_v<Op, qview>) {
+            n["op"] = "view";
+          } else if constexpr (std::is_same_v<Op, qconstant>) {
+            n["op"] = "constant";
+            n["values"] = op.values;
           } else {
             static_assert(std::is_same_v<Op, qtable>);
             n["op"] = "table";

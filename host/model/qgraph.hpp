@@ -171,20 +171,31 @@ struct qlayernorm {
   std::vector<std::int32_t> bias;  ///< beta / |gamma| * 2^16
 };
 
-/// One operation. inputs has two entries for qadd, qmul and qproduct and one otherwise.
+/// The same pixels in other rows: c x h x w as c x h' x w' with h * w = h' * w'. It moves nothing.
+/// Input and output share scale and zero point.
+struct qview {};
+
+/// A tensor of the file, the same for every image. Only the second input of a qadd or qmul reads
+/// it.
+struct qconstant {
+  std::vector<std::uint8_t> values;  ///< CHW
+};
+
+/// One operation. inputs has two entries for qadd, qmul and qproduct, none for qconstant and one
+/// otherwise.
 struct qnode {
   std::string name;
   std::vector<int> inputs;  ///< Indices into qgraph::tensors.
   int output = -1;          ///< Index into qgraph::tensors; each tensor has at most one writer.
   std::variant<qconv, qmaxpool, qadd, qdepthwise, qavgpool, qmul, qtable, qproduct, qsoftmax,
-               qlayernorm>
+               qlayernorm, qconstant, qview>
       op;
 };
 
 /// Products in a sum of a node whose first tensor is `a`.
 [[nodiscard]] int product_depth(const qproduct& op, const qtensor& a) noexcept;
 
-/// Inputs that a node of this kind reads: 1 or 2.
+/// Inputs that a node of this kind reads: 0, 1 or 2.
 [[nodiscard]] std::size_t arity(const qnode& node) noexcept;
 
 /// Element type at the edge of the graph, in the file it came from.
@@ -244,7 +255,7 @@ struct qgraph {
   /// (padding taps count) and products.
   [[nodiscard]] std::uint64_t macs() const;
 
-  /// Weights and biases.
+  /// Weights, biases and constants.
   [[nodiscard]] std::uint64_t parameters() const;
 };
 

@@ -76,6 +76,10 @@ class quantiser {
                          g_.inputs.size()));
     }
     for (std::size_t t = 0; t < q_.size(); ++t) q_[t] = g_.tensors[t].pinned;
+    constants_.resize(q_.size());
+    for (const fnode& node : g_.nodes) {
+      constants_[index(node.output)] = std::get_if<fconstant>(&node.op);
+    }
     const io_spec& in = g_.inputs[0];
     auto& first = q_[index(in.tensor)];
     // Integers that nothing in the file scales are taken as they are.
@@ -106,7 +110,7 @@ class quantiser {
       };
       for (const auto& [tensor, of] : g_.follows) share(tensor, of);
       for (const fnode& node : g_.nodes) {
-        if (std::holds_alternative<fmaxpool>(node.op)) share(node.inputs[0], node.output);
+        if (keeps_quantisation(node)) share(node.inputs[0], node.output);
       }
     }
   }
@@ -126,7 +130,8 @@ class quantiser {
     }
   }
 
-  /// A max-pool has one quantisation on both sides, and so have values that are only moved.
+  /// Max-pools and views have one quantisation on both sides, and so have values that are only
+  /// moved.
   void spread() {
     for (bool again = true; again;) {
       again = false;
@@ -136,14 +141,14 @@ class quantiser {
         again = true;
       }
       for (const fnode& node : g_.nodes) {
-        if (!std::holds_alternative<fmaxpool>(node.op)) continue;
+        if (!keeps_quantisation(node)) continue;
         auto& in = q_[index(node.inputs[0])];
         auto& out = q_[index(node.output)];
         if (in && out && !(*in == *out)) {
           throw error(
               errc::unsupported_model,
               format("{}: node '{}': its input has scale {} and zero point {}, its output "
-                     "{} and {}, but a max-pool cannot change them; quantise both alike",
+                     "{} and {}, but it cannot change them; quantise both alike",
                      g_.name, node.name, in->scale, in->zero_point, out->scale, out->zero_point));
         }
         if (in.has_value() != out.has_value()) {
@@ -159,13 +164,43 @@ class quantiser {
     for (const auto& image : images_) {
       const auto& values = executor.run({image});
       for (std::size_t t = 0; t < values.size(); ++t) {
-        if (!q_[t]) visit(t, values[t]);
+        if (!q_[t] && !constants_[t]) visit(t, values[t]);
       }
     }
   }
 
   void calibrate() {
     if (std::all_of(q_.begin(), q_.end(), [](const auto& q) { return q.has_value(); })) return;
+    std::vector<range> ranges(q_.size());
+    bool images = false;
+    for (std::size_t t = 0; t < q_.size(); ++t) {
+      images = images || (!q_[t] && !constants_[t]);
+      if (!constants_[t]) continue;
+      for (const float v : constants_[t]->values) {
+        ranges[t].lo = std::min(ranges[t].lo, v);
+        ranges[t].hi = std::max(ranges[t].hi, v);
+      }
+    }
+    if (images) observe(ranges);
+    for (const fnode& node : g_.nodes) {  // In order, so that chains work.
+      if (q_[index(node.output)]) continue;
+      range& r = ranges[index(node.output)];
+      if (keeps_quantisation(node)) r = ranges[index(node.inputs[0])];
+      for (const auto& [tensor, of] : g_.follows) {
+        if (tensor == node.output) r = ranges[index(of)];
+      }
+    }
+    std::vector<bool> open(q_.size());
+    for (std::size_t t = 0; t < q_.size(); ++t) {
+      if (q_[t]) continue;
+      q_[t] = symmetric_[t] ? symmetric_of(ranges[t]) : quantisation_of(ranges[t]);
+      open[t] = !symmetric_[t];
+    }
+    align_additions(std::move(open), ranges);
+  }
+
+  /// The ranges of what is computed, over the calibration images.
+  void observe(std::vector<range>& ranges) {
     if (images_.empty()) {
       throw error(errc::usage, format("{}: '{}' carries no quantisation in the file; give "
                                       "calibration images (--calibrate)",
@@ -175,7 +210,6 @@ class quantiser {
       throw error(errc::usage, format("percentile {} is outside (50, 100]", options_.percentile));
     }
     float_executor executor(g_);
-    std::vector<range> ranges(q_.size());
     for_each_image(executor, [&](std::size_t t, const std::vector<float>& values) {
       range& r = ranges[t];
       for (const float v : values) {
@@ -190,21 +224,6 @@ class quantiser {
       }
     });
     if (options_.method != calibration::min_max) narrow(executor, ranges);
-    for (const fnode& node : g_.nodes) {  // In order, so that chains work.
-      if (q_[index(node.output)]) continue;
-      range& r = ranges[index(node.output)];
-      if (std::holds_alternative<fmaxpool>(node.op)) r = ranges[index(node.inputs[0])];
-      for (const auto& [tensor, of] : g_.follows) {
-        if (tensor == node.output) r = ranges[index(of)];
-      }
-    }
-    std::vector<bool> open(q_.size());
-    for (std::size_t t = 0; t < q_.size(); ++t) {
-      if (q_[t]) continue;
-      q_[t] = symmetric_[t] ? symmetric_of(ranges[t]) : quantisation_of(ranges[t]);
-      open[t] = !symmetric_[t];
-    }
-    align_additions(std::move(open), ranges);
   }
 
   /// Widens the open scales around additions, by less than 1 %, to where a sum of products of bytes
@@ -215,7 +234,7 @@ class quantiser {
     open[index(g_.inputs[0].tensor)] = false;
     for (const auto& [tensor, of] : g_.follows) open[index(tensor)] = open[index(of)] = false;
     for (const fnode& node : g_.nodes) {
-      if (!std::holds_alternative<fmaxpool>(node.op)) continue;
+      if (!keeps_quantisation(node)) continue;
       open[index(node.inputs[0])] = open[index(node.output)] = false;
     }
     const auto widen = [&](int tensor, float scale) {
@@ -243,7 +262,7 @@ class quantiser {
       for (const float v : values) seen[t].add(v);
     });
     for (std::size_t t = 0; t < q_.size(); ++t) {
-      if (q_[t] || static_cast<int>(t) == g_.inputs[0].tensor) continue;
+      if (q_[t] || constants_[t] || static_cast<int>(t) == g_.inputs[0].tensor) continue;
       switch (options_.method) {
         case calibration::percentile:
           ranges[t] = seen[t].percentile(1.0 - options_.percentile / 100.0);
@@ -320,7 +339,7 @@ class quantiser {
 
   std::string first_open() const {
     for (std::size_t t = 0; t < q_.size(); ++t) {
-      if (!q_[t]) return g_.tensors[t].name;
+      if (!q_[t] && !constants_[t]) return g_.tensors[t].name;
     }
     return {};
   }
@@ -497,6 +516,13 @@ class quantiser {
     return n;
   }
 
+  qconstant convert(const fnode& node, const fconstant& f) {
+    const quantisation& y = *q_[index(node.output)];
+    qconstant n;
+    for (const float v : f.values) n.values.push_back(quantise_value(v, y.scale, y.zero_point));
+    return n;
+  }
+
   qsoftmax convert(const fnode& node, const fsoftmax& /*f*/) {
     const quantisation& x = *q_[index(node.inputs[0])];
     qsoftmax n;
@@ -582,6 +608,8 @@ class quantiser {
             if constexpr (std::is_same_v<Op, faffine>) {
               throw error(errc::usage,
                           format("{}: simplify() the graph before quantising it", g_.name));
+            } else if constexpr (std::is_same_v<Op, fview>) {
+              n.op = qview{};
             } else if constexpr (std::is_same_v<Op, fmaxpool>) {
               auto pool = window_of<qmaxpool>(op);
               pool.repeat_y = op.repeat_y;
@@ -609,8 +637,9 @@ class quantiser {
   const std::vector<std::vector<float>>& images_;
   const quantise_options& options_;
   std::vector<std::optional<quantisation>> q_;
-  std::vector<bool> symmetric_;             // Per tensor, see find_symmetric().
-  std::vector<std::vector<double>> means_;  // Per tensor, see find_means().
+  std::vector<const fconstant*> constants_;  // Per tensor; null: computed.
+  std::vector<bool> symmetric_;              // Per tensor, see find_symmetric().
+  std::vector<std::vector<double>> means_;   // Per tensor, see find_means().
 };
 
 /// Powers of a signal and of what was added to it.

@@ -217,6 +217,9 @@ reference::reference(qgraph graph) : graph_(std::move(graph)) {
   for (const qtensor& t : graph_.tensors) values_.emplace_back(t.size());
   for (const qnode& node : graph_.nodes) {
     weights_.emplace_back();
+    if (const auto* constant = std::get_if<qconstant>(&node.op)) {
+      values_[static_cast<std::size_t>(node.output)] = constant->values;
+    }
     if (const auto* conv = std::get_if<qconv>(&node.op)) {
       weights_.back().assign(conv->weights.begin(), conv->weights.end());
     }
@@ -309,6 +312,7 @@ const std::vector<std::vector<std::uint8_t>>& reference::run(std::span<const std
   std::copy(image.begin(), image.end(), first.begin());
   for (std::size_t n = 0; n < graph_.nodes.size(); ++n) {
     const qnode& node = graph_.nodes[n];
+    if (std::holds_alternative<qconstant>(node.op)) continue;  // stands since the start
     const auto first_in = static_cast<std::size_t>(node.inputs[0]);
     const auto second_in = static_cast<std::size_t>(node.inputs.back());
     const auto written = static_cast<std::size_t>(node.output);
@@ -327,7 +331,8 @@ const std::vector<std::vector<std::uint8_t>>& reference::run(std::span<const std
             [&](const qmul& op) { mul(op, in, x, graph_.tensors[second_in], b, out, y); },
             [&](const qproduct& op) { product(op, x, graph_.tensors[second_in], b, out, y); },
             [&](const qsoftmax& op) { softmax(op, x, out, y); },
-            [&](const qlayernorm& op) { layernorm(op, x, out, y); },
+            [&](const qlayernorm& op) { layernorm(op, x, out, y); }, [](const qconstant&) {},
+            [&](const qview&) { y = x; },
             [&](const qtable& op) {
               std::transform(x.begin(), x.end(), y.begin(),
                              [&](std::uint8_t v) { return op.entries[v]; });

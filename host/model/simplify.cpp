@@ -63,6 +63,7 @@ class simplifier {
       }
     }
     compose();
+    join_constants();
     prune();
     for (fnode& node : g_.nodes) {
       if (const auto* affine = std::get_if<faffine>(&node.op)) node.op = per_channel(node, *affine);
@@ -143,7 +144,8 @@ class simplifier {
     const auto affine = std::get<faffine>(node.op);  // A copy: the node goes away.
     const int out = node.output;
     const bool plain = identity(affine);
-    // Walk back over max-pools, which commute with bounds but not with a negative scale.
+    // Walk back over max-pools, which commute with bounds but not with a negative scale, and over
+    // views, which commute with all that works on elements.
     std::size_t reader = n;
     int source = node.inputs[0];
     for (;;) {
@@ -157,6 +159,11 @@ class simplifier {
       fnode& before = g_.nodes[static_cast<std::size_t>(w)];
       if (std::holds_alternative<fmaxpool>(before.op)) {
         if (!plain) return false;
+        reader = static_cast<std::size_t>(w);
+        source = before.inputs[0];
+        continue;
+      }
+      if (std::holds_alternative<fview>(before.op)) {
         reader = static_cast<std::size_t>(w);
         source = before.inputs[0];
         continue;
@@ -235,6 +242,7 @@ class simplifier {
     std::vector<view> views(g_.tensors.size());
     for (std::size_t t = 0; t < views.size(); ++t) views[t].root = static_cast<int>(t);
     for (fnode& node : g_.nodes) {
+      if (node.inputs.empty()) continue;
       view a = views[static_cast<std::size_t>(node.inputs.front())];
       view b = views[static_cast<std::size_t>(node.inputs.back())];
       if (node.inputs.size() == 1) b.cost = 0;
@@ -270,6 +278,36 @@ class simplifier {
       }
       views[static_cast<std::size_t>(node.output)] = {
           a.root, std::make_shared<const scalar_function>(std::move(f)), a.cost + b.cost + 1};
+    }
+  }
+
+  /// Two constants that are added one after the other become one.
+  void join_constants() {
+    const auto constant = [&](const fnode& node) -> fconstant* {
+      const auto* add = std::get_if<fadd>(&node.op);
+      const int w = add && !add->broadcast_b ? writer(node.inputs[1]) : -1;
+      return w < 0 ? nullptr : std::get_if<fconstant>(&g_.nodes[static_cast<std::size_t>(w)].op);
+    };
+    for (std::size_t n = 0; n < g_.nodes.size(); ++n) {
+      fconstant* const second = constant(g_.nodes[n]);
+      const int between = g_.nodes[n].inputs.empty() ? -1 : g_.nodes[n].inputs[0];
+      const int w = second ? writer(between) : -1;
+      if (w < 0 || !private_to(between, n) || tensor(between).pinned) continue;
+      const fnode& before = g_.nodes[static_cast<std::size_t>(w)];
+      const fconstant* const first = constant(before);
+      if (!first || std::get<fadd>(before.op).clip.active() ||
+          !private_to(g_.nodes[n].inputs[1], n)) {
+        continue;
+      }
+      auto& add = std::get<fadd>(g_.nodes[n].op);
+      const float sign = std::get<fadd>(before.op).negate_b ? -1.0F : 1.0F;
+      for (std::size_t i = 0; i < second->values.size(); ++i) {
+        second->values[i] = sign * first->values[i] + (add.negate_b ? -1 : 1) * second->values[i];
+      }
+      add.negate_b = false;
+      tensor(g_.nodes[n].inputs[1]).pinned.reset();
+      g_.nodes[n].inputs[0] = before.inputs[0];
+      std::erase_if(g_.follows, [&](const auto& pair) { return pair.second == between; });
     }
   }
 

@@ -16,9 +16,12 @@ void check_graph(draft& d) {
                                  " images: 256 is the limit; 0 takes what fits");
   model::validate(d.graph);
   // Input, Output and End beside the nodes.
-  if (d.graph.nodes.size() + 3 > spec::max_descs) {
+  const auto layers = static_cast<std::size_t>(std::count_if(
+      d.graph.nodes.begin(), d.graph.nodes.end(),
+      [](const model::qnode& n) { return !std::holds_alternative<model::qview>(n.op); }));
+  if (layers + 3 > spec::max_descs) {
     throw error(errc::unsupported_model, "model '" + d.graph.name + "' has " +
-                                             std::to_string(d.graph.nodes.size()) +
+                                             std::to_string(layers) +
                                              " layers after folding; the accelerator holds " +
                                              std::to_string(spec::max_descs - 3));
   }

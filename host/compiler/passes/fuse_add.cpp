@@ -1,6 +1,7 @@
 // Residual additions into the convolution that makes one of their operands: the post unit adds the
 // other operand on the way to the scratchpad, so that neither the addition's own step nor the
-// convolution's own result remains.
+// convolution's own result remains. A constant operand is then loaded before the convolution.
+#include <algorithm>
 #include <cstddef>
 
 #include "compiler/passes/passes.hpp"
@@ -26,12 +27,13 @@ void merge(step& conv, const step& add, std::size_t own) {
 }
 
 /// Whether the addition at `at` can go into the writer of its input number `own`, which then must
-/// have no other reader, and whose other input must stand before that writer runs.
+/// have no other reader, and whose other input must stand before that writer runs or be loaded.
 bool fits(const draft& d, std::size_t at, std::size_t own) {
   const step& add = d.steps[at];
   const std::size_t conv = writer_for_one(d, add.inputs[own]);
   const std::size_t other = writer_of(d, add.inputs[1 - own]);
-  if (conv == nowhere || other == nowhere || other >= conv) return false;
+  if (conv == nowhere || other == nowhere) return false;
+  if (other >= conv && !is(d.steps[other], spec::op::load)) return false;
   if (!is(d.steps[conv], spec::op::mat_mul) || d.steps[conv].desc.fuse_add != 0 ||
       d.steps[conv].desc.fuse_dw != 0)
     return false;
@@ -48,7 +50,16 @@ void fuse_add(draft& d) {
       continue;
     }
     const std::size_t own = fits(d, i, 0) ? 0 : 1;
-    merge(d.steps[writer_of(d, s.inputs[own])], s, own);
+    std::size_t conv = writer_of(d, s.inputs[own]);
+    const std::size_t other = writer_of(d, s.inputs[1 - own]);
+    if (other > conv) {  // a Load reads nothing that a step before it writes
+      const auto first = d.steps.begin();
+      std::rotate(first + static_cast<std::ptrdiff_t>(conv),
+                  first + static_cast<std::ptrdiff_t>(other),
+                  first + static_cast<std::ptrdiff_t>(other) + 1);
+      ++conv;
+    }
+    merge(d.steps[conv], s, own);
     d.steps.erase(d.steps.begin() + static_cast<std::ptrdiff_t>(i));
   }
 }

@@ -39,8 +39,11 @@ void fuse_depthwise(draft& d) {
     const step depthwise = d.steps[i];
     const bool fits = is(depthwise, spec::op::depthwise) && fits_line_buffers(depthwise.desc);
     const std::size_t maker = fits ? writer_for_one(d, depthwise.inputs[0]) : nowhere;
+    const auto differs = [&](const spec::descriptor& conv) {  // a view lies between
+      return conv.out_h != depthwise.desc.in_h || conv.out_w != depthwise.desc.in_w;
+    };
     if (maker == nowhere || !is(d.steps[maker], spec::op::mat_mul) ||
-        d.steps[maker].desc.fuse_dw != 0) {
+        d.steps[maker].desc.fuse_dw != 0 || differs(d.steps[maker].desc)) {
       ++i;
       continue;
     }

@@ -1,6 +1,7 @@
 // One `lower` per operation of the graph: the operation's own fields of the descriptor and the
 // report. What every operation has in common, input and output tensor, stands already.
 #include <cstdint>
+#include <numeric>
 #include <string>
 #include <utility>
 #include <variant>
@@ -20,7 +21,7 @@ void set_op(step& s, spec::op op, std::string name) {
 
 void set_input(const draft& d, step& s, int t) {
   const tensor_layout& l = d.layout(t);
-  s.inputs.push_back(t);
+  s.inputs.push_back(d.place(t));
   s.desc.in_stride = l.words;
   s.desc.in_h = l.h;
   s.desc.in_w = l.w;
@@ -29,9 +30,12 @@ void set_input(const draft& d, step& s, int t) {
   s.desc.in_c_last = l.c_last;
 }
 
+/// Of a constant every image sees the same words.
 void set_second_input(const draft& d, step& s, int t) {
-  s.inputs.push_back(t);
-  s.desc.in2_stride = d.layout(t).words;
+  s.inputs.push_back(d.place(t));
+  const std::size_t writer = writer_of(d, d.place(t));
+  const bool constant = writer != nowhere && is(d.steps[writer], spec::op::load);
+  s.desc.in2_stride = constant ? 0 : d.layout(t).words;
 }
 
 std::vector<std::int64_t> shape(const draft& d, int t) {
@@ -116,7 +120,7 @@ void lower(const draft& d, step& s, const model::qconv& c) {
                                    "parameters for " +
                                    std::to_string(spec::max_channels));
   }
-  const int in = s.inputs[0];
+  const int in = s.nodes[0]->inputs[0];
   // A pixel has at most max_channels; beyond that the window is walked tap by tap.
   if (covers_input(c, d.tensor(in)) && is_dense(d.layout(in)) && depth(c) <= spec::max_channels) {
     read_as_one_pixel(s, c);
@@ -229,6 +233,21 @@ void lower(const draft&, step& s, const model::qtable& t) {
   s.report.pages = 1;
   s.report.weight_bytes = t.entries.size();
 }
+
+void lower(const draft& d, step& s, const model::qconstant& c) {
+  set_op(s, spec::op::load, "load");
+  const std::uint64_t pages = load_pages(d.layout(s.output).words);
+  if (pages > 0xffff) {
+    unsupported(s.report.name,
+                "a constant of " + std::to_string(pages) + " pages; 65535 are possible");
+  }
+  s.desc.param_pages = static_cast<std::uint32_t>(pages);
+  s.report.pages = s.desc.param_pages;
+  s.report.weight_bytes = c.values.size();
+}
+
+/// It is no step: whoever reads it reads what it is of.
+void lower(const draft&, step&, const model::qview&) {}
 
 // --- Attention and its neighbours ----------------------------------------------------------------
 
@@ -366,7 +385,7 @@ step node_step(const draft& d, const model::qnode& n) {
                               std::to_string(spec::max_channels));
     }
   }
-  set_input(d, s, n.inputs.at(0));
+  if (!n.inputs.empty()) set_input(d, s, n.inputs[0]);
   set_output(d, s, n.output);
   std::visit([&](const auto& op) { lower(d, s, op); }, n.op);
   return s;
@@ -400,11 +419,19 @@ void lower_nodes(draft& d) {
       throw error(e.code(), "tensor '" + t.name + "': " + e.what());
     }
   }
+  d.places.resize(d.graph.tensors.size());
+  std::iota(d.places.begin(), d.places.end(), 0);
   d.out.input = edge(d, d.graph.input);
   d.out.output = edge(d, d.graph.output);
 
   d.steps.push_back(input_step(d));
-  for (const model::qnode& n : d.graph.nodes) d.steps.push_back(node_step(d, n));
+  for (const model::qnode& n : d.graph.nodes) {
+    if (std::holds_alternative<model::qview>(n.op)) {
+      d.places[static_cast<std::size_t>(n.output)] = d.place(n.inputs[0]);
+    } else {
+      d.steps.push_back(node_step(d, n));
+    }
+  }
   d.steps.push_back(output_step(d));
 }
 

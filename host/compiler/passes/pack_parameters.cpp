@@ -1,5 +1,6 @@
 // One `pack` per operation of the graph: its pages, from its region's first page on. The step's
 // report says how many there are (lower_nodes).
+#include <algorithm>
 #include <limits>
 #include <span>
 #include <string>
@@ -120,6 +121,11 @@ void pack(const draft& d, const step& s, const model::qdepthwise& c, std::uint8_
     blocks[channel / spec::tile_dim * spec::page_bytes + w % taps * spec::beat_bytes +
            channel % spec::tile_dim] = static_cast<std::uint8_t>(c.weights[w]);
   }
+}
+
+void pack(const draft& d, const step& s, const model::qconstant& c, std::uint8_t* region) {
+  const io::bytes image = d.layout(s.output).pack(c.values);
+  std::copy(image.begin(), image.end(), region);
 }
 
 // Operations without pages.

@@ -40,7 +40,8 @@ void plan_scratchpad(draft& d) {
   d.out.max_batch =
       asked != 0 ? asked : static_cast<std::uint32_t>(std::min<std::uint64_t>(256, most));
 
-  // The plan is for one image; a batch scales every size alike, so it scales the plan.
+  // The plan is for one image; a batch scales every size alike, so it scales the plan. A constant,
+  // which is there once for all images, wastes the words of the others.
   const auto base = [&](int t) {
     return static_cast<std::uint32_t>(plan.base[static_cast<std::size_t>(t)] * d.out.max_batch);
   };

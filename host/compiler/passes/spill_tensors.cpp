@@ -1,7 +1,8 @@
 // Tensors that the scratchpad has no room for go to the spill area in card memory and come back
 // before they are used again.
 //
-// A tensor has a gap where steps that do not use it run between two that do: a skip connection.
+// A tensor has a gap where steps that do not use it run between two that do: a skip connection. A
+// constant has none: it is loaded right before its first use and seldom has a second.
 // Until no step has too many words alive, the gap is taken that relieves the overfull steps of most
 // words for each word that it moves; then those go that the ones taken later made superfluous.
 // A Spill or Load never has more words alive than the step beside it.
@@ -26,6 +27,8 @@ std::vector<gap> gaps_of(const draft& d) {
   std::vector<gap> gaps;
   std::vector<std::size_t> last(d.tensors.size(), nowhere);
   const auto use = [&](int t, std::size_t at) {
+    if (const std::size_t w = writer_of(d, t); w != nowhere && is(d.steps[w], spec::op::load))
+      return;
     std::size_t& before = last[static_cast<std::size_t>(t)];
     if (before != nowhere && at > before + 1) gaps.push_back({t, before, at});
     before = at;

@@ -12,6 +12,7 @@
 #include <set>
 #include <string>
 
+#include "compiler/cost.hpp"
 #include "compiler/draft.hpp"
 #include "compiler/interpret.hpp"
 #include "compiler/plan.hpp"
@@ -182,6 +183,87 @@ TEST(Compile, AdditionsStayWhereTheyCannotBeFused) {
   graph_builder itself(24);  // both operands are one tensor
   x = itself.conv(itself.input(8, 5, 5), 8, 1, 1, 1, 1, {0, 0, 0, 0});
   EXPECT_TRUE(added(itself.finish(itself.add(x, x))));
+}
+
+// Constants stand in the scratchpad once, whatever the batch; an addition of one is fused too.
+TEST(Compile, ConstantsAreLoadedOnce) {
+  graph_builder b(31);
+  const int x = b.input(40, 6, 7);
+  int t = b.conv(x, 70, 1, 1, 1, 1, {0, 0, 0, 0});
+  t = b.add(t, b.constant(70, 6, 7));
+  t = b.max_pool(t, 1, 1, 1, 1, {0, 0, 0, 0});
+  t = b.add(t, b.constant(70, 6, 7));
+  t = b.mul(t, b.constant(70, 6, 7));
+  t = b.add(t, b.constant(70, 1, 1));
+  const model::qgraph graph = b.finish(t);
+  const program p = compile(graph, {{16, 4096}, 0, {}});
+  std::vector<std::string> ops;
+  for (const layer_report& l : p.layers) ops.push_back(l.op);
+  const std::string sum = std::get<model::qadd>(graph.nodes[5].op).negate_b ? "sub" : "add";
+  const std::string last = std::get<model::qadd>(graph.nodes[9].op).negate_b ? "sub" : "add";
+  EXPECT_EQ(ops, (std::vector<std::string>{"input", "load", "conv+add", "max_pool", "load", sum,
+                                           "load", "mul", "load", last, "output"}));
+  for (const std::size_t i : {2u, 5u, 7u, 9u}) EXPECT_EQ(p.descriptors[i].in2_stride, 0u) << i;
+  // 84 words lie on two pages; the first byte is the first pixel's channel 0.
+  EXPECT_EQ(p.descriptors[1].out_stride, 84u);
+  EXPECT_EQ(p.descriptors[1].param_pages, 2u);
+  EXPECT_EQ(p.layers[1].pages, 2u);
+  EXPECT_EQ(p.page(p.descriptors[1].page_base)[0],
+            std::get<model::qconstant>(graph.nodes[1].op).values[0] ^ 0x80);
+  ASSERT_NO_FATAL_FAILURE(expect_equal(graph, p, 1, b.engine()));
+  ASSERT_NO_FATAL_FAILURE(expect_equal(graph, p, 3, b.engine()));
+  const run_cost once = predict(p, 1, memory_preset("ideal"), false);
+  EXPECT_EQ(predict(p, 3, memory_preset("ideal"), false).layers[1].vector, once.layers[1].vector);
+}
+
+// Rows and columns seen as tokens are the same words; what would fuse fuses through them, but for
+// windows.
+TEST(Compile, ViewsMoveNothing) {
+  graph_builder b(34);
+  const int x = b.input(3, 8, 12);
+  int t = b.conv(x, 70, 4, 4, 4, 4, {0, 0, 0, 0});
+  t = b.add(b.view(t, 1, 6), b.constant(70, 1, 6));
+  const int tokens = t;
+  t = b.depthwise(b.view(b.conv(t, 64, 1, 1, 1, 1, {0, 0, 0, 0}), 2, 3), 3, 3, 1, 1, {1, 1, 1, 1});
+  t = b.table(b.view(b.conv(b.view(t, 3, 2), 70, 1, 1, 1, 1, {0, 0, 0, 0}), 1, 6));
+  t = b.add(t, tokens);
+  t = b.fc(b.view(t, 6, 1), 10);
+  const model::qgraph graph = b.finish(t);
+  const program p = compile(graph, {{16, 4096}, 0, {}});
+  std::vector<std::string> ops;
+  for (const layer_report& l : p.layers) ops.push_back(l.op);
+  ASSERT_EQ(ops.size(), 9u) << testing::PrintToString(ops);
+  EXPECT_EQ(ops[1], "load");
+  EXPECT_EQ(ops[2], "conv+add");
+  EXPECT_EQ(ops[3], "conv");
+  EXPECT_EQ(ops[4], "depthwise");
+  EXPECT_EQ(ops[5], "conv+table");
+  ASSERT_NO_FATAL_FAILURE(expect_equal(graph, p, 1, b.engine()));
+  ASSERT_NO_FATAL_FAILURE(expect_equal(graph, p, 3, b.engine()));
+  // Also of the input, and as the output.
+  graph_builder e(35);
+  const model::qgraph edges =
+      e.finish(e.view(e.max_pool(e.view(e.input(5, 4, 6), 3, 8), 1, 1, 1, 1, {0, 0, 0, 0}), 1, 24));
+  ASSERT_NO_FATAL_FAILURE(expect_equal(edges, compile(edges, {{16, 64}, 0, {}}), 2, e.engine()));
+}
+
+TEST(Compile, RefusesConstantsThatDoNotFit) {
+  graph_builder b(32);
+  const int x = b.input(64, 5, 5);
+  const model::qgraph graph = b.finish(b.mul(x, b.constant(64, 5, 5)));
+  EXPECT_EQ(compile(graph, {{16, 75}, 0, {}}).max_batch, 1u);
+  EXPECT_THAT([&] { compile(graph, {{16, 74}, 0, {}}); },
+              ThrowsMessage<error>(testing::AllOf(HasSubstr("layer 'mul1'"), HasSubstr("75"))));
+
+  // The card's second operand alone may be one.
+  model::qgraph swapped = graph;
+  std::swap(swapped.nodes[1].inputs[0], swapped.nodes[1].inputs[1]);
+  EXPECT_THAT([&] { compile(swapped, {{16, 75}, 0, {}}); },
+              ThrowsMessage<error>(HasSubstr("reads a constant other than")));
+  model::qgraph cut = graph;
+  std::get<model::qconstant>(cut.nodes[0].op).values.pop_back();
+  EXPECT_THAT([&] { compile(cut, {{16, 75}, 0, {}}); },
+              ThrowsMessage<error>(HasSubstr("1599 values")));
 }
 
 TEST(Compile, ManyChannelsSpanParameterPages) {

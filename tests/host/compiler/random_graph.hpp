@@ -170,6 +170,19 @@ class graph_builder {
     return node("mul", {a, b}, y, n);
   }
 
+  int view(int in, int h, int w) {
+    const model::qtensor x = at(in);
+    return node("view", {in}, tensor(x.c, h, w, x.scale, x.zero_point), model::qview{});
+  }
+
+  int constant(int c, int h, int w) {
+    model::qconstant n;
+    for (int i = 0; i < c * h * w; ++i) {
+      n.values.push_back(static_cast<std::uint8_t>(uniform(0, 255)));
+    }
+    return node("constant", {}, tensor(c, h, w, 0.01F, uniform(0, 255)), std::move(n));
+  }
+
   /// Any function; a permutation keeps all of the input's variety.
   int table(int in) {
     model::qtable n;

@@ -13,6 +13,7 @@
 
 #include "latchkey/error.hpp"
 #include "model/import.hpp"
+#include "model/quantise.hpp"
 
 namespace latchkey::model {
 
@@ -118,6 +119,29 @@ inline void expect_refusal(const std::function<void()>& act, errc code, const st
     EXPECT_EQ(static_cast<int>(e.code()), static_cast<int>(code)) << e.what();
     for (const auto& p : parts) EXPECT_THAT(e.what(), HasSubstr(p));
   }
+}
+
+/// Reads and quantises damaged copies of a model; returns how many were refused.
+inline int refused_when_damaged(const builder& b, int copies) {
+  const std::string whole = b.bytes();
+  std::mt19937_64 rng(7);
+  int refused = 0;
+  for (int i = 0; i < copies; ++i) {
+    std::string bytes = i % 4 == 0 ? whole.substr(0, rng() % whole.size()) : whole;
+    for (std::uint64_t k = 0; k <= rng() % 3; ++k) {
+      if (!bytes.empty()) bytes[rng() % bytes.size()] = static_cast<char>(rng());
+    }
+    try {
+      const fgraph g = import_onnx(bytes, "damaged");
+      if (g.inputs.size() == 1) {
+        const auto& in = g.tensors[static_cast<std::size_t>(g.inputs[0].tensor)];
+        quantise(g, {floats(in.size(), 0.5F)});
+      }
+    } catch (const error&) {
+      ++refused;
+    }
+  }
+  return refused;
 }
 
 }  // namespace latchkey::model

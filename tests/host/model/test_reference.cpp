@@ -228,6 +228,8 @@ struct transcription {
     const std::int32_t z = normalised(d, static_cast<std::uint64_t>(v));
     return requantise(n.scale[o], (n.negative[o] ? -z : z) + n.bias[o], out.zero_point, 0, 255);
   }
+  std::uint8_t operator()(const qview&) const { return x.at(here()); }
+  std::uint8_t operator()(const qconstant& n) const { return n.values.at(here()); }
 };
 
 bytes direct(const qgraph& g, const qnode& node, const std::vector<bytes>& values) {

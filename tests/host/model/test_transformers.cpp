@@ -682,6 +682,178 @@ TEST(Transformers, RefusesOtherProducts) {
   expect_refusal([] { product({0, 2, 1, 3}, {0, 2, 1, 3}).import(); }, kNo, {"queries"});
 }
 
+/// A vision transformer up to its first layer: patches, tokens, a class token, positions. The
+/// channels go to the end before the Reshape or behind it.
+builder patches(const longs& grouped, bool class_token, bool expand) {
+  const bool last = grouped.back() == 16;
+  builder b(13);
+  b.input("x", {-1, 3, 8, 12}).output("y");
+  b.weight("k", {16, 3, 4, 4}, random_floats(16 * 48, 1));
+  b.weight("kb", {16}, random_floats(16, 2));
+  b.weight("s", {static_cast<std::int64_t>(grouped.size())}, floats(grouped.begin(), grouped.end()),
+           pb::TensorProto::INT64);
+  b.weight("cls", {1, 1, 16}, random_floats(16, 3));
+  const longs positions{1, class_token ? 7 : 6, 16};
+  b.weight("pos", positions, random_floats(static_cast<std::size_t>(positions[1]) * 16, 4));
+  builder::ints(b.node("Conv", {"x", "k", "kb"}, {"c"}), "strides", {4, 4});
+  if (last) {
+    builder::ints(b.node("Transpose", {"c"}, {"r"}), "perm", {0, 2, 3, 1});
+    b.node("Reshape", {"r", "s"}, {"t"});
+  } else {
+    b.node("Reshape", {"c", "s"}, {"r"});
+    builder::ints(b.node("Transpose", {"r"}, {"t"}), "perm", {0, 2, 1});
+  }
+  if (expand) {  // to the batch, as exporters write it
+    b.weight("zero", {}, {0}, pb::TensorProto::INT64);
+    b.weight("first", {1}, {0}, pb::TensorProto::INT64);
+    b.weight("rest", {2}, {-1, -1}, pb::TensorProto::INT64);
+    b.weight("three", {1}, {3}, pb::TensorProto::INT64);
+    b.weight("minus", {}, {-1}, pb::TensorProto::INT64);
+    b.node("Shape", {"x"}, {"shape"});
+    b.node("Gather", {"shape", "zero"}, {"n"});
+    b.node("Unsqueeze", {"n", "first"}, {"n1"});
+    builder::integer(b.node("Concat", {"n1", "rest"}, {"wanted"}), "axis", 0);
+    auto* ones = b.node("ConstantOfShape", {"three"}, {"ones"}).add_attribute();
+    ones->set_name("value");
+    ones->set_type(pb::AttributeProto::TENSOR);
+    builder::fill(*ones->mutable_t(), {1}, {1}, pb::TensorProto::INT64);
+    b.node("Mul", {"ones", "minus"}, {"open"});
+    b.node("Equal", {"wanted", "open"}, {"kept"});
+    b.node("Where", {"kept", "ones", "wanted"}, {"full"});
+    b.node("Expand", {"cls", "full"}, {"cls_n"});
+  }
+  if (class_token) {
+    builder::integer(b.node("Concat", {expand ? "cls_n" : "cls", "t"}, {"j"}), "axis", 1);
+  }
+  b.node("Add", {class_token ? "j" : "t", "pos"}, {last ? "a" : "y"});
+  if (last) {
+    b.weight("eye", {16, 16}, [] {
+      floats eye(256);
+      for (std::size_t i = 0; i < 256; i += 17) eye[i] = 1;
+      return eye;
+    }());
+    b.node("MatMul", {"a", "eye"}, {"y"});
+  }
+  return b;
+}
+
+TEST(Transformers, PatchesBecomeTokens) {
+  struct {
+    longs grouped;
+    bool class_token, expand;
+  } const cases[] = {{{0, 16, 6}, false, false},
+                     {{0, 16, -1}, false, false},
+                     {{0, 0, -1}, true, false},
+                     {{0, 6, 16}, false, false},
+                     {{0, 16, -1}, true, true}};
+  const floats k = random_floats(16 * 48, 1), bias = random_floats(16, 2);
+  const floats cls = random_floats(16, 3);
+  for (const auto& c : cases) {
+    SCOPED_TRACE(::testing::PrintToString(c.grouped) + (c.class_token ? " class" : ""));
+    const fgraph g = patches(c.grouped, c.class_token, c.expand).import();
+    const std::size_t before = c.class_token ? 1 : 0;
+    const floats pos = random_floats((6 + before) * 16, 4);
+    // One constant for the class token and the positions.
+    EXPECT_EQ(count<fconstant>(g), 1U);
+    EXPECT_EQ(count<fadd>(g), 1U);
+    EXPECT_EQ(count<fview>(g), 1U);
+    EXPECT_TRUE(g.output.channels_last);
+    float_executor e(g);
+    const auto samples = inputs(g, 3);
+    reference r(quantise(g, samples));
+    const float step = r.graph().output_tensor().scale;
+    for (const floats& x : samples) {
+      floats want(cls.begin(), cls.begin() + static_cast<std::ptrdiff_t>(16 * before));
+      for (std::size_t p = 0; p < 6; ++p) {
+        for (std::size_t o = 0; o < 16; ++o) {
+          double sum = bias[o];
+          for (std::size_t i = 0; i < 48; ++i) {
+            const std::size_t y = p / 3 * 4 + i / 4 % 4, w = p % 3 * 4 + i % 4;
+            sum += k[o * 48 + i] * x[(i / 16 * 8 + y) * 12 + w];
+          }
+          want.push_back(static_cast<float>(sum));
+        }
+      }
+      const floats real = infer(e, x), bytes = infer(r, x);
+      ASSERT_EQ(real.size(), want.size());
+      for (std::size_t i = 0; i < want.size(); ++i) {
+        ASSERT_NEAR(real[i], want[i] + pos[i], 1e-4) << i;
+        ASSERT_NEAR(bytes[i], want[i] + pos[i], 3 * step) << i;
+      }
+    }
+  }
+}
+
+TEST(Transformers, DamagedPatchesNeverCrash) {
+  EXPECT_GT(refused_when_damaged(patches({0, 16, -1}, true, true), 3000), 500);
+}
+
+TEST(Transformers, TokensBecomeRowsAndColumnsAgain) {
+  builder b(13);
+  b.input("x", {-1, 3, 4, 6}).output("y");
+  b.weight("k", {5, 3, 1, 1}, random_floats(15, 1));
+  b.weight("w", {5, 5}, random_floats(25, 2));
+  b.weight("s", {3}, {0, 24, 5}, pb::TensorProto::INT64);
+  b.weight("p", {4}, {0, 5, 4, 6}, pb::TensorProto::INT64);
+  b.weight("d", {5, 1, 3, 3}, random_floats(45, 3));
+  b.node("Conv", {"x", "k"}, {"c"});
+  builder::ints(b.node("Transpose", {"c"}, {"t"}), "perm", {0, 2, 3, 1});
+  b.node("MatMul", {"t", "w"}, {"m"});
+  b.node("Reshape", {"m", "s"}, {"r"});
+  builder::ints(b.node("Transpose", {"r"}, {"u"}), "perm", {0, 2, 1});
+  b.node("Reshape", {"u", "p"}, {"v"});
+  builder::integer(b.node("Conv", {"v", "d"}, {"y"}), "group", 5);
+  const fgraph g = b.import();
+  float_executor e(g);
+  const floats x = inputs(g, 1)[0], k = random_floats(15, 1), w = random_floats(25, 2),
+               d = random_floats(45, 3), got = infer(e, x);
+  ASSERT_EQ(got.size(), 5U * 2 * 4);
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    double want = 0;
+    for (std::size_t tap = 0; tap < 9; ++tap) {
+      const std::size_t at = (i / 4 % 2 + tap / 3) * 6 + i % 4 + tap % 3;
+      for (std::size_t j = 0; j < 5; ++j) {
+        double c = 0;
+        for (std::size_t n = 0; n < 3; ++n) c += k[j * 3 + n] * x[n * 24 + at];
+        want += d[i / 8 * 9 + tap] * c * w[j * 5 + i / 8];
+      }
+    }
+    EXPECT_NEAR(got[i], want, 1e-4) << i;
+  }
+}
+
+// What is added to every token, by its place: learnt position embeddings.
+TEST(Transformers, PositionsAreAddedToTokens) {
+  for (const longs& shape : {longs{1, 6, 16}, longs{6, 16}, longs{1, 6, 1}}) {
+    SCOPED_TRACE(::testing::PrintToString(shape));
+    const auto per_token = static_cast<std::size_t>(shape.back());
+    const floats k = random_floats(6 * per_token, 2), w = random_floats(256, 1);
+    builder b(13);
+    b.input("x", {-1, 6, 16}).output("y");
+    b.weight("w", {16, 16}, w);
+    b.weight("k", shape, k);
+    b.node("MatMul", {"x", "w"}, {"m"});
+    b.node("Add", {"k", "m"}, {"y"});
+    const fgraph g = b.import();
+    const floats x = random_floats(96, 3);
+    floats want;
+    for (std::size_t t = 0; t < 6; ++t) {
+      for (std::size_t c = 0; c < 16; ++c) {
+        float sum = k[t * per_token + c % per_token];
+        for (std::size_t i = 0; i < 16; ++i) sum += x[t * 16 + i] * w[i * 16 + c];
+        want.push_back(sum);
+      }
+    }
+    float_executor executor(g);
+    reference golden(quantise(g, {to_planes(g.inputs[0], 16, x)}));
+    const floats real = infer(executor, x), bytes = infer(golden, x);
+    for (std::size_t i = 0; i < want.size(); ++i) {
+      ASSERT_NEAR(real[i], want[i], 1e-5F) << i;
+      ASSERT_NEAR(bytes[i], want[i], 3 * golden.graph().output_tensor().scale) << i;
+    }
+  }
+}
+
 TEST(Transformers, RefusesWhatMisreadsViews) {
   const auto on_tokens = [](const std::function<void(builder&)>& add) {
     builder b(13);
@@ -694,14 +866,34 @@ TEST(Transformers, RefusesWhatMisreadsViews) {
   const auto axis = [&](const char* op, std::int64_t a) {
     return on_tokens([=](builder& b) { builder::integer(b.node(op, {"m"}, {"y"}), "axis", a); });
   };
+  const auto joined = [&](const longs& shape, const strings& in, std::int64_t a) {
+    return on_tokens([=](builder& b) {
+      std::size_t size = 1;
+      for (const auto d : shape) size *= static_cast<std::size_t>(d);
+      b.weight("k", shape, random_floats(size, 1));
+      builder::integer(b.node("Concat", in, {"y"}), "axis", a);
+    });
+  };
+  EXPECT_NO_THROW(joined({1, 2, 16}, {"m", "k"}, 1)());
+  expect_refusal(joined({1, 6, 2}, {"k", "m"}, 2), kNo, {"my_Concat", "axis 2", "constant tokens"});
+  expect_refusal(joined({2, 1, 16}, {"k", "m"}, 1), kNo, {"my_Concat", "[2, 1, 16]", "1 x T x C"});
+  expect_refusal(joined({1, 1, 16}, {"k", "m", "k"}, 1), kNo, {"my_Concat", "at one end"});
+  expect_refusal(joined({1, 64, 16}, {"k", "m"}, 1), kNo, {"64 constant tokens", "up to 63"});
+  expect_refusal(on_tokens([](builder& b) {
+                   b.weight("k", {1, 1, 16}, random_floats(16, 1));
+                   b.weight("s", {3}, {1, 6, 16}, pb::TensorProto::INT64);
+                   b.node("Expand", {"k", "s"}, {"e"});
+                   b.node("Add", {"m", "e"}, {"y"});
+                 }),
+                 kNo, {"my_Expand", "[1, 6, 16]", "along the batch only"});
   expect_refusal(axis("Softmax", 1), kNo, {"axis 1", "6 tokens x 16 channels", "channels"});
   expect_refusal(axis("Flatten", 1), kNo, {"flattens", "6 tokens", "Transpose"});
   EXPECT_NO_THROW(axis("Softmax", 2)());
   expect_refusal(on_tokens([](builder& b) {
-                   b.weight("k", {1, 6, 1}, random_floats(6, 1));
+                   b.weight("k", {1, 5, 1}, random_floats(5, 1));
                    b.node("Add", {"m", "k"}, {"y"});
                  }),
-                 kNo, {"my_Add", "differs between the pixels", "one value per channel"});
+                 kNo, {"my_Add", "[1, 5, 1]", "6 tokens x 16 channels", "one per channel"});
   expect_refusal(on_tokens([](builder& b) {
                    builder::ints(b.node("Transpose", {"m"}, {"t"}), "perm", {0, 2, 1});
                    b.weight("k", {4, 6, 1}, random_floats(24, 1));
@@ -728,6 +920,64 @@ TEST(Transformers, RefusesWhatMisreadsViews) {
                    builder::ints(b.node("Transpose", {"r"}, {"y"}), "perm", {0, 2, 1, 3});
                  }),
                  kNo, {"output 'y'", "2 heads x 6 tokens", "N x T x C"});
+}
+
+// QDQ files quantise the weights of attention from 0 on; they are quantised again around 128, in
+// half as many steps.
+TEST(Transformers, WeightsOfAttentionGetTheirZeroPoint) {
+  const auto attention = [](float zero, int type, bool twice) {
+    builder b(13);
+    b.input("x", {-1, 10, 64}).output("y");
+    for (const char* n : {"q", "k", "v"}) {
+      b.weight(std::string("w") + n, {64, 64},
+               random_floats(64 * 64, static_cast<std::uint32_t>(n[0]), 0.4F));
+      b.node("MatMul", {"x", std::string("w") + n}, {n});
+    }
+    b.weight("s", {}, {1.0F / 256});
+    b.weight("z", {}, {zero}, type);
+    builder::ints(b.node("Transpose", {"k"}, {"kt"}), "perm", {0, 2, 1});
+    b.node("MatMul", {"q", "kt"}, {"scores"});
+    builder::integer(b.node("Softmax", {"scores"}, {"p"}), "axis", -1);
+    b.node("QuantizeLinear", {"p", "s", "z"}, {"pq"});
+    b.node("DequantizeLinear", {"pq", "s", "z"}, {"pd"});
+    b.node("MatMul", {"pd", "v"}, {twice ? "c" : "y"});
+    if (twice) {
+      b.weight("w", {10, 64}, random_floats(640, 9));
+      b.node("MatMul", {"pd", "w"}, {"d"});
+      b.node("Add", {"c", "d"}, {"y"});
+    }
+    return b;
+  };
+  for (const auto& [zero, type] :
+       {std::pair{0.0F, pb::TensorProto::UINT8}, std::pair{-128.0F, pb::TensorProto::INT8}}) {
+    const fgraph g = attention(zero, type, false).import();
+    ASSERT_EQ(g.remarks.size(), 1U);
+    EXPECT_THAT(g.remarks[0], HasSubstr("weights of attention"));
+    float_executor e(g);
+    const auto samples = inputs(g, 4);
+    std::vector<floats> planes;
+    for (const floats& x : samples) planes.push_back(to_planes(g.inputs[0], 64, x));
+    reference r(quantise(g, planes));
+    for (const fnode& n : g.nodes) {
+      if (!std::holds_alternative<fsoftmax>(n.op)) continue;
+      const qtensor& t = r.graph().tensors[static_cast<std::size_t>(n.output)];
+      EXPECT_EQ(t.zero_point, 128);
+      EXPECT_FLOAT_EQ(t.scale, 255.0F / 256 / 127);
+    }
+    double squares = 0;
+    for (const floats& x : samples) {
+      const floats real = infer(e, x), bytes = infer(r, x);
+      for (std::size_t i = 0; i < real.size(); ++i) {
+        squares += std::pow((bytes[i] - real[i]) / r.graph().output_tensor().scale, 2);
+      }
+    }
+    const double deviation = std::sqrt(squares / (4 * 640));
+    std::printf("quantised %.2f steps away\n", deviation);
+    EXPECT_LT(deviation, 2.5);
+  }
+  // What reads them too would see the file's bytes no more.
+  const fgraph shared = attention(0, pb::TensorProto::UINT8, true).import();
+  expect_refusal([&] { quantise(shared, inputs(shared, 1)); }, kNo, {"zero point is 0"});
 }
 
 TEST(Transformers, RefusesAnotherZeroPointOfAFactor) {

@@ -1,5 +1,5 @@
-// lk_run_key: four fresh words make a key, a source that repeats itself or stays silent makes none, and
-// a key is gone with its run.
+// lk_run_key: four fresh words make a key, a source that repeats itself or stays silent makes none,
+// and a key is gone with its run.
 #include <gtest/gtest.h>
 #include <verilated.h>
 

@@ -142,7 +142,8 @@ class Chain : public ::testing::Test {
     }
   }
 
-  /// The memory's write side: takes a burst's beats after its address and answers some cycles later.
+  /// The memory's write side: takes a burst's beats after its address and answers some cycles
+  /// later.
   void writes_before(unsigned idle_percent) {
     top_.m_awready_i = rng_() % 100 >= idle_percent;
     top_.m_wready_i = rng_() % 100 >= idle_percent;
@@ -154,7 +155,8 @@ class Chain : public ::testing::Test {
     ++cycles_total_;
     if (!top_.rst_ni) return;
     if (aw_held_) {
-      EXPECT_TRUE(top_.m_awvalid_o && top_.m_awaddr_o == held_awaddr_) << "the address was withdrawn";
+      EXPECT_TRUE(top_.m_awvalid_o && top_.m_awaddr_o == held_awaddr_)
+          << "the address was withdrawn";
     }
     std::array<std::uint8_t, 64> beat;
     std::memcpy(beat.data(), &top_.m_wdata_o, 64);
@@ -255,7 +257,7 @@ class Chain : public ::testing::Test {
     bool write, last;
   };
   std::map<std::uint32_t, std::array<std::uint8_t, kPage>> spill_;  ///< Memory of the spill area
-  std::vector<std::array<std::uint8_t, 64>> written_;              ///< Every beat that was written
+  std::vector<std::array<std::uint8_t, 64>> written_;               ///< Every beat that was written
   std::deque<std::uint64_t> bursts_, answers_;
   std::deque<WriteBeat> early_beats_;
   std::array<std::uint8_t, 64> held_beat_{};

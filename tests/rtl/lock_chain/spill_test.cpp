@@ -1,5 +1,5 @@
-// lk_lock_chain as the way out and back of spilled activations: what lies in memory is AES-GCM under
-// the key of the run, what comes back is what was put there last, and nothing else passes.
+// lk_lock_chain as the way out and back of spilled activations: what lies in memory is AES-GCM
+// under the key of the run, what comes back is what was put there last, and nothing else passes.
 #include "chain_sim.hpp"
 
 namespace latchkey::lock_chain {
@@ -108,7 +108,8 @@ class Spill : public Chain {
   std::array<std::uint8_t, 16> run_key_{};
 };
 
-// The n-th page that is sealed has the IV page u32 | 0 u32 | n u32, big-endian; OpenSSL is the judge.
+// The n-th page that is sealed has the IV page u32 | 0 u32 | n u32, big-endian; OpenSSL is the
+// judge.
 TEST_F(Spill, MemoryHoldsGcmUnderTheRunKey) {
   std::uint32_t number = 0;
   for (const std::uint32_t page : {0u, 5u, 5u, 62u}) {
@@ -143,8 +144,8 @@ TEST_F(Spill, ComesBackThroughIdlesAndBackPressure) {
   }
 }
 
-// Weights that are verified already wait in the ring while something is sealed, and come out after it;
-// more are fetched then.
+// Weights that are verified already wait in the ring while something is sealed, and come out after
+// it; more are fetched then.
 TEST_F(Spill, PagesOfThePackageWaitMeanwhile) {
   const auto requests = sweep(0, 20, 1);
   const Bytes data = random(300);
@@ -256,7 +257,8 @@ TEST_F(Spill, WriteErrorIsReported) {
   EXPECT_GT(bus_errors_, 0u);
 }
 
-// A flipped bit of the state makes a code that does not exist: nothing passes, and the chain says so.
+// A flipped bit of the state makes a code that does not exist: nothing passes, and the chain says
+// so.
 TEST_F(Spill, FlippedStateBitsTrap) {
   const Bytes data = random(128);
   for (unsigned bit = 0; bit < 6; ++bit) {
@@ -276,8 +278,8 @@ TEST_F(Spill, FlippedStateBitsTrap) {
   }
 }
 
-// The state alone does not bring what leaves the cipher under the model key to the memory, nor does the
-// note alone that the key of the run was loaded.
+// The state alone does not bring what leaves the cipher under the model key to the memory, nor does
+// the note alone that the key of the run was loaded.
 TEST_F(Spill, MemoryWriteNeedsStateAndKey) {
   const auto attempt = [&](bool flip_state) {
     SetUp();

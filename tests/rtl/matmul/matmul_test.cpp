@@ -233,7 +233,8 @@ TEST(MatmulRates, ArrayIsBusyWithARowPerLoadCycle) {
   throughput<Bench16>(512, 2, 4, 0.97, 0);
 }
 
-// The weights of a tile are loaded while its bank is drained, and its rows follow the drain's reads.
+// The weights of a tile are loaded while its bank is drained, and its rows follow the drain's
+// reads.
 TEST(MatmulRates, TilesOfOneSweepFollowEachOther) {
   throughput<Bench64>(512, 1, 8, 0.99, 0);
   throughput<Bench64>(196, 1, 12, 0.97, 0);
@@ -254,8 +255,10 @@ TEST(MatmulRates, TheDrainFollowsTheOnlySweepOfItsTile) {
     b.run({}, 100000);
     expect_clean(b);
     const uint64_t tail = b.stats.last_result - b.stats.last_take;
-    if (slices == 1) EXPECT_LE(tail, 40u);
-    else EXPECT_GE(tail, 300u);
+    if (slices == 1)
+      EXPECT_LE(tail, 40u);
+    else
+      EXPECT_GE(tail, 300u);
   }
 }
 
