@@ -362,10 +362,11 @@ value importer::emit_average(const value& x) {
   const int fewest = *std::min_element(rows.begin(), rows.end()) *
                      *std::min_element(columns.begin(), columns.end());
   if (whole > kMaxRestored * fewest) {
-    fail(format("a window at the border divides by {} pixels, others by {}: it would be up to {} "
-                "steps of the result away",
-                fewest, whole, format("{:.1f}", 0.5 * (1.0 + static_cast<double>(whole) / fewest))),
-         format("use count_include_pad = 1, or windows of which at least a part of {} lies inside",
+    fail(format(
+             "a window at the border divides by {} pixels, others by {}: it would be up to {:.1f} "
+             "steps of the result away",
+             fewest, whole, 0.5 * (1.0 + static_cast<double>(whole) / fewest)),
+         format("use count_include_pad = 1, or windows with at least one pixel of {} inside",
                 kMaxRestored));
   }
   if (fewest == whole) return emit({x.tensor}, op, dims);
@@ -402,6 +403,9 @@ value importer::restored(const value& x, const std::vector<int>& rows,
   const int by = constant_operand(x, std::move(factors), node_->output(0) + " at its border", q);
   value v = emit({x.tensor, by}, fmul{}, x.dims);
   out_.follows.emplace_back(x.tensor, v.tensor);
+  out_.remarks.push_back(
+      format("{}: its border is rounded twice, within {:.1f} steps of the real results", where(),
+             0.5 * (1.0 + static_cast<double>(whole) / static_cast<double>(least))));
   return v;
 }
 

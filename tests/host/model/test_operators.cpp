@@ -311,6 +311,32 @@ TEST(Pools, MeansThatLeaveThePaddingOut) {
       ASSERT_NEAR(got[i], want[i], roundings * step + input + 1e-5) << i;
     }
   }
+  // Quantised files: the inside is bit for bit that of the pool without pads.
+  const auto quantised = [&](const longs& pads) {
+    builder b;
+    b.input("x", {-1, 1, h, w}, pb::TensorProto::UINT8).output("y");
+    b.weight("xs", {}, {0.5F});
+    b.weight("ys", {}, {0.375F});
+    b.weight("z", {}, {100}, pb::TensorProto::UINT8);
+    auto& n = b.node("QLinearAveragePool", {"x", "xs", "z", "ys", "z"}, {"y"});
+    n.set_domain("com.microsoft");
+    builder::ints(n, "kernel_shape", {3, 3});
+    builder::ints(n, "pads", pads);
+    return b.import();
+  };
+  const fgraph padded = quantised({1, 1, 1, 1});
+  ASSERT_EQ(padded.remarks.size(), 1U);
+  EXPECT_THAT(padded.remarks[0], HasSubstr("within 1.6 steps"));
+  reference all(quantise(padded, {})), inside(quantise(quantised({0, 0, 0, 0}), {}));
+  std::vector<std::uint8_t> image;
+  for (int i = 0; i < h * w; ++i) image.push_back(static_cast<std::uint8_t>(40 + i * 37 % 120));
+  const auto with = all.infer(image), without = inside.infer(image);
+  for (int y = 0; y < h - 2; ++y) {
+    for (int v = 0; v < w - 2; ++v) {
+      EXPECT_EQ(with[static_cast<std::size_t>((y + 1) * w + v + 1)],
+                without[static_cast<std::size_t>(y * (w - 2) + v)]);
+    }
+  }
   builder narrow = one("AveragePool", {-1, 1, 5, 5}, {3, 3});
   builder::ints(*narrow.graph().mutable_node(0), "pads", {2, 2, 2, 2});
   expect_refusal(
