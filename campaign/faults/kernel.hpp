@@ -26,7 +26,8 @@ struct session {
   std::vector<std::uint8_t> result;  ///< what an honest run releases
   /// Aligned words of the keys, and weights in windows of four bytes: no register may read one.
   std::unordered_set<std::uint32_t> secret_words;
-  /// Keys and plaintext pages in windows of eight bytes, at every byte: no stream may carry one.
+  /// Keys and plaintext pages in windows of eight bytes, at every byte: no stream and no write may
+  /// carry one.
   std::unordered_set<std::uint64_t> secret_windows;
 };
 
@@ -65,12 +66,13 @@ struct host {
   bool aw_taken = false, w_taken = false;
   std::deque<std::array<std::uint64_t, 2>> bursts;  ///< next address, beats left
   std::uint32_t memory_wait = 0;
+  std::uint32_t answers = 0;  ///< bursts written and not yet answered
   // seen
   std::vector<std::uint32_t> states;     ///< KEY_STATE after START and after UNWRAP
   std::vector<std::uint32_t> registers;  ///< read at the end
   std::vector<beat> out;
   bool gave_up = false;  ///< waited in vain for an answer
-  bool leaked = false;   ///< a register or a stream carried a secret
+  bool leaked = false;   ///< a register, a stream or a write to memory carried a secret
   bool strayed = false;  ///< a read outside pages and tags was asked for
   friend bool operator==(const host&, const host&) = default;
 };
@@ -132,6 +134,7 @@ class kernel {
   struct impl;
   [[nodiscard]] std::uint8_t* bytes() const;
   void sample();
+  void look_into(const std::array<std::uint8_t, 64>& data);
 
   std::unique_ptr<impl> impl_;
   std::vector<point> points_;

@@ -23,6 +23,7 @@
 #include "model/import.hpp"
 #include "model/quantise.hpp"
 #include "model/reference.hpp"
+#include "random_graph.hpp"
 #include "runtime/card.hpp"
 #include "scan.hpp"
 #include "tool.hpp"
@@ -194,6 +195,43 @@ TEST(Api, AnEncoderOfATransformerIsExact) {
   EXPECT_EQ(got.data, want);
   EXPECT_GT(std::set<std::uint8_t>(want.begin(), want.end()).size(), 100u) << "a tame network";
   EXPECT_EQ(got.counters.macs, count * graph.macs());
+  EXPECT_EQ(got.counters.attributed(), got.counters.cycles);
+}
+
+// Six images of a skip connection that the scratchpad does not hold: it goes to card memory,
+// sealed, and comes back. Each start draws a key of its own.
+TEST(Api, ABatchThatSpillsIsExact) {
+  World& t = world();
+  compiler::graph_builder b(5);
+  const std::vector<int> none{0, 0, 0, 0};
+  const int skip = b.conv(b.input(4, 64, 64), 64, 1, 1, 1, 1, none);
+  const int deep = b.conv(b.conv(skip, 64, 1, 1, 1, 1, none), 64, 1, 1, 1, 1, none);
+  const int sum = b.max_pool(b.add(deep, skip), 4, 4, 4, 4, none);
+  const model::qgraph graph = b.finish(b.conv(sum, 3, 1, 1, 1, 1, none));
+  const std::uint32_t batch = 6;
+  const compiler::program program =
+      compiler::compile(graph, {compiler::target::of(16), batch, {}, {}});
+  ASSERT_EQ(program.spill_pages, batch * 64 * 64 / spec::page_beats);
+  compiler::write_program(t.w.str("skip.lkm"), program);
+  t.w.lock("skip.lkm", "21.lkd", "skip.lkx");
+
+  std::vector<float> values;
+  bytes want;
+  model::reference golden(graph);
+  for (std::uint32_t i = 0; i < 2 * batch; ++i) {
+    std::vector<float> image(4 * 64 * 64);
+    for (float& v : image) v = static_cast<float>(b.engine()() % 2001) / 250.0F - 4.0F;
+    const auto out = golden.infer(model::quantise_input(graph, image));
+    want.insert(want.end(), out.begin(), out.end());
+    values.insert(values.end(), image.begin(), image.end());
+  }
+  Device device("sim:21");
+  Session session(device, Package::read(t.w.str("skip.lkx")), t.record("21"));
+  bytes words(values.size() * sizeof(float));
+  std::memcpy(words.data(), values.data(), words.size());
+  const RunResult got = session.run(words, 2 * batch, {ImageFormat::Type::f32});
+  EXPECT_EQ(got.data, want);
+  EXPECT_GT(std::set<std::uint8_t>(want.begin(), want.end()).size(), 50u) << "a tame network";
   EXPECT_EQ(got.counters.attributed(), got.counters.cycles);
 }
 
