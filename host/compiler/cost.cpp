@@ -230,12 +230,12 @@ cycle play_tiles(const spec::descriptor& d, std::uint32_t n, std::uint64_t image
   const std::vector<slice> slices = slices_of(d, n);
   const std::uint32_t channels = out_channels(d);
 
-  cycle port = now;                        // when the port is free for the next beat
-  cycle feed = now;                        // when the feed is free for the next sweep
-  cycle swept = now;                       // end of the last sweep
-  cycle shadow = now;                      // when the shadow tile is free
-  cycle next_row = now;                    // earliest start that the accumulators allow
-  std::array<cycle, 4> written;            // end of the last four tiles; no more are open
+  cycle port = now;                           // when the port is free for the next beat
+  cycle feed = now;                           // when the feed is free for the next sweep
+  cycle swept = now;                          // end of the last sweep
+  cycle shadow = now;                         // when the shadow tile is free
+  cycle next_row = now;                       // earliest start that the accumulators allow
+  std::array<cycle, 4> written;               // end of the last four tiles; no more are open
   std::array<cycle, 2> drain_from, drain_to;  // the drains of the last two
   written.fill(now);
   drain_from.fill(now);
@@ -275,11 +275,13 @@ cycle play_tiles(const spec::descriptor& d, std::uint32_t n, std::uint64_t image
             const cycle full = std::max(port, shadow) + beats;
             port = full;
             const cycle first_row = feed + feed_latency;
-            // What overwrites follows the drain of the bank row by row; what adds waits for its end.
+            // What overwrites follows the drain of the bank row by row; what adds waits for its
+            // end.
             const bool overwrites = sweeps < (tile_channels + n - 1) / n;
             const cycle bank = overwrites ? drain_start + 1 : drain_end;
             const cycle start = std::max({full, swept, next_row, first_row, bank});
-            swept = std::max({start + rows, feed + reads + feed_latency, overwrites ? drain_end + 1 : 0});
+            swept = std::max(
+                {start + rows, feed + reads + feed_latency, overwrites ? drain_end + 1 : 0});
             ++sweeps;
             last_start = start;
             next_row = rows < row_distance ? swept + row_distance - rows : swept;
@@ -292,11 +294,14 @@ cycle play_tiles(const spec::descriptor& d, std::uint32_t n, std::uint64_t image
         pages.use(port);
       }
       const cycle groups = (tile_channels + n - 1) / n;
-      // The drain follows the last sweep row by row where that one overwrites.
-      const cycle stands = (sweeps <= groups ? last_start : swept) + array_latency(n);
-      drain_start = std::max(drain_to[(tile + 1) % 2], stands);
-      drain_end = std::max(drain_start + std::max(rows * groups, ceil_of(static_cast<double>(rows) * pace)),
-                    swept + array_latency(n));
+      // The drain follows the last sweep row by row where that one overwrites, and at N = 64 also
+      // where the drain before has ended.
+      const cycle before = drain_to[(tile + 1) % 2];
+      const bool follows = sweeps <= groups || (n == spec::tile_dim && before <= last_start);
+      drain_start = std::max(before, (follows ? last_start : swept) + array_latency(n));
+      drain_end =
+          std::max(drain_start + std::max(rows * groups, ceil_of(static_cast<double>(rows) * pace)),
+                   swept + array_latency(n));
       written[tile % 4] = drain_end + post_latency;
       cost.post += rows * groups;
     }
