@@ -145,13 +145,12 @@ void importer::arithmetic() {
     fail("works on sums, or with the scale, of a DynamicQuantizeLinear alone",
          "multiply the sums by that scale first");
   }
-  std::vector<float> all = spread_over(x, given);
-  const auto channels = by_channel(x, all);
+  const auto channels = by_channel(x, given);
   if (x.sum && ((op != "Mul" && op != "Add") || !channels)) {
     fail("works on an int32 sum", "multiply it by its scale first");
   }
   if (!channels) {
-    combine(op, x, std::move(all), constant_first);
+    combine(op, x, spread_over(x, given), constant_first);
     return;
   }
   const std::vector<float>& k = *channels;
@@ -253,9 +252,10 @@ std::vector<float> importer::spread_over(const value& x, const constant& c) cons
   return out;
 }
 
-std::optional<std::vector<float>> importer::by_channel(const value& x,
-                                                       const std::vector<float>& values) const {
+std::optional<std::vector<float>> importer::by_channel(const value& x, const constant& c) const {
   const auto channels = static_cast<std::size_t>(tensor(x).c);
+  if (c.values.size() == 1) return spread(finite(c.values, "the constant"), channels);
+  const std::vector<float> values = spread_over(x, c);
   const std::size_t plane = values.size() / channels;
   std::vector<float> out;
   for (std::size_t i = 0; i < values.size(); ++i) {
@@ -346,11 +346,12 @@ void importer::parametric() {
 
 void importer::prelu() {
   const value x = activation(0, true, kViews);
-  const std::vector<float> slope = spread_over(x, *weights(1));
-  if (std::any_of(slope.begin(), slope.end(), [&](float v) { return v != slope[0]; })) {
+  const auto slope = by_channel(x, *weights(1));
+  if (!slope ||
+      std::any_of(slope->begin(), slope->end(), [&](float v) { return v != slope->front(); })) {
     fail("its slopes differ between channels", "use one slope for all channels, or LeakyRelu");
   }
-  emit_table(x, [s = double{slope[0]}](double v) { return v < 0 ? s * v : v; });
+  emit_table(x, [s = double{slope->front()}](double v) { return v < 0 ? s * v : v; });
 }
 
 void importer::gelu() {

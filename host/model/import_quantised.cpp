@@ -394,14 +394,13 @@ void importer::qlinear_arithmetic() {
     for (double& v : k.values) {
       v = static_cast<float>(scale) * static_cast<float>(v - zero);
     }
-    std::vector<float> all = spread_over(x, k);
     value v;
-    if (const auto by = by_channel(x, all)) {
+    if (const auto by = by_channel(x, k)) {
       const std::vector<float> none(by->size(), product ? 0.0F : 1.0F);
       v = emit({x.tensor}, product ? faffine{*by, none, {}} : faffine{none, *by, {}}, x.dims);
     } else {
       const auto q = activation_quantisation(constant_at + 1, true).first;
-      const int c = constant_operand(x, std::move(all), node_->input(constant_at), q);
+      const int c = constant_operand(x, spread_over(x, k), node_->input(constant_at), q);
       v = product ? emit({x.tensor, c}, fmul{}, x.dims) : emit({x.tensor, c}, fadd{}, x.dims);
     }
     copy_shape(x, v);

@@ -349,9 +349,8 @@ class importer {
                bool constant_first);
   /// A constant's value for every element of x, CHW.
   std::vector<float> spread_over(const value& x, const constant& c) const;
-  /// Such values, one for each channel; nothing if they differ inside one.
-  std::optional<std::vector<float>> by_channel(const value& x,
-                                               const std::vector<float>& values) const;
+  /// One value for each channel; nothing if they differ inside one.
+  std::optional<std::vector<float>> by_channel(const value& x, const constant& c) const;
   /// The tensor that holds such values.
   int constant_operand(const value& x, std::vector<float> values, const std::string& name,
                        std::optional<quantisation> pinned);
