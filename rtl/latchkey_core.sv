@@ -205,7 +205,7 @@ module latchkey_core #(
   logic         walker_boot;  // a run begins
   logic         flush, chain_idle, chain_ready, chain_fail, chain_empty, decrypting, bus_error, beat;
   logic         chain_wipe_busy, engine_wipe_busy;
-  logic         req_valid, req_ready, req_spilled;
+  logic         req_valid, req_ready, req_spilled, req_turn;
   logic         chain_settled, chain_fail_spilled, spill_bad, seal, unseal, seal_valid, seal_ready;
   logic         eng_out_last;
   logic [511:0] eng_out_data;
@@ -224,7 +224,7 @@ module latchkey_core #(
     .flush_i(flush), .forget_i(walker_boot), .idle_o(chain_idle),
     .pages_addr_i(pages_addr), .tags_addr_i(tags_addr),
     .version_i(manifest.version), .num_pages_i(manifest.num_pages),
-    .req_valid_i(req_valid), .req_ready_o(req_ready), .req_page_i(req_page),
+    .req_valid_i(req_valid && req_turn), .req_ready_o(req_ready), .req_page_i(req_page),
     .req_region_i(req_region), .req_index_i(req_index), .req_spilled_i(req_spilled),
     .seal_i(seal), .unseal_i(unseal), .spill_addr_i(spill_addr),
     .spill_pages_i(manifest.spill_pages), .spill_page_i(eng_desc.spill_page),
@@ -297,6 +297,10 @@ module latchkey_core #(
     .in_drain_o(in_drain), .null_valid_o(null_valid), .null_ready_i(out_ready)
   );
   assign ap_done = run_done;
+
+  // Pages of the spill area are fetched for the Load that runs, not for one that comes later: what that
+  // one reads may not lie there yet.
+  assign req_turn = !req_spilled || (unseal && desc_idx[1] == desc_idx[0]);
 
   // The key of a run that spills is drawn with its start and gone with its end.
   assign run_key_draw  = walker_boot && manifest.spill_pages != '0;

@@ -130,8 +130,8 @@ module lk_sequencer (
       OpInput, OpMatMul, OpMaxPool, OpAdd, OpDepthwise,
       OpAvgPool, OpMul, OpTable,
       OpProduct, OpSoftmax,
-      OpLayerNorm, OpLoad,
-      OpSpill:                   desc_ok = !last_desc;
+      OpLayerNorm, OpLoad:       desc_ok = !last_desc;
+      OpSpill:                   desc_ok = !last_desc && manifest_i.spill_pages != '0;
       OpOutput:                  desc_ok = next_is_last;  // SEC_CM: RUN.OUTPUT_LAST
       OpEnd:                     desc_ok = last_desc;
       default:                   desc_ok = 1'b0;
@@ -243,7 +243,8 @@ module lk_sequencer (
             status_q <= RunStatusBadDescriptor;
             state_q  <= StFlush;
           end else begin
-            state_q <= (desc_i.op == OpEnd) ? StDone : StIssue;
+            // The run ends when the last burst of a Spill was answered.
+            state_q <= desc_i.op != OpEnd ? StIssue : chain_settled_i ? StDone : StRead;
           end
         end
 

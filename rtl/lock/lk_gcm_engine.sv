@@ -291,7 +291,8 @@ module lk_gcm_engine (
   // plaintext: a clear is followed by 16 cycles that write zeros, over long before a key stands.
   logic [511:0] ct_mem [16];
   logic [3:0]   ct_wr_q, ct_rd_q;
-  logic [4:0]   zero_q;  // places still to be zeroed
+  logic [4:0]   zero_q;   // places still to be zeroed
+  logic         clear_q;  // a clear may last: its beginning counts
   logic [lk_gcm_pkg::AesRounds:0] last_q;
 
   // SEC_CM: KEY.ZEROISE
@@ -299,10 +300,16 @@ module lk_gcm_engine (
     if (zero_q != '0) ct_mem[zero_q[3:0]] <= '0;
     else if (take) ct_mem[ct_wr_q] <= ct_data_i;
   end
+
   always_ff @(posedge clk_i or negedge rst_ni) begin
-    if (!rst_ni) zero_q <= 5'd16;
-    else if (clear) zero_q <= 5'd16;
-    else if (zero_q != '0) zero_q <= zero_q - 5'd1;
+    if (!rst_ni) begin
+      zero_q  <= 5'd16;
+      clear_q <= 1'b0;
+    end else begin
+      clear_q <= clear;
+      if (clear && !clear_q) zero_q <= 5'd16;
+      else if (zero_q != '0) zero_q <= zero_q - 5'd1;
+    end
   end
 
   always_ff @(posedge clk_i or negedge rst_ni) begin

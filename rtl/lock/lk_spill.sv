@@ -212,7 +212,8 @@ module lk_spill #(
   );
 
   // The address of a page goes out with its first beat of ciphertext, one burst ahead at most.
-  assign aw_issue = page_due_q && due_q <= 8'(PageBeats) && answers_q != '1 && !flush_i;
+  assign aw_issue = page_due_q && due_q <= 8'(PageBeats) && answers_q != '1 &&
+                    !flush_i && !dropping_q;
   assign w_issue  = due_q != '0 && (dropping_q || fifo_valid) && !(flush_i && !dropping_q);
   assign w_take   = w_issue && w_ready && !dropping_q;
 

@@ -18,8 +18,8 @@
 // pointer is subtracted from it. They share no wire but the verdict's valid. A difference stops
 // reading and counts as broken order, and so does a fetch that the second count does not allow.
 //
-// clear_i drops all pages in one cycle and leaves the RAM's content (unreadable). wipe_i also
-// clears, then a walker overwrites the RAM and its output latch with zeros, NumSlots*BeatsPerPage +
+// clear_i drops all pages in one cycle and leaves the RAM's content (unreadable). wipe_i (a pulse or a
+// level; its rising edge counts) also clears, then a walker overwrites the RAM and its output latch with zeros, NumSlots*BeatsPerPage +
 // 1 cycles with wipe_busy_o; meanwhile no slot is free and writes and verdicts are ignored. Reset
 // starts a wipe too, since block RAM keeps its content through reset. The source of beats must be
 // stopped by whoever clears or wipes, or leftovers count as broken order.
@@ -64,7 +64,7 @@ module lk_tile_ring #(
   end
 
   // ---- wipe walker ------------------------------------------------------------------------------
-  logic          busy_q;
+  logic          busy_q, wipe_seen_q;
   logic [Aw:0]   walk_q;  // Depth: the RAM is zero, read one word into the output latch
   logic          walk_write, walk_read;
 
@@ -74,14 +74,18 @@ module lk_tile_ring #(
 
   always_ff @(posedge clk_i or negedge rst_ni) begin
     if (!rst_ni) begin
-      busy_q <= 1'b1;
-      walk_q <= '0;
-    end else if (wipe_i) begin
-      busy_q <= 1'b1;
-      walk_q <= '0;
-    end else if (busy_q) begin
-      walk_q <= walk_q + 1'b1;
-      if (walk_read) busy_q <= 1'b0;
+      busy_q      <= 1'b1;
+      walk_q      <= '0;
+      wipe_seen_q <= 1'b0;
+    end else begin
+      wipe_seen_q <= wipe_i;
+      if (wipe_i && !wipe_seen_q) begin
+        busy_q <= 1'b1;
+        walk_q <= '0;
+      end else if (busy_q) begin
+        walk_q <= walk_q + 1'b1;
+        if (walk_read) busy_q <= 1'b0;
+      end
     end
   end
 

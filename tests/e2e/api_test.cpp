@@ -235,6 +235,96 @@ TEST(Api, ABatchThatSpillsIsExact) {
   EXPECT_EQ(got.counters.attributed(), got.counters.cycles);
 }
 
+// Spills and Loads with nothing between them that fetches pages: what a Load reads must not be
+// asked for before its turn, when it does not lie there yet or another Load still runs.
+TEST(Api, SpillsAndLoadsInARow) {
+  World& t = world();
+  compiler::graph_builder b(6);
+  const std::vector<int> none{0, 0, 0, 0};
+  const int in = b.input(64, 16, 16);
+  const int small = b.max_pool(in, 2, 2, 2, 2, none);
+  const int again = b.max_pool(small, 1, 1, 1, 1, none);
+  const int sum = b.add(small, again);
+  const int last = b.max_pool(b.add(sum, again), 2, 2, 2, 2, none);
+  const model::qgraph graph = b.finish(last);
+  compiler::program p = compiler::compile(graph, {compiler::target::of(16), 3, {}, {}});
+  ASSERT_EQ(p.descriptors.size(), 8u);
+
+  // Every tensor between two operations goes away and comes back somewhere else, to a place that
+  // held nothing; pages of the area are used again.
+  std::vector<spec::descriptor> ds;
+  std::vector<compiler::layer_report> layers;
+  std::uint32_t place = 8192, page = 0;
+  for (std::size_t i = 0; i < p.descriptors.size(); ++i) {
+    spec::descriptor d = p.descriptors[i];
+    const auto op = static_cast<spec::op>(d.op);
+    const auto away = [&](std::uint32_t& base, std::uint32_t stride, bool second) {
+      spec::descriptor s;
+      s.op = static_cast<std::uint32_t>(spec::op::spill);
+      s.in_base = base, s.in_stride = stride;
+      s.spill_page = page;
+      spec::descriptor l;
+      l.op = static_cast<std::uint32_t>(spec::op::load);
+      l.spilled = 1;
+      l.out_base = place, l.out_stride = stride;
+      l.spill_page = page;
+      if (!second) {
+        s.in_h = l.out_h = d.in_h, s.in_w = l.out_w = d.in_w;
+        s.in_cb = l.out_cb = d.in_cb, s.in_cp_log2 = l.out_cp_log2 = d.in_cp_log2;
+        s.in_c_last = l.out_c_last = d.in_c_last;
+      } else {
+        s.in_h = l.out_h = d.out_h, s.in_w = l.out_w = d.out_w;
+        s.in_cb = l.out_cb = d.out_cb, s.in_cp_log2 = l.out_cp_log2 = d.out_cp_log2;
+        s.in_c_last = l.out_c_last = d.out_c_last;
+      }
+      l.clamp_lo = 0x80, l.clamp_hi = 0x7f;
+      page = (page + compiler::spill_pages_for(stride, 3)) % 40;
+      base = place;
+      place += 3 * stride;
+      ds.push_back(s);
+      layers.push_back({});
+      layers.back().op = "spill";
+      ds.push_back(l);
+      layers.push_back({});
+      layers.back().op = "load";
+    };
+    if (op == spec::op::max_pool || op == spec::op::add || op == spec::op::output) {
+      away(d.in_base, d.in_stride, op == spec::op::add);
+      if (op == spec::op::add) away(d.in2_base, d.in2_stride, true);
+    }
+    ds.push_back(d);
+    if (i < p.layers.size()) layers.push_back(p.layers[i]);
+  }
+  p.descriptors = ds;
+  p.layers = layers;
+  p.spill_pages = 0;
+  for (const spec::descriptor& d : ds) {
+    if (d.op == static_cast<std::uint32_t>(spec::op::spill))
+      p.spill_pages =
+          std::max(p.spill_pages, d.spill_page + compiler::spill_pages_for(d.in_stride, 3));
+  }
+  p.peak_words = std::max(p.peak_words, place / 3);
+  std::fill(p.pages.begin(), p.pages.begin() + spec::page_bytes, std::uint8_t{0});
+  for (std::size_t i = 0; i < ds.size(); ++i) {
+    const auto words = ds[i].pack();
+    std::memcpy(&p.pages[i * spec::desc_bytes], words.data(), sizeof words);
+  }
+  compiler::write_program(t.w.str("row.lkm"), p);
+  t.w.lock("row.lkm", "21.lkd", "row.lkx");
+
+  bytes images(3 * 64 * 16 * 16), want;
+  for (auto& v : images) v = static_cast<std::uint8_t>(b.engine()());
+  model::reference golden(graph);
+  for (int i = 0; i < 3; ++i) {
+    const auto first = images.begin() + i * 64 * 16 * 16;
+    const auto out = golden.infer(std::vector<std::uint8_t>(first, first + 64 * 16 * 16));
+    want.insert(want.end(), out.begin(), out.end());
+  }
+  Device device("sim:21");
+  Session session(device, Package::read(t.w.str("row.lkx")), t.record("21"));
+  for (int run = 0; run < 2; ++run) EXPECT_EQ(session.run(images, 3).data, want) << "run " << run;
+}
+
 TEST(Api, SessionsFollowOneAnotherOnOneDevice) {
   World& t = world();
   Device device("sim:21");

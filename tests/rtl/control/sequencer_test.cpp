@@ -107,7 +107,7 @@ class Sequencer : public ::testing::Test {
     top_.in_last_taken_i =
         input_left_ && (input_op_ends || (top_.in_drain_o && !rng_.chance(idle_)));
     top_.chain_idle_i = !rng_.chance(idle_);
-    top_.chain_settled_i = !rng_.chance(idle_);
+    top_.chain_settled_i = settled_ && !rng_.chance(idle_);
     top_.null_ready_i = !rng_.chance(idle_);
     top_.clk_i = 0;
     top_.eval();
@@ -286,12 +286,12 @@ class Sequencer : public ::testing::Test {
   test::Rng rng_{17};
   Vlk_sequencer top_;
   std::vector<op> ops_, issued_;
-  std::uint32_t spill_pages_ = 0;
+  std::uint32_t spill_pages_ = 7;
   std::uint32_t num_descs_ = 0, desc_pages_ = 0, batch_ = 1, max_batch_ = 1;
   unsigned idle_ = 0, beats_left_ = 0, writes_ = 0, engine_left_ = 0, releases_ = 0;
   int boots_ = 0, walks_ = 0, nulls_ = 0, tampers_ = 0, dones_ = 0;
   bool run_done_ = false, failed_ = false, input_left_ = false, in_input_ = false;
-  bool engine_busy_ = false;
+  bool engine_busy_ = false, settled_ = true;
   fault engine_fault_ = fault::none;
   std::optional<run_status> status_;
 };
@@ -392,6 +392,32 @@ TEST_F(Sequencer, RefusesMoreSpillPagesThanTagsAreKept) {
   }
   spill_pages_ = spec::max_spill_pages;
   begin(0);
+  ASSERT_TRUE(finish());
+  expect_success();
+}
+
+TEST_F(Sequencer, RefusesASpillWithoutAnArea) {
+  make(1);
+  ops_[1] = op::spill;
+  begin(0);
+  ASSERT_TRUE(finish());
+  expect_success();
+  spill_pages_ = 0;
+  begin(0);
+  ASSERT_TRUE(finish());
+  expect_failure(run_status::bad_descriptor);
+  EXPECT_EQ(issued_.size(), 1u);
+}
+
+// What a Spill still has on the bus must be answered before the host hears that the run is over.
+TEST_F(Sequencer, TheEndWaitsForTheChain) {
+  make(2);
+  idle_ = 0;
+  begin(0);
+  settled_ = false;
+  for (int i = 0; i < 2000; ++i) tick();
+  EXPECT_FALSE(run_done_);
+  settled_ = true;
   ASSERT_TRUE(finish());
   expect_success();
 }
