@@ -230,13 +230,16 @@ cycle play_tiles(const spec::descriptor& d, std::uint32_t n, std::uint64_t image
   const std::vector<slice> slices = slices_of(d, n);
   const std::uint32_t channels = out_channels(d);
 
-  cycle port = now;                        // when the port is free for the next beat
-  cycle feed = now;                        // when the feed is free for the next sweep
-  cycle swept = now;                       // end of the last sweep
-  cycle shadow = now;                      // when the shadow tile is free
-  cycle next_row = now;                    // earliest start that the accumulators allow
-  cycle drained = now;                     // end of the last drain
-  std::array<cycle, 2> written{now, now};  // end of the last two tiles
+  cycle port = now;                           // when the port is free for the next beat
+  cycle feed = now;                           // when the feed is free for the next sweep
+  cycle swept = now;                          // end of the last sweep
+  cycle shadow = now;                         // when the shadow tile is free
+  cycle next_row = now;                       // earliest start that the accumulators allow
+  std::array<cycle, 4> written;               // end of the last four tiles; no more are open
+  std::array<cycle, 2> drain_from, drain_to;  // the drains of the last two
+  written.fill(now);
+  drain_from.fill(now);
+  drain_to.fill(now);
   std::uint64_t tile = 0;
   const std::uint64_t blocks = (rows_all + spec::acc_rows - 1) / spec::acc_rows;
   const bool fused = pace > 0;
@@ -251,9 +254,13 @@ cycle play_tiles(const spec::descriptor& d, std::uint32_t n, std::uint64_t image
       const std::uint64_t from = (fused ? inner : outer % blocks) * spec::acc_rows;
       const std::uint64_t rows = std::min<std::uint64_t>(spec::acc_rows, rows_all - from);
       const std::uint32_t tile_channels = std::min(spec::tile_dim, channels - nt * spec::tile_dim);
-      const cycle open = written[tile % 2];
+      const cycle open = written[tile % 4];
       port = std::max(port, open);
       feed = std::max(feed, open);
+      cycle& drain_start = drain_from[tile % 2];
+      cycle& drain_end = drain_to[tile % 2];  // of the tile that the bank held before
+      std::uint64_t sweeps = 0;
+      cycle last_start = now;
       for (std::uint32_t kt = 0; kt < d.k_tiles; ++kt) {
         port = std::max(port, pages.ready());
         for (std::uint32_t ki = 0; ki < side; ++ki) {
@@ -268,8 +275,15 @@ cycle play_tiles(const spec::descriptor& d, std::uint32_t n, std::uint64_t image
             const cycle full = std::max(port, shadow) + beats;
             port = full;
             const cycle first_row = feed + feed_latency;
-            const cycle start = std::max({full, swept, next_row, first_row});
-            swept = std::max(start + rows, feed + reads + feed_latency);
+            // What overwrites follows the drain of the bank row by row; what adds waits for its
+            // end.
+            const bool overwrites = sweeps < (tile_channels + n - 1) / n;
+            const cycle bank = overwrites ? drain_start + 1 : drain_end;
+            const cycle start = std::max({full, swept, next_row, first_row, bank});
+            swept = std::max(
+                {start + rows, feed + reads + feed_latency, overwrites ? drain_end + 1 : 0});
+            ++sweeps;
+            last_start = start;
             next_row = rows < row_distance ? swept + row_distance - rows : swept;
             feed = std::max(feed + reads, swept - std::min(swept, feed_ahead));
             shadow = start;
@@ -280,13 +294,17 @@ cycle play_tiles(const spec::descriptor& d, std::uint32_t n, std::uint64_t image
         pages.use(port);
       }
       const cycle groups = (tile_channels + n - 1) / n;
-      drained = std::max(drained, swept + array_latency(n)) +
-                std::max(rows * groups, ceil_of(static_cast<double>(rows) * pace));
-      written[tile % 2] = drained + post_latency;
+      // The drain follows the last sweep row by row where that one overwrites.
+      const cycle stands = (sweeps <= groups ? last_start : swept) + array_latency(n);
+      drain_start = std::max(drain_to[(tile + 1) % 2], stands);
+      drain_end =
+          std::max(drain_start + std::max(rows * groups, ceil_of(static_cast<double>(rows) * pace)),
+                   swept + array_latency(n));
+      written[tile % 4] = drain_end + post_latency;
       cost.post += rows * groups;
     }
   }
-  return std::max({written[0], written[1], port});
+  return std::max({written[0], written[1], written[2], written[3], port});
 }
 
 /// Plays a MatMul or Product that is issued at `now`; returns when it is done.

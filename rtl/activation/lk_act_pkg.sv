@@ -98,7 +98,6 @@ package lk_act_pkg;
   // One finished tile of outputs: rows x up to 64 channels.
   typedef struct packed {
     logic        new_block;
-    logic        bank;
     logic [22:0] rows;
     logic [5:0]  n;          // channel block, 64 channels each
     logic [2:0]  groups;     // groups of ArrayN channels, 1..64/ArrayN

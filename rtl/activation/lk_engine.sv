@@ -323,10 +323,10 @@ module lk_engine #(
   );
 
   // ---- Loop ----
-  logic   loop_busy, loop_blocked, lp_valid, lp_ready, lp_skip, lp_first, lp_page, lp_last, lp_bank;
+  logic   loop_busy, loop_blocked, lp_valid, lp_ready, lp_skip, lp_first, lp_page, lp_last;
   logic   lp_dw;
-  logic   lp_tile_start, lp_tile_free, lp_next_bank, lp_fire;
-  logic [1:0] lp_ni;
+  logic   lp_tile_start, lp_tile_free, lp_fire;
+  logic [1:0] lp_tile_no, lp_ni;
   logic [6:0] lp_nvalid;
   sweep_t lp_sweep;
   tile_t  lp_tile;
@@ -350,21 +350,21 @@ module lk_engine #(
     .sw_page_o   (lp_page),
     .sw_dw_o     (lp_dw),
     .sw_last_o   (lp_last),
-    .sw_bank_o   (lp_bank),
+    .sw_tile_o   (lp_tile_no),
     .sw_ni_o     (lp_ni),
     .sw_nvalid_o (lp_nvalid),
     .sweep_o     (lp_sweep),
     .tile_o      (lp_tile),
     .tile_start_o(lp_tile_start),
-    .tile_free_i (lp_tile_free),
-    .bank_o      (lp_next_bank)
+    .tile_free_i (lp_tile_free)
   );
 
-  // Tiles between their first sweep and their last write: one per bank.
-  logic [1:0] tiles_q, bank_busy;
+  // Tiles between their first sweep and their last write, at most four: one is swept and one drained,
+  // one loads weights, and one is still being written.
+  logic [2:0] tiles_q;
   logic       tile_done, tile_drained, tile_end;
   assign tile_end     = fused ? tile_drained : tile_done && !rows_active;
-  assign lp_tile_free = tiles_q != 2'd2 && !bank_busy[lp_next_bank];
+  assign lp_tile_free = tiles_q != 3'd4;
 
   // Pages whose sweeps have been announced and whose weights have not all been taken.
   logic [4:0] pages_q;
@@ -378,18 +378,18 @@ module lk_engine #(
       tiles_q <= '0;
       pages_q <= '0;
     end else begin
-      tiles_q <= tiles_q + 2'(lp_tile_start) - 2'(tile_end);
+      tiles_q <= tiles_q + 3'(lp_tile_start) - 3'(tile_end);
       pages_q <= pages_q + 5'(lp_fire && lp_page && is_mm) - 5'(page_taken);
     end
   end
 
   // Sweeps towards lk_matmul, sweeps towards the feed, tiles towards drain and writer.
-  localparam int unsigned SwW = 1 + 1 + 1 + 1 + 2 + 10 + 7;
+  localparam int unsigned SwW = 1 + 1 + 1 + 2 + 2 + 10 + 7;
   logic       msw_ready, fsw_ready, fsw_valid, dr_ready, tl_ready;
   sweep_t     fsw;
   logic       feed_sw_ready;
-  logic       sw_valid, sw_ready, sw_skip, sw_first, sw_bank, sw_last;
-  logic [1:0] sw_ni;
+  logic       sw_valid, sw_ready, sw_skip, sw_first, sw_last;
+  logic [1:0] sw_tile, sw_ni;
   logic [9:0] sw_rows;
   logic [6:0] sw_nvalid;
   logic [2:0] unused_level_m, unused_level_f, unused_level_d;
@@ -405,10 +405,10 @@ module lk_engine #(
     .clear_i(clear),
     .valid_i(lp_fire && is_mm),
     .ready_o(msw_ready),
-    .data_i ({lp_last, lp_skip, lp_first, lp_bank, lp_ni, lp_sweep.rows[9:0], lp_nvalid}),
+    .data_i ({lp_last, lp_skip, lp_first, lp_tile_no, lp_ni, lp_sweep.rows[9:0], lp_nvalid}),
     .valid_o(sw_valid),
     .ready_i(sw_ready),
-    .data_o ({sw_last, sw_skip, sw_first, sw_bank, sw_ni, sw_rows, sw_nvalid}),
+    .data_o ({sw_last, sw_skip, sw_first, sw_tile, sw_ni, sw_rows, sw_nvalid}),
     .level_o(unused_level_m)
   );
 
@@ -431,7 +431,7 @@ module lk_engine #(
   // A drain follows the last sweep of its tile.
   tile_t      dr;
   logic       dr_queued, dr_take;
-  logic [1:0] dr_due_q;
+  logic [2:0] dr_due_q;
   lk_fifo #(
     .Width($bits(tile_t)),
     .Depth(4)
@@ -453,7 +453,7 @@ module lk_engine #(
   always_ff @(posedge clk_i or negedge rst_ni) begin
     if (!rst_ni) dr_due_q <= '0;
     else if (clear) dr_due_q <= '0;
-    else dr_due_q <= dr_due_q + 2'(sw_valid && sw_ready && sw_last) - 2'(dr_take);
+    else dr_due_q <= dr_due_q + 3'(sw_valid && sw_ready && sw_last) - 3'(dr_take);
   end
 
   // ---- Feed ----
@@ -602,7 +602,7 @@ module lk_engine #(
   logic [8*ArrayN-1:0] y_data;
   logic [9:0]          y_row;
   logic [1:0]          y_group;
-  logic                mm_busy, mm_want, mm_loading, mm_wait_x;
+  logic                mm_busy, mm_want, mm_loading, mm_wait_bank, mm_wait_x;
   logic [12:0]         mm_macs, dw_macs;
   logic                g_room, g_take, g_re, g_valid, g_uniform;
   logic [11:0]         g_chan;
@@ -626,7 +626,7 @@ module lk_engine #(
     .sw_ready_o       (sw_ready),
     .sw_skip_i        (sw_skip),
     .sw_first_i       (sw_first),
-    .sw_bank_i        (sw_bank),
+    .sw_tile_i        (sw_tile),
     .sw_ni_i          (sw_ni),
     .sw_rows_i        (sw_rows),
     .sw_nvalid_i      (sw_nvalid),
@@ -636,7 +636,6 @@ module lk_engine #(
     .x_kvalid_i       (x_kvalid),
     .dr_valid_i       (dr_valid),
     .dr_ready_o       (mm_dr_ready),
-    .dr_bank_i        (dr.bank),
     .dr_rows_i        (dr.rows[9:0]),
     .dr_chan_i        ({dr.n, 6'd0}),
     .dr_groups_i      (dr.groups),
@@ -659,10 +658,10 @@ module lk_engine #(
     .g_scale_i        (g_scale),
     .g_acc_i          (g_acc),
     .g_group_i        (g_group),
-    .bank_busy_o      (bank_busy),
     .ev_busy_o        (mm_busy),
     .ev_want_weights_o(mm_want),
     .ev_loading_o     (mm_loading),
+    .ev_wait_bank_o   (mm_wait_bank),
     .ev_wait_x_o      (mm_wait_x),
     .macs_o           (mm_macs)
   );
@@ -930,6 +929,7 @@ module lk_engine #(
         ev_want_weights_o = !pg_valid_i;
         ev_loading_o      = pg_valid_i;
       end
+      else if (mm_wait_bank) ev_post_o = 1'b1;
       else if (mm_loading) ev_loading_o = 1'b1;
       else if (mm_wait_x) ev_feed_o = 1'b1;
       else if (post) ev_post_o = 1'b1;

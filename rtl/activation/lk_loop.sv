@@ -9,7 +9,7 @@
 // MaxPool: one sweep per channel block over all rows; the tile goes with it.
 // Product: a block of rows ends with its image, whose weights are its own.
 //
-// A new tile waits until tile_free_i (an accumulator bank is free).
+// Tiles are numbered modulo four. A new one waits for tile_free_i: at most four are open.
 module lk_loop #(
   parameter int unsigned ArrayN = 16
 ) (
@@ -28,14 +28,13 @@ module lk_loop #(
   output logic               sw_page_o,     // first subtile of a page
   output logic               sw_dw_o,       // before that page comes one of the Depthwise
   output logic               sw_last_o,     // last sweep of its tile; tile_o is valid with it
-  output logic               sw_bank_o,
+  output logic [1:0]         sw_tile_o,
   output logic [1:0]         sw_ni_o,
   output logic [6:0]         sw_nvalid_o,   // real channels of the subtile
   output lk_act_pkg::sweep_t sweep_o,
   output lk_act_pkg::tile_t  tile_o,
   output logic               tile_start_o,  // pulse: the first sweep of a tile fires
-  input  logic               tile_free_i,
-  output logic               bank_o
+  input  logic               tile_free_i
 );
   import lk_act_pkg::*;
 
@@ -54,7 +53,8 @@ module lk_loop #(
   logic [5:0]  n_q;
   logic [15:0] k_q;
   logic [1:0]  ki_q, ni_q;
-  logic        bank_q, block_first_q, restart_q;
+  logic [1:0]  tile_q;
+  logic        block_first_q, restart_q;
   // The slice of K.
   logic [7:0]  ky_q, kx_q;
   logic [6:0]  cb_q, off_q;
@@ -113,11 +113,10 @@ module lk_loop #(
   assign sw_page_o    = ki_q == '0 && ni_q == '0;
   assign sw_dw_o      = geom_i.fuse_dw && sw_page_o && k_q == '0 && rows_left_q == geom_i.rows;
   assign sw_last_o    = tile_last;
-  assign sw_bank_o    = bank_q;
+  assign sw_tile_o    = tile_q;
   assign sw_ni_o      = ni_q;
   assign sw_nvalid_o  = sub_chan;
   assign tile_start_o = fire && tile_first;
-  assign bank_o       = bank_q;
   assign busy_o       = state_q != StIdle;
   assign blocked_o    = state_q == StTile && !tile_free_i;
 
@@ -135,7 +134,6 @@ module lk_loop #(
 
     tile_o            = '0;
     tile_o.new_block  = block_first_q;
-    tile_o.bank       = bank_q;
     tile_o.rows       = rows;
     tile_o.n          = n_q;
     tile_o.groups     = is_pool ? 3'd1 : 3'((tile_chan + 7'(ArrayN - 1)) >> LogN);
@@ -153,7 +151,7 @@ module lk_loop #(
       k_q           <= '0;
       ki_q          <= '0;
       ni_q          <= '0;
-      bank_q        <= 1'b0;
+      tile_q        <= '0;
       block_first_q <= 1'b0;
       restart_q     <= 1'b0;
       ky_q          <= '0;
@@ -167,6 +165,7 @@ module lk_loop #(
       adv_q         <= '0;
     end else if (clear_i) begin
       state_q <= StIdle;
+      tile_q  <= '0;
     end else begin
       unique case (state_q)
         StIdle: begin
@@ -200,7 +199,7 @@ module lk_loop #(
             end
             if (tile_last) begin
               // Next tile: the walk through K starts again.
-              bank_q        <= !bank_q;
+              tile_q        <= tile_q + 1'b1;
               block_first_q <= 1'b0;
               ky_q          <= '0;
               kx_q          <= '0;

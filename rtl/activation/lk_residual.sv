@@ -56,9 +56,7 @@ module lk_residual #(
   } pos_t;
 
   // ---- Walk: the writer's, over the second tensor ----
-  // verilator lint_off UNUSEDSIGNAL
-  tile_t       tile;    // its bank is the drain's affair
-  // verilator lint_on UNUSEDSIGNAL
+  tile_t       tile;
   logic        tile_valid, tile_ready, tile_pop;
   logic [2:0]  unused_level;
 

@@ -1,10 +1,10 @@
 // Drains a finished accumulator bank: for row in rows, for group in groups, a word of ArrayN
 // accumulators through the post unit to the result port.
 //
-// Commands wait in a queue of two (one per bank). The head starts when outstanding_i[bank] is low,
-// i.e. when the last row of every accepted sweep of the bank has been written. pending_o[bank] is
-// high from the command's acceptance until the last word has been read; the bank may be swept again
-// then. Group g of a row is its channels from ArrayN*g on, whose parameters are those from channel
+// Commands wait in a queue of two. They come in the order of the tiles, which use the banks in turn;
+// tile_o is the number, modulo four, of the tile whose command is the head or comes next, and row_o
+// says how many of its rows have been read. The head reads rows that stand: all of them with whole_i,
+// and else the first standing_i. Group g of a row is its channels from ArrayN*g on, whose parameters are those from channel
 // dr_chan + ArrayN*g on; dr_chan is a multiple of 64. A read is only started if its result has a
 // place in the output FIFO, so y_ready_i may stall at any time and for as long as it likes.
 //
@@ -23,11 +23,12 @@ module lk_drain #(
   input  logic                 rst_ni,
   input  logic                 clear_i,
   input  logic                 wipe_i,
-  input  logic [1:0]           outstanding_i,
-  output logic [1:0]           pending_o,
+  input  logic                 whole_i,
+  input  logic [9:0]           standing_i,
+  output logic [1:0]           tile_o,
+  output logic [8:0]           row_o,
   input  logic                 dr_valid_i,
   output logic                 dr_ready_o,
-  input  logic                 dr_bank_i,
   input  logic [9:0]           dr_rows_i,
   input  logic [11:0]          dr_chan_i,
   input  logic [2:0]           dr_groups_i,
@@ -36,7 +37,6 @@ module lk_drain #(
   input  logic [7:0]           dr_hi_i,
   // accumulator read port, word two cycles later
   output logic                 re_o,
-  output logic                 bank_o,
   output logic [Aw-1:0]        addr_o,
   input  logic [32*ArrayN-1:0] word_i,
   // parameter read port, two cycles
@@ -62,7 +62,6 @@ module lk_drain #(
   localparam int unsigned Slots = 32;  // more than the 14 cycles from read to FIFO, so it streams
 
   typedef struct packed {
-    logic        bank;
     logic [9:0]  rows;
     logic [11:0] chan;
     logic [2:0]  groups;
@@ -83,25 +82,20 @@ module lk_drain #(
     .clk_i, .rst_ni, .clear_i,
     .valid_i (dr_valid_i),
     .ready_o (dr_ready_o),
-    .data_i  ({dr_bank_i, dr_rows_i, dr_chan_i, dr_groups_i, dr_zero_i, dr_lo_i, dr_hi_i}),
+    .data_i  ({dr_rows_i, dr_chan_i, dr_groups_i, dr_zero_i, dr_lo_i, dr_hi_i}),
     .valid_o (cmd_valid),
     .ready_i (cmd_done),
     .data_o  (cmd),
     .level_o ()
   );
 
-  logic [1:0] count_q [2];
-  for (genvar b = 0; b < 2; b++) begin : gen_pending
-    logic inc, dec;
-    assign inc = dr_valid_i && dr_ready_o && dr_bank_i == 1'(b);
-    assign dec = cmd_done && cmd.bank == 1'(b);
-    always_ff @(posedge clk_i or negedge rst_ni) begin
-      if (!rst_ni) count_q[b] <= '0;
-      else if (clear_i) count_q[b] <= '0;
-      else count_q[b] <= count_q[b] + 2'(inc) - 2'(dec);
-    end
-    assign pending_o[b] = count_q[b] != '0;
+  logic [1:0] tile_q;
+  always_ff @(posedge clk_i or negedge rst_ni) begin
+    if (!rst_ni) tile_q <= '0;
+    else if (clear_i) tile_q <= '0;
+    else if (cmd_done) tile_q <= tile_q + 1'b1;
   end
+  assign tile_o = tile_q;
 
   // ---- reads ------------------------------------------------------------------------------------
   logic [8:0]               row_q;
@@ -109,14 +103,14 @@ module lk_drain #(
   logic [$clog2(Slots):0]   used_q;   // reads whose result has not left the FIFO yet
   logic                     issue, pop, last_group, last_row;
 
-  assign issue      = cmd_valid && !outstanding_i[cmd.bank] && !clear_i &&
+  assign issue      = cmd_valid && (whole_i || 10'(row_q) < standing_i) && !clear_i &&
                       used_q != ($clog2(Slots) + 1)'(Slots);
   assign last_group = 3'(group_q) + 3'd1 == cmd.groups;
   assign last_row   = 10'(row_q) + 10'd1 == cmd.rows;
   assign cmd_done   = issue && last_group && last_row;
   assign re_o       = issue || g_re_i;
   assign g_room_o   = !cmd_valid && used_q <= ($clog2(Slots) + 1)'(Slots - 4);
-  assign bank_o     = cmd.bank;
+  assign row_o      = row_q;
   assign prm_addr_o = g_re_i ? g_chan_i[11-:Pw] : cmd.chan[11-:Pw] + Pw'(group_q);
 
   if (ArrayN == 64) begin : gen_addr64

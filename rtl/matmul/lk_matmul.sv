@@ -5,28 +5,29 @@
 // a sweep per weight subtile (ArrayN x ArrayN), in page order, and for every sweep that is not
 // skipped the rows 0 .. rows-1 of its k slice. Every row adds x (1 x ArrayN) * w (ArrayN x ArrayN)
 // to the accumulators [bank][row][16..64 channels of ni]; sw_first_i overwrites instead. A drain
-// then requantises a bank to int8. Drains of one bank overlap sweeps into the other.
+// then requantises a bank to int8. Tiles are numbered modulo four in the order of their sweeps and
+// drains, from 0 after a clear; the lowest bit is the bank. A drain overlaps the sweeps of the next
+// tile, and those of the one behind it as far as rows have been read.
 //
 // Streams are ready/valid. The order of weights is the order of sweeps; rows follow sweeps that are
 // not skipped; nothing else couples the ports, each may be idle at any time.
 //   wt    64-byte beats, ArrayN*ArrayN/64 per sweep, byte r*ArrayN+c of a subtile = w[r][c],
 //         in [-127,127]. Beats of skipped sweeps are dropped.
 //   x     byte r = int8 activation of k = r; x_kvalid_i = real k bytes of the slice (macs_o only)
-//   sw    sweeps into a bank whose drain is pending are held back (sw_ready_o low)
-//   dr    after all its sweeps were accepted; waits by itself until their last row has landed
+//   sw    of a tile for every drain; the weights of a tile may be loaded while its bank is drained, its
+//         rows wait by themselves. At most four tiles may be between first sweep and end of drain
+//   dr    after all its sweeps were accepted; follows by itself the rows that land
 //   y     for row in rows, for group in groups: ArrayN int8 (channel ArrayN*group + i at byte i)
 // prm: 4 channels per write (see lk_param_ram); must be written before the drain that needs them
 // and not change during it.
-//
-// bank_busy_o[b]: from the acceptance of the bank's drain until its last accumulator has been read.
-// A caller that hands out drains in order after their sweeps needs no other check.
 //
 // Rates: one row per cycle, one beat per cycle; the next subtile loads while the current one
 // sweeps, and sweeps follow each other without a bubble when the load is hidden (rows >=
 // ArrayN*ArrayN/64) and else the weight port runs at one beat per cycle. A row's sums land
 // prim_mac_array_pkg::latency + 1 cycles after it was taken; an accumulator word is not touched
 // twice within 4 cycles (lk_sweep). The first result follows the start of a drain by 14 cycles,
-// then one group per cycle.
+// then one group per cycle. A drain starts when the last sweep of its tile has landed, or, where that
+// one writes without adding, with its first row: nobody reads the bank then.
 //
 // g_*: the post unit for a guest, while nothing is drained; see lk_drain.
 //
@@ -35,8 +36,8 @@
 // accumulators, both weight tiles, the parameter RAM and the result FIFO; wipe_busy_o is high
 // meanwhile (512*64/ArrayN + 64 cycles) and nothing is accepted.
 //
-// Events, one cycle late, at most one set: ev_busy_o a row was taken; ev_wait_x_o a sweep with
-// weights waits for a row; ev_want_weights_o the loader waits for a beat; ev_loading_o a beat is
+// Events, one cycle late, at most one set: ev_busy_o a row was taken; ev_wait_bank_o a sweep with
+// weights waits for a drain, ev_wait_x_o for a row; ev_want_weights_o the loader waits for a beat; ev_loading_o a beat is
 // being shifted in and no sweep can run. None: no sweep to do, or the accumulator distance after a
 // short sweep. macs_o: real k bytes * real channels of the row taken, also one cycle late.
 module lk_matmul #(
@@ -57,7 +58,7 @@ module lk_matmul #(
   output logic                sw_ready_o,
   input  logic                sw_skip_i,
   input  logic                sw_first_i,
-  input  logic                sw_bank_i,
+  input  logic [1:0]          sw_tile_i,
   input  logic [1:0]          sw_ni_i,
   input  logic [9:0]          sw_rows_i,
   input  logic [6:0]          sw_nvalid_i,
@@ -67,7 +68,6 @@ module lk_matmul #(
   input  logic [6:0]          x_kvalid_i,
   input  logic                dr_valid_i,
   output logic                dr_ready_o,
-  input  logic                dr_bank_i,
   input  logic [9:0]          dr_rows_i,
   input  logic [11:0]         dr_chan_i,
   input  logic [2:0]          dr_groups_i,
@@ -90,10 +90,10 @@ module lk_matmul #(
   input  logic [29:0]         g_scale_i,
   input  logic [32*ArrayN-1:0] g_acc_i,
   input  logic [1:0]          g_group_i,
-  output logic [1:0]          bank_busy_o,
   output logic                ev_busy_o,
   output logic                ev_want_weights_o,
   output logic                ev_loading_o,
+  output logic                ev_wait_bank_o,
   output logic                ev_wait_x_o,
   output logic [12:0]         macs_o
 );
@@ -141,26 +141,25 @@ module lk_matmul #(
   typedef struct packed {
     logic       skip;
     logic       first;
-    logic       bank;
+    logic [1:0] tile;
     logic [1:0] ni;
     logic [9:0] rows;
     logic [6:0] nvalid;
   } sweep_t;
 
   sweep_t sw;
-  logic   sw_free, sw_hold, sw_head_valid, sw_head_ready;
+  logic   sw_free, sw_head_valid, sw_head_ready;
   logic   take, swap, full, w_we;
   logic [BeatW-1:0] w_beat;
   logic [511:0]     w_data;
 
-  assign sw_hold    = !sw_skip_i && bank_busy_o[sw_bank_i];
-  assign sw_ready_o = sw_free && !sw_hold && open;
+  assign sw_ready_o = sw_free && open;
   lk_fifo #(.Width($bits(sweep_t)), .Depth(4)) u_sweeps (
     .clk_i, .rst_ni,
     .clear_i (clear),
-    .valid_i (sw_valid_i && !sw_hold && open),
+    .valid_i (sw_valid_i && open),
     .ready_o (sw_free),
-    .data_i  ({sw_skip_i, sw_first_i, sw_bank_i, sw_ni_i, sw_rows_i, sw_nvalid_i}),
+    .data_i  ({sw_skip_i, sw_first_i, sw_tile_i, sw_ni_i, sw_rows_i, sw_nvalid_i}),
     .valid_o (sw_head_valid),
     .ready_i (sw_head_ready),
     .data_o  (sw),
@@ -198,8 +197,9 @@ module lk_matmul #(
     .level_o ()
   );
 
-  logic        can_take, row_first, row_bank, row_last;
-  logic [1:0]  row_ni;
+  logic        can_take, held, row_first, row_last;
+  logic [1:0]  row_tile, row_ni, drain_tile;
+  logic [8:0]  drain_row;
   logic [8:0]  row;
   logic [12:0] macs;
   lk_sweep #(.ArrayN(ArrayN)) u_sweep (
@@ -207,18 +207,21 @@ module lk_matmul #(
     .clear_i       (clear),
     .load_i        (sw_head_ready && !sw.skip),
     .load_first_i  (sw.first),
-    .load_bank_i   (sw.bank),
+    .load_tile_i   (sw.tile),
     .load_ni_i     (sw.ni),
     .load_rows_i   (sw.rows),
     .load_nvalid_i (sw.nvalid),
     .full_i        (full),
+    .drained_i     (drain_tile),
+    .drain_row_i   (drain_row),
     .x_valid_i     (xf_valid),
     .x_kvalid_i    (xf_kvalid),
     .take_o        (take),
     .swap_o        (swap),
     .ready_o       (can_take),
+    .held_o        (held),
     .first_o       (row_first),
-    .bank_o        (row_bank),
+    .tile_o        (row_tile),
     .ni_o          (row_ni),
     .row_o         (row),
     .last_o        (row_last),
@@ -244,7 +247,7 @@ module lk_matmul #(
 
   // ---- accumulators; a row's address overtakes its sums by two cycles ---------------------------
   typedef struct packed {
-    logic       bank;
+    logic [1:0] tile;
     logic       first;
     logic       last;
     logic [1:0] ni;
@@ -266,7 +269,7 @@ module lk_matmul #(
   always_ff @(posedge clk_i) begin
     if (take || mv_q != '0) begin
       meta_q <= {meta_q[(MetaDepth-1)*$bits(meta_t)-1:0],
-                 row_bank, row_first, row_last, row_ni, row};
+                 row_tile, row_first, row_last, row_ni, row};
     end
   end
   assign meta = meta_q[(MetaDepth-1)*$bits(meta_t)+:$bits(meta_t)];
@@ -276,41 +279,54 @@ module lk_matmul #(
     assign meta_addr = {meta.row, meta.ni[NiW-1:0]};
   end
 
-  logic                 dr_re, dr_bank;
+  logic                 dr_re;
   logic [Aw-1:0]        dr_addr;
   logic [32*ArrayN-1:0] dr_word;
-  logic [1:0]           sweep_done;
+  logic                 landed, landed_first, landed_last;
+  logic [1:0]           landed_tile;
+  logic [8:0]           landed_row;
   lk_accumulators #(.ArrayN(ArrayN)) u_accumulators (
     .clk_i, .rst_ni,
     .clear_i      (clear),
     .wipe_i       (wiping_q),
     .wipe_addr_i  (walk_q[Aw-1:0]),
     .row_valid_i  (mv_q[MetaDepth-1]),
-    .row_bank_i   (meta.bank),
+    .row_tile_i   (meta.tile),
     .row_addr_i   (meta_addr),
     .row_first_i  (meta.first),
     .row_last_i   (meta.last),
     .sum_i        (sums),
-    .sweep_done_o (sweep_done),
+    .landed_o       (landed),
+    .landed_tile_o  (landed_tile),
+    .landed_first_o (landed_first),
+    .landed_last_o  (landed_last),
+    .landed_row_o   (landed_row),
     .dr_re_i      (dr_re),
-    .dr_bank_i    (dr_bank),
+    .dr_bank_i    (drain_tile[0]),
     .dr_addr_i    (dr_addr),
     .dr_word_o    (dr_word)
   );
 
-  // Sweeps accepted and not yet landed, per bank: queue, shadow, active and in the pipeline.
-  logic [4:0] open_q [2];
-  logic [1:0] outstanding;
-  for (genvar b = 0; b < 2; b++) begin : gen_open
+  // Sweeps accepted and not yet landed, per tile: queue, shadow, active and in the pipeline.
+  logic [4:0] open_q [4];
+  for (genvar b = 0; b < 4; b++) begin : gen_open
     logic inc, dec;
-    assign inc = sw_valid_i && sw_ready_o && !sw_skip_i && sw_bank_i == 1'(b);
-    assign dec = sweep_done[b];
+    assign inc = sw_valid_i && sw_ready_o && !sw_skip_i && sw_tile_i == 2'(b);
+    assign dec = landed && landed_last && landed_tile == 2'(b);
     always_ff @(posedge clk_i or negedge rst_ni) begin
       if (!rst_ni) open_q[b] <= '0;
       else if (clear) open_q[b] <= '0;
       else open_q[b] <= open_q[b] + 5'(inc) - 5'(dec);
     end
-    assign outstanding[b] = open_q[b] != '0;
+  end
+
+  // Rows that stand of the sweep that lands, if it adds to nothing. Sweeps land in order: a single one
+  // that is open of the tile under drain is the one that lands, or the next.
+  logic [9:0] standing_q;
+  always_ff @(posedge clk_i or negedge rst_ni) begin
+    if (!rst_ni) standing_q <= '0;
+    else if (clear) standing_q <= '0;
+    else if (landed) standing_q <= landed_last || !landed_first ? '0 : 10'(landed_row) + 10'd1;
   end
 
   // ---- parameters and drain ---------------------------------------------------------------------
@@ -335,13 +351,14 @@ module lk_matmul #(
     .clk_i, .rst_ni,
     .clear_i       (clear),
     .wipe_i        (wiping_q),
-    .outstanding_i (outstanding),
-    .pending_o     (bank_busy_o),
+    .whole_i       (open_q[drain_tile] == 5'd0),
+    .standing_i    (open_q[drain_tile] == 5'd1 ? standing_q : 10'd0),
+    .tile_o        (drain_tile),
+    .row_o         (drain_row),
     .dr_valid_i    (dr_valid_i && open),
     .dr_ready_o    (dr_free),
-    .dr_bank_i, .dr_rows_i, .dr_chan_i, .dr_groups_i, .dr_zero_i, .dr_lo_i, .dr_hi_i,
+    .dr_rows_i, .dr_chan_i, .dr_groups_i, .dr_zero_i, .dr_lo_i, .dr_hi_i,
     .re_o          (dr_re),
-    .bank_o        (dr_bank),
     .addr_o        (dr_addr),
     .word_i        (dr_word),
     .prm_addr_o    (prm_addr),
@@ -360,13 +377,15 @@ module lk_matmul #(
       ev_busy_o         <= 1'b0;
       ev_want_weights_o <= 1'b0;
       ev_loading_o      <= 1'b0;
+      ev_wait_bank_o    <= 1'b0;
       ev_wait_x_o       <= 1'b0;
       macs_o            <= '0;
     end else begin
       ev_busy_o         <= take;
+      ev_wait_bank_o    <= held;
       ev_wait_x_o       <= can_take && !xf_valid;
-      ev_want_weights_o <= !can_take && !full && sw_head_valid && open && !wt_valid_i;
-      ev_loading_o      <= !can_take && !full && sw_head_valid && open && wt_valid_i;
+      ev_want_weights_o <= !can_take && !held && !full && sw_head_valid && open && !wt_valid_i;
+      ev_loading_o      <= !can_take && !held && !full && sw_head_valid && open && wt_valid_i;
       macs_o            <= macs;
     end
   end

@@ -8,6 +8,11 @@
 // time. A sweep of R >= 4 rows keeps that by itself. After a shorter one the next sweep starts at
 // the earliest 5 - R cycles after its last row. As a subtile takes at least 4 beats to load, this
 // costs nothing while weights stream.
+//
+// Tiles are numbered modulo four, in order, and use the two banks in turn. The tile drained_i is the
+// first that has not been drained: its rows and those of the next one find their banks free. A row of
+// the one behind waits until drain_row_i says that the row which it replaces has been read; a row that
+// is added to another waits for the whole drain, as does a later tile.
 module lk_sweep #(
   parameter int unsigned ArrayN = 16
 ) (
@@ -17,11 +22,13 @@ module lk_sweep #(
   // a subtile's weights became complete: its sweep
   input  logic        load_i,
   input  logic        load_first_i,
-  input  logic        load_bank_i,
+  input  logic [1:0]  load_tile_i,
   input  logic [1:0]  load_ni_i,
   input  logic [9:0]  load_rows_i,
   input  logic [6:0]  load_nvalid_i,
   input  logic        full_i,
+  input  logic [1:0]  drained_i,
+  input  logic [8:0]  drain_row_i,
   // rows
   input  logic        x_valid_i,
   input  logic [6:0]  x_kvalid_i,
@@ -29,8 +36,9 @@ module lk_sweep #(
   output logic        take_o,     // a row is taken
   output logic        swap_o,     // and it is the first of its sweep
   output logic        ready_o,    // a row would be taken if there were one
+  output logic        held_o,     // if its bank were free
   output logic        first_o,
-  output logic        bank_o,
+  output logic [1:0]  tile_o,
   output logic [1:0]  ni_o,
   output logic [8:0]  row_o,
   output logic        last_o,
@@ -38,7 +46,7 @@ module lk_sweep #(
 );
   typedef struct packed {
     logic       first;
-    logic       bank;
+    logic [1:0] tile;
     logic [1:0] ni;
     logic [9:0] rows;
     logic [6:0] nvalid;
@@ -48,13 +56,19 @@ module lk_sweep #(
   logic       run_q;   // act_q has rows left
   logic [8:0] row_q;
   logic [1:0] gap_q;
+  logic [1:0] ahead;   // of the first tile that has not been drained
+  logic       free, may_run;
 
   assign cur     = run_q ? act_q : sh_q;
-  assign ready_o = !clear_i && (run_q || (full_i && gap_q == '0));
+  assign ahead   = cur.tile - drained_i;
+  assign free    = !ahead[1] || (!ahead[0] && cur.first && row_o < drain_row_i);
+  assign may_run = !clear_i && (run_q || (full_i && gap_q == '0));
+  assign ready_o = may_run && free;
+  assign held_o  = may_run && !free;
   assign take_o  = ready_o && x_valid_i;
   assign swap_o  = take_o && !run_q;
   assign first_o = cur.first;
-  assign bank_o  = cur.bank;
+  assign tile_o  = cur.tile;
   assign ni_o    = cur.ni;
   assign row_o   = run_q ? row_q : '0;
   assign last_o  = 10'(row_o) + 10'd1 == cur.rows;
@@ -80,7 +94,7 @@ module lk_sweep #(
   end
 
   always_ff @(posedge clk_i) begin
-    if (load_i) sh_q <= '{load_first_i, load_bank_i, load_ni_i, load_rows_i, load_nvalid_i};
+    if (load_i) sh_q <= '{load_first_i, load_tile_i, load_ni_i, load_rows_i, load_nvalid_i};
     if (swap_o) act_q <= sh_q;
   end
 

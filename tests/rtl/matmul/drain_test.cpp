@@ -38,6 +38,7 @@ class Drain : public ::testing::Test {
   /// point.
   void fill() {
     top_.dr_valid_i = 1;
+    top_.whole_i = 1;
     top_.dr_rows_i = 64;
     top_.dr_groups_i = 4;
     top_.dr_zero_i = 77;

@@ -34,14 +34,14 @@ class MatmulBench {
   };
   // One n tile of one row block: its subtiles in page order, then its drain.
   struct Job {
-    int bank = 0, rows = 1, chan = 0, groups = kNi, zero = 0, lo = -128, hi = 127;
+    int rows = 1, chan = 0, groups = kNi, zero = 0, lo = -128, hi = 127;
     std::vector<Subtile> subtiles;
   };
   struct Stats {
     uint64_t results = 0, mismatches = 0, ties = 0, saturated = 0, float_differs = 0;
     uint64_t macs = 0, macs_expected = 0;
-    uint64_t cycles = 0, busy = 0, want = 0, loading = 0, wait_x = 0, beats = 0;
-    uint64_t first_take = 0, last_take = 0, first_beat = 0, last_beat = 0;
+    uint64_t cycles = 0, busy = 0, want = 0, loading = 0, wait_bank = 0, wait_x = 0, beats = 0;
+    uint64_t first_take = 0, last_take = 0, first_beat = 0, last_beat = 0, last_result = 0;
     std::vector<int> bad_channels = std::vector<int>(64, 0);
   };
 
@@ -87,9 +87,8 @@ class MatmulBench {
     }
   }
 
-  Job random_job(int bank, int rows, int k_slices, int chan, int skip_in_16) {
+  Job random_job(int rows, int k_slices, int chan, int skip_in_16) {
     Job j;
-    j.bank = bank;
     j.rows = rows;
     j.chan = chan;
     j.groups = 1 + static_cast<int>(rng() % kNi);
@@ -138,7 +137,7 @@ class MatmulBench {
     for (const Subtile& s : j.subtiles) {
       Command c;
       c.skip = s.skip;
-      c.bank = j.bank;
+      c.tile = tile_;
       c.ni = s.ni;
       c.rows = j.rows;
       c.nvalid = s.nvalid;
@@ -161,7 +160,6 @@ class MatmulBench {
     }
     Command d;
     d.drain = true;
-    d.bank = j.bank;
     d.rows = j.rows;
     d.chan = j.chan;
     d.groups = j.groups;
@@ -169,6 +167,7 @@ class MatmulBench {
     d.lo = j.lo;
     d.hi = j.hi;
     commands_.push_back(d);
+    tile_ = (tile_ + 1) % 4;
     for (int r = 0; r < j.rows; ++r)
       for (int g = 0; g < j.groups; ++g) {
         Result res;
@@ -221,7 +220,6 @@ class MatmulBench {
     if (cmd_on_) {
       const Command& c = commands_.front();
       if (c.drain) {
-        dut.dr_bank_i = c.bank;
         dut.dr_rows_i = c.rows;
         dut.dr_chan_i = c.chan;
         dut.dr_groups_i = c.groups;
@@ -231,7 +229,7 @@ class MatmulBench {
       } else {
         dut.sw_skip_i = c.skip;
         dut.sw_first_i = c.first;
-        dut.sw_bank_i = c.bank;
+        dut.sw_tile_i = c.tile;
         dut.sw_ni_i = c.ni;
         dut.sw_rows_i = c.rows;
         dut.sw_nvalid_i = c.nvalid;
@@ -264,7 +262,8 @@ class MatmulBench {
     dut.eval();
     ++stats.cycles;
 
-    const int events = dut.ev_busy_o + dut.ev_want_weights_o + dut.ev_loading_o + dut.ev_wait_x_o;
+    const int events = dut.ev_busy_o + dut.ev_want_weights_o + dut.ev_loading_o +
+                       dut.ev_wait_bank_o + dut.ev_wait_x_o;
     ASSERT_LE(events, 1);
     if (dut.ev_busy_o) {
       if (stats.busy++ == 0) stats.first_take = stats.cycles;
@@ -272,6 +271,7 @@ class MatmulBench {
     }
     stats.want += dut.ev_want_weights_o;
     stats.loading += dut.ev_loading_o;
+    stats.wait_bank += dut.ev_wait_bank_o;
     stats.wait_x += dut.ev_wait_x_o;
     stats.macs += dut.macs_o;
   }
@@ -282,6 +282,7 @@ class MatmulBench {
     beats_.clear();
     rows_.clear();
     results_.clear();
+    tile_ = 0;
     wt_on_ = x_on_ = cmd_on_ = false;
     dut.wt_valid_i = dut.x_valid_i = dut.sw_valid_i = dut.dr_valid_i = dut.y_ready_i = 0;
   }
@@ -294,7 +295,7 @@ class MatmulBench {
  private:
   struct Command {
     bool drain = false, skip = false, first = false;
-    int bank = 0, ni = 0, rows = 1, nvalid = 1, chan = 0, groups = 1, zero = 0, lo = 0, hi = 0;
+    int tile = 0, ni = 0, rows = 1, nvalid = 1, chan = 0, groups = 1, zero = 0, lo = 0, hi = 0;
   };
   struct Result {
     int row = 0, group = 0;
@@ -313,6 +314,7 @@ class MatmulBench {
   void check_result() {
     ASSERT_FALSE(results_.empty()) << "a result that nobody asked for";
     const Result r = results_.front();
+    stats.last_result = stats.cycles;
     results_.pop_front();
     ASSERT_EQ(int{dut.y_row_o}, r.row);
     ASSERT_EQ(int{dut.y_group_o}, r.group);
@@ -330,6 +332,7 @@ class MatmulBench {
   std::deque<std::vector<int8_t>> beats_;
   std::deque<std::pair<std::vector<int8_t>, int>> rows_;
   std::deque<Result> results_;
+  int tile_ = 0;
   bool wt_on_ = false, x_on_ = false, cmd_on_ = false;
 };
 

@@ -44,11 +44,10 @@ TYPED_TEST(Matmul, RandomSweepsUnderRandomPaces) {
                         {256, 256, 20, 256},
                         {128, 128, 128, 128},
                         {200, 60, 200, 30}};
-  int jobs = 0;
   for (const Pace& pace : paces) {
     for (int rows : {1, 1, 2, 3, 4, 5, 7, 1, 16, 33, 64, 1}) {
       const int k = 1 + static_cast<int>(b.rng() % 6);
-      b.queue(b.random_job(jobs++ % 2, rows, k, 64 * static_cast<int>(b.rng() % 64), 5));
+      b.queue(b.random_job(rows, k, 64 * static_cast<int>(b.rng() % 64), 5));
     }
     b.run(pace, 2000000);
     if (this->HasFatalFailure()) return;
@@ -67,7 +66,6 @@ TYPED_TEST(Matmul, ShortSweepsOfOneColumnKeepTheirDistance) {
   for (const Pace& pace : {Pace{}, Pace{256, 30, 256, 256}, Pace{256, 100, 256, 256}}) {
     for (int rows = 1; rows <= 5; ++rows) {
       typename TypeParam::Job j;
-      j.bank = rows % 2;
       j.rows = rows;
       j.groups = 1;
       b.fill(j, 24, 2);
@@ -84,7 +82,7 @@ TYPED_TEST(Matmul, FullBanks) {
   b.random_params(18);
   b.write_params(4096);
   for (int i = 0; i < 4; ++i) {
-    auto j = b.random_job(i % 2, 512, 2, 4096 - 64, 0);
+    auto j = b.random_job(512, 2, 4096 - 64, 0);
     b.queue(j);
   }
   b.run({256, 256, 256, 200}, 2000000);
@@ -96,7 +94,7 @@ TYPED_TEST(Matmul, ClearForgetsAndTheNextJobIsRight) {
   b.random_params(18);
   b.write_params(256);
   for (int i = 0; i < 40; ++i) {
-    for (int k = 0; k < 4; ++k) b.queue(b.random_job(k % 2, 1 + i % 9, 3, 64 * (k % 4), 4));
+    for (int k = 0; k < 4; ++k) b.queue(b.random_job(1 + i % 9, 3, 64 * (k % 4), 4));
     const int cycles = static_cast<int>(b.rng() % 400);
     for (int c = 0; c < cycles && !b.finished(); ++c) b.step({200, 200, 200, 100});
     if (this->HasFatalFailure()) return;
@@ -106,7 +104,7 @@ TYPED_TEST(Matmul, ClearForgetsAndTheNextJobIsRight) {
     b.dut.clear_i = 0;
     b.stats.macs = b.stats.macs_expected = 0;
     b.tick();
-    b.queue(b.random_job(i % 2, 1 + i % 5, 2, 0, 4));
+    b.queue(b.random_job(1 + i % 5, 2, 0, 4));
     b.run({}, 100000);
     if (this->HasFatalFailure()) return;
     expect_clean(b);
@@ -122,7 +120,6 @@ TYPED_TEST(Matmul, WipeZeroesAccumulatorsAndParameters) {
   b.write_params(4096);
   for (int bank = 0; bank < 2; ++bank) {
     typename TypeParam::Job j;
-    j.bank = bank;
     j.rows = 512;
     b.fill(j, 1, 0);
     b.queue(j);
@@ -158,7 +155,6 @@ TYPED_TEST(Matmul, WipeZeroesAccumulatorsAndParameters) {
     for (int bank = 0; bank < 2; ++bank)
       for (int chan = 0; chan < (zero == 77 ? 4096 : 64); chan += 64) {
         typename TypeParam::Job j;
-        j.bank = bank;
         j.rows = zero == 77 ? 1 : 512;
         j.chan = chan;
         j.zero = zero;
@@ -184,7 +180,6 @@ TEST(MatmulGemm, MillionResultsWithTiesAndSaturation) {
   for (int tile = 0; tile < 34; ++tile) {
     const bool tiny = tile >= 30;
     Bench16::Job j;
-    j.bank = tile % 2;
     j.rows = 512;
     j.chan = 64 * (tile % 32) + (tiny ? 2048 : 0);
     j.zero = tile * 7 % 256 - 128;
@@ -208,7 +203,6 @@ void throughput(int rows, int pages, int jobs, double want_busy, double want_bea
   b.write_params(64);
   for (int i = 0; i < jobs; ++i) {
     typename B::Job j;
-    j.bank = i % 2;
     j.rows = rows;
     b.fill(j, pages * B::kNi, 0);
     b.queue(j);
@@ -239,6 +233,57 @@ TEST(MatmulRates, ArrayIsBusyWithARowPerLoadCycle) {
   throughput<Bench16>(512, 2, 4, 0.97, 0);
 }
 
+// The weights of a tile are loaded while its bank is drained, and its rows follow the drain's
+// reads.
+TEST(MatmulRates, TilesOfOneSweepFollowEachOther) {
+  throughput<Bench64>(512, 1, 8, 0.99, 0);
+  throughput<Bench64>(196, 1, 12, 0.97, 0);
+  throughput<Bench64>(64, 1, 24, 0.97, 0.97);
+  throughput<Bench16>(512, 1, 6, 0.97, 0);
+}
+
+// A drain follows the rows of a sweep that overwrites, so the last results come right behind it.
+TEST(MatmulRates, TheDrainFollowsTheOnlySweepOfItsTile) {
+  Bench64 b(10);
+  b.random_params(18);
+  b.write_params(64);
+  for (const int slices : {1, 2}) {
+    Bench64::Job j;
+    j.rows = 300;
+    b.fill(j, slices, 0);
+    b.queue(j);
+    b.run({}, 100000);
+    expect_clean(b);
+    const uint64_t tail = b.stats.last_result - b.stats.last_take;
+    if (slices == 1)
+      EXPECT_LE(tail, 40u);
+    else
+      EXPECT_GE(tail, 300u);
+  }
+}
+
+// Tiles of few rows and of many in turn, with results that wait: rows catch up with the drain of
+// their bank, and the drain with the rows of its tile.
+TYPED_TEST(Matmul, RowsAndDrainsDoNotOvertakeEachOther) {
+  TypeParam b(12);
+  b.random_params(18);
+  b.write_params(4096);
+  const Pace paces[] = {{}, {256, 256, 256, 90}, {256, 90, 256, 256}, {256, 256, 256, 10}};
+  for (const Pace& pace : paces) {
+    for (int i = 0; i < 24; ++i) {
+      const int rows = b.rng() % 3 == 0 ? 1 + static_cast<int>(b.rng() % 4)
+                                        : 1 + static_cast<int>(b.rng() % 200);
+      const int k = b.rng() % 3 == 0 ? 2 : 1;
+      b.queue(b.random_job(rows, k, 64 * static_cast<int>(b.rng() % 64), 8));
+    }
+    b.run(pace, 2000000);
+    if (this->HasFatalFailure()) return;
+    ASSERT_TRUE(b.finished());
+  }
+  expect_clean(b);
+  EXPECT_GT(b.stats.wait_bank, 100u);
+}
+
 TEST(MatmulRates, ShortSweepsRunAtTheWeightPortsRate) {
   throughput<Bench64>(1, 32, 8, 0, 0.97);
   throughput<Bench64>(63, 8, 8, 0, 0.97);
@@ -254,7 +299,6 @@ TEST(MatmulFault, OneWrongProductShows) {
   b.write_params(64);
   for (int i = 0; i < 8; ++i) {
     MatmulBench<Vmatmul16_fault, 16>::Job j;
-    j.bank = i % 2;
     j.rows = 40;
     b.fill(j, 1, 0);
     b.queue(j);
