@@ -294,9 +294,11 @@ cycle play_tiles(const spec::descriptor& d, std::uint32_t n, std::uint64_t image
         pages.use(port);
       }
       const cycle groups = (tile_channels + n - 1) / n;
-      // The drain follows the last sweep row by row where that one overwrites.
-      const cycle stands = (sweeps <= groups ? last_start : swept) + array_latency(n);
-      drain_start = std::max(drain_to[(tile + 1) % 2], stands);
+      // The drain follows the last sweep row by row where that one overwrites, and at N = 64 also
+      // where the drain before has ended.
+      const cycle before = drain_to[(tile + 1) % 2];
+      const bool follows = sweeps <= groups || (n == spec::tile_dim && before <= last_start);
+      drain_start = std::max(before, (follows ? last_start : swept) + array_latency(n));
       drain_end =
           std::max(drain_start + std::max(rows * groups, ceil_of(static_cast<double>(rows) * pace)),
                    swept + array_latency(n));

@@ -626,6 +626,7 @@ module lk_engine #(
     .sw_ready_o       (sw_ready),
     .sw_skip_i        (sw_skip),
     .sw_first_i       (sw_first),
+    .sw_last_i        (sw_last),
     .sw_tile_i        (sw_tile),
     .sw_ni_i          (sw_ni),
     .sw_rows_i        (sw_rows),

@@ -11,7 +11,8 @@
 // distance.
 //
 // Drain port: dr_re_i with bank and address in cycle t gives dr_word_o in cycle t+2. Each bank has a
-// single read port: while it is drained, only rows with row_first_i may come for it.
+// single read port: while it is drained, only rows with row_first_i may come for it. dr_follow_i in
+// the cycle behind row_valid_i gives the row's result instead, in dr_word_o two cycles later.
 //
 // wipe_i zeroes both banks at wipe_addr_i, which the caller counts through all addresses; hold it
 // four cycles longer to flush the pipeline registers too. clear_i drops rows in flight.
@@ -37,6 +38,7 @@ module lk_accumulators #(
   output logic                 landed_last_o,
   output logic [8:0]           landed_row_o,
   input  logic                 dr_re_i,
+  input  logic                 dr_follow_i,
   input  logic                 dr_bank_i,
   input  logic [Aw-1:0]        dr_addr_i,
   output logic [32*ArrayN-1:0] dr_word_o
@@ -54,7 +56,7 @@ module lk_accumulators #(
   meta_t                m1_q, m2_q, m3_q;
   logic [32*ArrayN-1:0] wr_q;
   logic [32*ArrayN-1:0] rdata [2];
-  logic                 dr_bank1_q, dr_bank2_q;
+  logic                 dr_bank1_q, dr_bank2_q, dr_follow1_q, dr_follow2_q;
 
   always_ff @(posedge clk_i or negedge rst_ni) begin
     if (!rst_ni) begin
@@ -78,6 +80,8 @@ module lk_accumulators #(
     if (wipe_i) wr_q <= '0;
     dr_bank1_q <= dr_bank_i;
     dr_bank2_q <= dr_bank1_q;
+    dr_follow1_q <= dr_follow_i;
+    dr_follow2_q <= dr_follow1_q;
   end
 
   for (genvar b = 0; b < 2; b++) begin : gen_bank
@@ -105,7 +109,7 @@ module lk_accumulators #(
     end
 `endif
   end
-  assign dr_word_o      = rdata[dr_bank2_q];
+  assign dr_word_o      = dr_follow2_q ? wr_q : rdata[dr_bank2_q];
   assign landed_o       = v3_q;
   assign landed_tile_o  = m3_q.tile;
   assign landed_first_o = m3_q.first;

@@ -4,7 +4,9 @@
 // Commands wait in a queue of two. They come in the order of the tiles, which use the banks in turn;
 // tile_o is the number, modulo four, of the tile whose command is the head or comes next, and row_o
 // says how many of its rows have been read. The head reads rows that stand: all of them with whole_i,
-// and else the first standing_i. Group g of a row is its channels from ArrayN*g on, whose parameters are those from channel
+// and else the first standing_i. Or it takes the rows along that the last sweep of its tile is finishing:
+// next_o says that it is free to, follow_take_i in a cycle with follow_room_o reserves a place for each,
+// and follow_i is the row's turn, its accumulators coming as if they had been read. Group g of a row is its channels from ArrayN*g on, whose parameters are those from channel
 // dr_chan + ArrayN*g on; dr_chan is a multiple of 64. A read is only started if its result has a
 // place in the output FIFO, so y_ready_i may stall at any time and for as long as it likes.
 //
@@ -23,6 +25,10 @@ module lk_drain #(
   input  logic                 rst_ni,
   input  logic                 clear_i,
   input  logic                 wipe_i,
+  output logic                 next_o,
+  output logic                 follow_room_o,
+  input  logic                 follow_take_i,
+  input  logic                 follow_i,
   input  logic                 whole_i,
   input  logic [9:0]           standing_i,
   output logic [1:0]           tile_o,
@@ -37,6 +43,7 @@ module lk_drain #(
   input  logic [7:0]           dr_hi_i,
   // accumulator read port, word two cycles later
   output logic                 re_o,
+  output logic                 prm_re_o,
   output logic [Aw-1:0]        addr_o,
   input  logic [32*ArrayN-1:0] word_i,
   // parameter read port, two cycles
@@ -101,14 +108,18 @@ module lk_drain #(
   logic [8:0]               row_q;
   logic [1:0]               group_q;
   logic [$clog2(Slots):0]   used_q;   // reads whose result has not left the FIFO yet
-  logic                     issue, pop, last_group, last_row;
+  logic                     issue, read, pop, last_group, last_row;
 
-  assign issue      = cmd_valid && (whole_i || 10'(row_q) < standing_i) && !clear_i &&
+  assign next_o        = cmd_valid && row_q == '0 && group_q == '0;
+  assign follow_room_o = used_q != ($clog2(Slots) + 1)'(Slots);
+  assign read       = cmd_valid && (whole_i || 10'(row_q) < standing_i) && !clear_i &&
                       used_q != ($clog2(Slots) + 1)'(Slots);
+  assign issue      = read || (follow_i && !clear_i);
   assign last_group = 3'(group_q) + 3'd1 == cmd.groups;
   assign last_row   = 10'(row_q) + 10'd1 == cmd.rows;
   assign cmd_done   = issue && last_group && last_row;
-  assign re_o       = issue || g_re_i;
+  assign re_o       = read;
+  assign prm_re_o   = issue || g_re_i;
   assign g_room_o   = !cmd_valid && used_q <= ($clog2(Slots) + 1)'(Slots - 4);
   assign row_o      = row_q;
   assign prm_addr_o = g_re_i ? g_chan_i[11-:Pw] : cmd.chan[11-:Pw] + Pw'(group_q);
@@ -129,7 +140,8 @@ module lk_drain #(
       group_q <= '0;
       used_q  <= '0;
     end else begin
-      used_q <= used_q + ($bits(used_q))'(issue || g_take_i) - ($bits(used_q))'(pop);
+      used_q <= used_q + ($bits(used_q))'(read || g_take_i || follow_take_i) -
+                ($bits(used_q))'(pop);
       if (issue) begin
         group_q <= last_group ? '0 : group_q + 1'b1;
         if (last_group) row_q <= last_row ? '0 : row_q + 1'b1;

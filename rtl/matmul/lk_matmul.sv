@@ -27,7 +27,8 @@
 // prim_mac_array_pkg::latency + 1 cycles after it was taken; an accumulator word is not touched
 // twice within 4 cycles (lk_sweep). The first result follows the start of a drain by 14 cycles,
 // then one group per cycle. A drain starts when the last sweep of its tile has landed, or, where that
-// one writes without adding, with its first row: nobody reads the bank then.
+// one writes without adding, with its first row: nobody reads the bank then. With ArrayN = 64 the last
+// sweep of a tile takes its drain along if the drain before has ended when it starts.
 //
 // g_*: the post unit for a guest, while nothing is drained; see lk_drain.
 //
@@ -58,6 +59,7 @@ module lk_matmul #(
   output logic                sw_ready_o,
   input  logic                sw_skip_i,
   input  logic                sw_first_i,
+  input  logic                sw_last_i,
   input  logic [1:0]          sw_tile_i,
   input  logic [1:0]          sw_ni_i,
   input  logic [9:0]          sw_rows_i,
@@ -141,6 +143,7 @@ module lk_matmul #(
   typedef struct packed {
     logic       skip;
     logic       first;
+    logic       last;
     logic [1:0] tile;
     logic [1:0] ni;
     logic [9:0] rows;
@@ -159,7 +162,7 @@ module lk_matmul #(
     .clear_i (clear),
     .valid_i (sw_valid_i && open),
     .ready_o (sw_free),
-    .data_i  ({sw_skip_i, sw_first_i, sw_tile_i, sw_ni_i, sw_rows_i, sw_nvalid_i}),
+    .data_i  ({sw_skip_i, sw_first_i, sw_last_i, sw_tile_i, sw_ni_i, sw_rows_i, sw_nvalid_i}),
     .valid_o (sw_head_valid),
     .ready_i (sw_head_ready),
     .data_o  (sw),
@@ -197,7 +200,7 @@ module lk_matmul #(
     .level_o ()
   );
 
-  logic        can_take, held, row_first, row_last;
+  logic        can_take, held, row_first, row_last, row_follow, drain_next, follow_room;
   logic [1:0]  row_tile, row_ni, drain_tile;
   logic [8:0]  drain_row;
   logic [8:0]  row;
@@ -207,6 +210,7 @@ module lk_matmul #(
     .clear_i       (clear),
     .load_i        (sw_head_ready && !sw.skip),
     .load_first_i  (sw.first),
+    .load_last_i   (sw.last && ArrayN == 64),
     .load_tile_i   (sw.tile),
     .load_ni_i     (sw.ni),
     .load_rows_i   (sw.rows),
@@ -214,6 +218,9 @@ module lk_matmul #(
     .full_i        (full),
     .drained_i     (drain_tile),
     .drain_row_i   (drain_row),
+    .drain_next_i  (drain_next),
+    .follow_room_i (follow_room),
+    .follow_o      (row_follow),
     .x_valid_i     (xf_valid),
     .x_kvalid_i    (xf_kvalid),
     .take_o        (take),
@@ -250,6 +257,7 @@ module lk_matmul #(
     logic [1:0] tile;
     logic       first;
     logic       last;
+    logic       follow;
     logic [1:0] ni;
     logic [8:0] row;
   } meta_t;
@@ -269,7 +277,7 @@ module lk_matmul #(
   always_ff @(posedge clk_i) begin
     if (take || mv_q != '0) begin
       meta_q <= {meta_q[(MetaDepth-1)*$bits(meta_t)-1:0],
-                 row_tile, row_first, row_last, row_ni, row};
+                 row_tile, row_first, row_last, row_follow, row_ni, row};
     end
   end
   assign meta = meta_q[(MetaDepth-1)*$bits(meta_t)+:$bits(meta_t)];
@@ -279,7 +287,11 @@ module lk_matmul #(
     assign meta_addr = {meta.row, meta.ni[NiW-1:0]};
   end
 
-  logic                 dr_re;
+  logic                 dr_re, prm_re, follow_q;
+  always_ff @(posedge clk_i or negedge rst_ni) begin
+    if (!rst_ni) follow_q <= 1'b0;
+    else follow_q <= mv_q[MetaDepth-1] && meta.follow && !clear;
+  end
   logic [Aw-1:0]        dr_addr;
   logic [32*ArrayN-1:0] dr_word;
   logic                 landed, landed_first, landed_last;
@@ -302,6 +314,7 @@ module lk_matmul #(
     .landed_last_o  (landed_last),
     .landed_row_o   (landed_row),
     .dr_re_i      (dr_re),
+    .dr_follow_i  (follow_q),
     .dr_bank_i    (drain_tile[0]),
     .dr_addr_i    (dr_addr),
     .dr_word_o    (dr_word)
@@ -338,7 +351,7 @@ module lk_matmul #(
     .we_i        (prm_we_i && !wipe_busy_o),
     .addr_i      (prm_addr_i),
     .data_i      (prm_data_i),
-    .re_i        (dr_re),
+    .re_i        (prm_re),
     .raddr_i     (prm_addr),
     .rdata_o     (prm),
     .wipe_i      (wiping_q),
@@ -355,10 +368,15 @@ module lk_matmul #(
     .standing_i    (open_q[drain_tile] == 5'd1 ? standing_q : 10'd0),
     .tile_o        (drain_tile),
     .row_o         (drain_row),
+    .next_o        (drain_next),
+    .follow_room_o (follow_room),
+    .follow_take_i (row_follow),
+    .follow_i      (follow_q),
     .dr_valid_i    (dr_valid_i && open),
     .dr_ready_o    (dr_free),
     .dr_rows_i, .dr_chan_i, .dr_groups_i, .dr_zero_i, .dr_lo_i, .dr_hi_i,
     .re_o          (dr_re),
+    .prm_re_o      (prm_re),
     .addr_o        (dr_addr),
     .word_i        (dr_word),
     .prm_addr_o    (prm_addr),

@@ -13,6 +13,10 @@
 // first that has not been drained: its rows and those of the next one find their banks free. A row of
 // the one behind waits until drain_row_i says that the row which it replaces has been read; a row that
 // is added to another waits for the whole drain, as does a later tile.
+//
+// When the drain of its tile is the next one as its first row is taken, the last sweep of a tile takes
+// the drain along: follow_o marks its rows, and every one waits for follow_room_i. A tile of a single
+// sweep has no need of it.
 module lk_sweep #(
   parameter int unsigned ArrayN = 16
 ) (
@@ -22,6 +26,7 @@ module lk_sweep #(
   // a subtile's weights became complete: its sweep
   input  logic        load_i,
   input  logic        load_first_i,
+  input  logic        load_last_i,
   input  logic [1:0]  load_tile_i,
   input  logic [1:0]  load_ni_i,
   input  logic [9:0]  load_rows_i,
@@ -29,6 +34,8 @@ module lk_sweep #(
   input  logic        full_i,
   input  logic [1:0]  drained_i,
   input  logic [8:0]  drain_row_i,
+  input  logic        drain_next_i,  // the drain of tile drained_i is there and has not begun
+  input  logic        follow_room_i,
   // rows
   input  logic        x_valid_i,
   input  logic [6:0]  x_kvalid_i,
@@ -38,6 +45,7 @@ module lk_sweep #(
   output logic        ready_o,    // a row would be taken if there were one
   output logic        held_o,     // if its bank were free
   output logic        first_o,
+  output logic        follow_o,
   output logic [1:0]  tile_o,
   output logic [1:0]  ni_o,
   output logic [8:0]  row_o,
@@ -46,6 +54,7 @@ module lk_sweep #(
 );
   typedef struct packed {
     logic       first;
+    logic       last;
     logic [1:0] tile;
     logic [1:0] ni;
     logic [9:0] rows;
@@ -57,11 +66,13 @@ module lk_sweep #(
   logic [8:0] row_q;
   logic [1:0] gap_q;
   logic [1:0] ahead;   // of the first tile that has not been drained
-  logic       free, may_run;
+  logic       free, may_run, follow, follow_q;
 
   assign cur     = run_q ? act_q : sh_q;
   assign ahead   = cur.tile - drained_i;
-  assign free    = !ahead[1] || (!ahead[0] && cur.first && row_o < drain_row_i);
+  assign follow  = run_q ? follow_q : cur.last && !cur.first && ahead == 2'd0 && drain_next_i;
+  assign free    = (!ahead[1] || (!ahead[0] && cur.first && row_o < drain_row_i)) &&
+                   (!follow || follow_room_i);
   assign may_run = !clear_i && (run_q || (full_i && gap_q == '0));
   assign ready_o = may_run && free;
   assign held_o  = may_run && !free;
@@ -69,6 +80,7 @@ module lk_sweep #(
   assign swap_o  = take_o && !run_q;
   assign first_o = cur.first;
   assign tile_o  = cur.tile;
+  assign follow_o = take_o && follow;
   assign ni_o    = cur.ni;
   assign row_o   = run_q ? row_q : '0;
   assign last_o  = 10'(row_o) + 10'd1 == cur.rows;
@@ -94,7 +106,10 @@ module lk_sweep #(
   end
 
   always_ff @(posedge clk_i) begin
-    if (load_i) sh_q <= '{load_first_i, load_tile_i, load_ni_i, load_rows_i, load_nvalid_i};
+    if (take_o) follow_q <= follow;
+    if (load_i) begin
+      sh_q <= '{load_first_i, load_last_i, load_tile_i, load_ni_i, load_rows_i, load_nvalid_i};
+    end
     if (swap_o) act_q <= sh_q;
   end
 

@@ -142,6 +142,7 @@ class MatmulBench {
       c.rows = j.rows;
       c.nvalid = s.nvalid;
       c.first = !seen[s.ni];
+      c.last = &s == &j.subtiles.back();
       commands_.push_back(c);
       for (int b = 0; b < kBeats; ++b) {
         std::vector<int8_t> beat(s.w.begin() + 64 * b, s.w.begin() + 64 * (b + 1));
@@ -229,6 +230,7 @@ class MatmulBench {
       } else {
         dut.sw_skip_i = c.skip;
         dut.sw_first_i = c.first;
+        dut.sw_last_i = c.last;
         dut.sw_tile_i = c.tile;
         dut.sw_ni_i = c.ni;
         dut.sw_rows_i = c.rows;
@@ -294,7 +296,7 @@ class MatmulBench {
 
  private:
   struct Command {
-    bool drain = false, skip = false, first = false;
+    bool drain = false, skip = false, first = false, last = false;
     int tile = 0, ni = 0, rows = 1, nvalid = 1, chan = 0, groups = 1, zero = 0, lo = 0, hi = 0;
   };
   struct Result {
