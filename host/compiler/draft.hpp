@@ -8,6 +8,7 @@
 //   fuse_depthwise    steps                   steps, merged: see `step`
 //   fuse_add          steps                   steps, merged
 //   fuse_table        steps                   steps, merged
+//   fold_pixels       steps                   window, output shape and tiles of narrow layers; fold
 //   place_blocks      steps, graph            in_planar, in2_planar, out_planar
 //   plan_scratchpad   steps, layouts          in_base, in2_base, out_base of every descriptor;
 //                                             out.peak_words, out.max_batch
@@ -41,6 +42,7 @@ struct step {
   std::vector<const model::qnode*> nodes;
   std::vector<int> inputs;  ///< Tensors it reads: at in_base, at in2_base. Index in graph.tensors
   int output = -1;          ///< Tensor it writes; -1: none (Output)
+  std::uint32_t fold = 1;   ///< Neighbouring pixels that are one row of the array
 };
 
 struct draft {
@@ -62,6 +64,12 @@ struct draft {
 nlohmann::json to_json(const draft& d);
 
 inline bool is(const step& s, spec::op op) { return s.desc.op == static_cast<std::uint32_t>(op); }
+
+/// The column, counted over all tiles, of channel `c` of pixel `pixel` among the `fold` of a row.
+inline std::uint32_t column_of(const step& s, std::uint32_t c, std::uint32_t pixel) {
+  if (s.desc.dw_pairs != 0) return c / 32 * spec::tile_dim + pixel * 32 + c % 32;
+  return pixel * ((1u << s.desc.out_cp_log2) / s.fold) + c;
+}
 
 /// No step.
 constexpr std::size_t nowhere = static_cast<std::size_t>(-1);
