@@ -33,8 +33,8 @@ BOUNDS = [("fc", "ideal", "beats_per_cycle", 0.95, ">="), ("gemm", "ideal", "arr
 COMMITTED = {"digits_mlp": [64], "fashion_mlp": [64], "fashion_lenet": [64], "fashion_resnet8": [64]}
 BUILT = {"resnet50": [1, 4], "mobilenet_v1": [1, 4], "mobilenet_v2": [1, 4], "bert": [1, 4]}
 # Least utilisation that is held, by network and images, with ideal memory on the 64x64 array.
-UTILISATION = {("resnet50", 1): 0.80, ("resnet50", 4): 0.90, ("mobilenet_v1", 1): 0.55,
-               ("mobilenet_v2", 4): 0.40, ("bert", 1): 0.90, ("bert", 4): 0.90}
+UTILISATION = {("resnet50", 1): 0.80, ("resnet50", 4): 0.90, ("mobilenet_v1", 1): 0.70,
+               ("mobilenet_v2", 1): 0.40, ("mobilenet_v2", 4): 0.45, ("bert", 1): 0.90, ("bert", 4): 0.90}
 # Most cycles of a locked start over those of an unlocked one, on every network; and what may come once to
 # a start, which shows on one of some thousand cycles only: the cipher's latency, and a refresh of the
 # memory that another phase meets.
@@ -80,7 +80,8 @@ class Bench:
                "cycles_locked": cycles, "cycles_unlocked": unlocked["cycles"],
                "ratio": result["ratio"], "key_setup_cycles": result["key_setup_cycles"],
                "macs": locked["macs"], "macs_expected": locked["macs_expected"],
-               "utilisation": locked["macs"] / (array * array * cycles),
+               "macs_useful": locked["macs_useful"],
+               "utilisation": locked["macs_useful"] / (array * array * cycles),
                "array_busy": locked["stalls"]["array_busy"] / cycles,
                "beats_per_cycle": locked["beats"] / cycles, "bytes_read": 64 * locked["beats"],
                "stalls_locked": locked["stalls"], "stalls_unlocked": unlocked["stalls"],

@@ -62,12 +62,13 @@ nlohmann::json measure(Session& session, const compiler::program& p, std::uint32
   const RunResult done = session.run(data, images, format);
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
-  say_counters(done.counters, p.macs() * images, p.target.array_n);
+  say_counters(done.counters, p.counted_macs() * images, p.macs() * images, p.target.array_n);
   say_units(done.units, done.seconds);
   nlohmann::json json = to_json(done.counters);
   json["units"] = to_json(done.units, done.seconds);
   json["seconds"] = seconds;
-  json["macs_expected"] = p.macs() * images;
+  json["macs_expected"] = p.counted_macs() * images;
+  json["macs_useful"] = p.macs() * images;
   return json;
 }
 

@@ -102,7 +102,7 @@ double utilisation(std::uint64_t macs, std::uint32_t n, std::uint64_t cycles) {
   return part(macs, std::uint64_t{n} * n * cycles);
 }
 
-void print(const compiler::program& p, const compiler::run_cost& cost,
+void print(const compiler::program& p, std::uint32_t batch, const compiler::run_cost& cost,
            const std::optional<measurement>& m) {
   const std::uint32_t n = p.target.array_n;
   say(fmt::format("{:<20} {:<9} {:>14} {:>14} {:>11} {:<11} {:>11} {:>6} {:>6}{}", "layer", "op",
@@ -137,9 +137,9 @@ void print(const compiler::program& p, const compiler::run_cost& cost,
                     "{:.0f} simulated cycles a second",
                     grouped(m->counters.cycles), m->locked ? "locked" : "unlocked",
                     100 * (part(cost.cycles, m->counters.cycles) - 1),
-                    100 * utilisation(m->counters.macs, n, m->counters.cycles),
+                    100 * utilisation(macs, n, m->counters.cycles),
                     static_cast<double>(m->counters.cycles) / std::max(m->seconds, 1e-9)));
-    say_counters(m->counters, macs, n);
+    say_counters(m->counters, p.counted_macs() * batch, macs, n);
   }
 }
 
@@ -181,7 +181,7 @@ nlohmann::json to_json(const compiler::program& p, std::uint32_t batch, const st
     json["measured"] = {{"boot", m->layers.boot},
                         {"locked", m->locked},
                         {"seconds", m->seconds},
-                        {"utilisation", utilisation(m->counters.macs, n, m->counters.cycles)},
+                        {"utilisation", utilisation(macs, n, m->counters.cycles)},
                         {"counters", cli::to_json(m->counters)}};
   }
   return json;
@@ -227,7 +227,7 @@ void explain(const options& o) {
   say(fmt::format("{}: {} x {} array, memory {}, one start of {} images", p.name, p.target.array_n,
                   p.target.array_n, memory.name, batch));
   if (!o.device.empty()) m = measure(o, p, batch);
-  print(p, cost, m);
+  print(p, batch, cost, m);
   if (!o.plot.empty()) plot(o, p, batch, memory, cost, m);
   result(to_json(p, batch, std::string(memory.name), cost, m));
 }

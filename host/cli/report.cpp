@@ -39,7 +39,8 @@ nlohmann::json to_json(const Counters& c) {
   return json;
 }
 
-void say_counters(const Counters& c, std::uint64_t macs, std::uint32_t array_n) {
+void say_counters(const Counters& c, std::uint64_t expected, std::uint64_t useful,
+                  std::uint32_t array_n) {
   if (c.cycles == 0) return;
   const auto share = [&](std::uint64_t n) {
     return 100.0 * static_cast<double>(n) / static_cast<double>(c.cycles);
@@ -48,8 +49,8 @@ void say_counters(const Counters& c, std::uint64_t macs, std::uint32_t array_n) 
       "  {} cycles in {} starts, {} MACs{} ({:.1f} % of the array's peak), {:.3f} weight "
       "beats per cycle",
       grouped(c.cycles), c.starts, grouped(c.macs),
-      c.macs == macs ? " as compiled" : fmt::format(" BUT {} COMPILED", grouped(macs)),
-      share(c.macs) / (array_n * array_n),
+      c.macs == expected ? " as compiled" : fmt::format(" BUT {} COMPILED", grouped(expected)),
+      share(useful) / (array_n * array_n),
       static_cast<double>(c.beats) / static_cast<double>(c.cycles)));
   std::string line = "  cycles:";
   for (const cause& entry : causes(c))

@@ -10,8 +10,10 @@
 namespace latchkey::cli {
 
 nlohmann::json to_json(const Counters& counters);
-/// Cycles, utilisation and where the cycles went; `macs` is the compiler's count for the run.
-void say_counters(const Counters& counters, std::uint64_t macs, std::uint32_t array_n);
+/// Cycles, utilisation and where the cycles went; `expected` is what the kernel should have
+/// counted, `useful` the network's own multiply-accumulates.
+void say_counters(const Counters& counters, std::uint64_t expected, std::uint64_t useful,
+                  std::uint32_t array_n);
 /// What each unit did of a run of `seconds`; the lines only when there are several.
 nlohmann::json to_json(const std::vector<UnitShare>& units, double seconds);
 void say_units(const std::vector<UnitShare>& units, double seconds);

@@ -345,10 +345,10 @@ void run(const options& o) {
     line += fmt::format(", {} of {} outputs differ from the int8 reference", grouped(differing),
                         grouped(done.data.size()));
   }
-  const std::uint64_t macs = info.macs() * data.count;
+  const std::uint64_t macs = info.counted_macs() * data.count;
   summary["macs_expected"] = macs;
   say(line);
-  say_counters(done.counters, macs, info.target.array_n);
+  say_counters(done.counters, macs, info.macs() * data.count, info.target.array_n);
   say_units(done.units, done.seconds);
   report_host(summary, done, info);
   if (labels.empty() && expected.empty() && data.count <= 20) {

@@ -504,6 +504,13 @@ std::string_view describe(bound b) {
   return {};
 }
 
+std::uint64_t cycles_alone(const spec::descriptor& d, std::uint32_t array_n) {
+  page_stream pages(memory_preset("ideal"), true);
+  pages.walk(0);
+  layer_cost cost;
+  return play(d, array_n, 1, pages, 0, cost);
+}
+
 run_cost predict(const program& p, std::uint32_t batch, const memory_timing& memory, bool locked) {
   if (batch == 0 || batch > p.max_batch) {
     throw error(errc::usage, "a batch of " + std::to_string(batch) +

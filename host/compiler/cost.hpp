@@ -57,4 +57,8 @@ struct run_cost {
 run_cost predict(const program& p, std::uint32_t batch, const memory_timing& memory,
                  bool locked = true);
 
+/// Cycles of one operation on one image, with ideal memory and from its descriptor alone: for
+/// choosing between ways to run a layer.
+std::uint64_t cycles_alone(const spec::descriptor& d, std::uint32_t array_n);
+
 }  // namespace latchkey::compiler

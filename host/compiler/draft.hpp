@@ -8,6 +8,7 @@
 //   fuse_depthwise    steps                   steps, merged: see `step`
 //   fuse_add          steps                   steps, merged
 //   fuse_table        steps                   steps, merged
+//   fold_pixels       steps                   window, output shape and tiles of narrow layers; fold
 //   place_blocks      steps, graph            in_planar, in2_planar, out_planar
 //   spill_tensors     steps, layouts,         steps: Spill and Load; tensors, layouts of what comes
 //                     options                 back; out.spill_pages
@@ -44,7 +45,8 @@ struct step {
   std::vector<const model::qnode*> nodes;
   /// Tensors it reads: at in_base, at in2_base. Index in draft::tensors; of a view what it is of.
   std::vector<int> inputs;
-  int output = -1;  ///< Tensor it writes; -1: none (Output, Spill)
+  int output = -1;         ///< Tensor it writes; -1: none (Output, Spill)
+  std::uint32_t fold = 1;  ///< Neighbouring pixels that are one row of the array
 };
 
 struct draft {
@@ -67,6 +69,12 @@ struct draft {
 nlohmann::json to_json(const draft& d);
 
 inline bool is(const step& s, spec::op op) { return s.desc.op == static_cast<std::uint32_t>(op); }
+
+/// The column, counted over all tiles, of channel `c` of pixel `pixel` among the `fold` of a row.
+inline std::uint32_t column_of(const step& s, std::uint32_t c, std::uint32_t pixel) {
+  if (s.desc.dw_pairs != 0) return c / 32 * spec::tile_dim + pixel * 32 + c % 32;
+  return pixel * ((1u << s.desc.out_cp_log2) / s.fold) + c;
+}
 
 /// No step.
 constexpr std::size_t nowhere = static_cast<std::size_t>(-1);

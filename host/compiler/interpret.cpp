@@ -195,14 +195,64 @@ void engine_model::mat_mul_depthwise(const spec::descriptor& d, std::uint32_t ba
   const std::size_t size = spad_.size();
   spec::descriptor conv = matmul_half(d), depth = depthwise_half(d);
   conv.out_base = depth.in_base = static_cast<std::uint32_t>(size / word_bytes);
-  const std::uint64_t bytes = (std::uint64_t{d.mid_h} * d.mid_w * d.out_cb) << d.out_cp_log2;
+  const std::uint64_t bytes = (std::uint64_t{d.mid_h} * d.mid_w * conv.out_cb) << conv.out_cp_log2;
   conv.out_stride = depth.in_stride =
       static_cast<std::uint32_t>((bytes + word_bytes - 1) / word_bytes);
   spad_.resize(size + std::size_t{batch} * conv.out_stride * word_bytes);
   const std::uint32_t second = d.page_base + d.param_pages;
   mat_mul(conv, batch, pages, d.page_base, second + d.param_pages + d.n_tiles);
-  depthwise(depth, batch, pages, second, second + d.param_pages);
+  if (d.dw_pairs != 0) {
+    depthwise_pairs(d, depth.in_base, batch, pages, second);
+  } else {
+    depthwise(depth, batch, pages, second, second + d.param_pages);
+  }
   spad_.resize(size);
+}
+
+void engine_model::depthwise_pairs(const spec::descriptor& d, std::uint32_t in_base,
+                                   std::uint32_t batch, io::byte_view pages,
+                                   std::uint32_t params_at) {
+  constexpr std::uint32_t half = tile / 2;
+  const std::uint8_t* const params = pages.data() + std::size_t{params_at} * spec::page_bytes;
+  const std::uint8_t* const weights = params + std::size_t{d.param_pages} * spec::page_bytes;
+  const std::uint64_t words = std::uint64_t{d.mid_h} * d.mid_w * d.n_tiles;
+  const std::uint32_t step = d.dw_stride_x, taps = d.dw_kernel_h * d.dw_kernel_w;
+  const std::int64_t width = std::int64_t{2} * d.mid_w;
+  const std::uint64_t pixels = std::uint64_t{d.out_w} * 2 / step;  // of a line
+  const std::uint64_t pitch = (std::uint64_t{d.out_cb} << d.out_cp_log2) * step / 2;
+  pages_ += d.param_pages + d.n_tiles;
+  macs_ += std::uint64_t{batch} * d.out_h * pixels * taps * d.n_tiles * half;
+
+  for (std::uint64_t at = 0; at < batch * d.out_h * pixels; ++at) {
+    const auto image = static_cast<std::uint32_t>(at / pixels / d.out_h);
+    const auto oy = static_cast<std::int64_t>(at / pixels % d.out_h);
+    const auto ox = static_cast<std::int64_t>(at % pixels);
+    for (std::uint32_t c = 0; c < d.n_tiles * half; ++c) {
+      const std::uint32_t block = c / half;
+      const std::uint32_t lane = c % half + static_cast<std::uint32_t>(ox * step % 2) * half;
+      std::uint32_t sum = 0;
+      for (std::uint32_t t = 0; t < taps; ++t) {
+        const std::int64_t iy = oy * d.dw_stride_y - d.dw_pad_top + t / d.dw_kernel_w;
+        const std::int64_t ix = ox * step - 1 + t % d.dw_kernel_w;
+        std::uint32_t x = d.mid_zero;
+        if (iy >= 0 && iy < d.mid_h && ix >= 0 && ix < width) {
+          const auto pair = static_cast<std::uint64_t>(iy * d.mid_w + ix / 2);
+          x = spad_[address(in_base, words, image,
+                            (pair * d.n_tiles + block) * tile +
+                                static_cast<std::uint64_t>(ix % 2) * half + c % half)];
+        }
+        const std::uint8_t w =
+            weights[std::size_t{block} * spec::page_bytes + t * word_bytes + lane];
+        sum += static_cast<std::uint32_t>(as_int8(x) * as_int8(w));
+      }
+      const std::int64_t t =
+          scaled(sum, params + (std::size_t{block} * tile + lane) * spec::param_bytes);
+      spad_[address(
+          d.out_base, d.out_stride, image,
+          static_cast<std::uint64_t>(oy * static_cast<std::int64_t>(pixels) + ox) * pitch + c)] =
+          clamp_byte(t + as_int8(d.out_zero), d);
+    }
+  }
 }
 
 void engine_model::mat_mul(const spec::descriptor& d, std::uint32_t batch, io::byte_view pages,

@@ -34,7 +34,7 @@ class engine_model {
 
   [[nodiscard]] io::byte_view scratchpad() const { return spad_; }
   [[nodiscard]] std::span<std::uint8_t> scratchpad() { return spad_; }
-  /// Useful multiply-accumulates so far, as the hardware's Macs counter.
+  /// Multiply-accumulates so far, as the hardware's Macs counter.
   [[nodiscard]] std::uint64_t macs() const { return macs_; }
   /// Parameter pages and tiles taken so far.
   [[nodiscard]] std::uint64_t pages() const { return pages_; }
@@ -45,6 +45,9 @@ class engine_model {
                std::uint32_t params_at, std::uint32_t tiles_at);
   void depthwise(const spec::descriptor& d, std::uint32_t batch, io::byte_view pages,
                  std::uint32_t params_at, std::uint32_t tiles_at);
+  /// The Depthwise of dw_pairs: from words of two pixels of 32 channels at in_base.
+  void depthwise_pairs(const spec::descriptor& d, std::uint32_t in_base, std::uint32_t batch,
+                       io::byte_view pages, std::uint32_t params_at);
   void mat_mul_depthwise(const spec::descriptor& d, std::uint32_t batch, io::byte_view pages);
   void max_pool(const spec::descriptor& d, std::uint32_t batch);
   void avg_pool(const spec::descriptor& d, std::uint32_t batch);

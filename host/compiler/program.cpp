@@ -249,6 +249,12 @@ std::uint64_t program::macs() const {
   return sum;
 }
 
+std::uint64_t program::counted_macs() const {
+  std::uint64_t sum = 0;
+  for (const spec::descriptor& d : descriptors) sum += compiler::counted_macs(d);
+  return sum;
+}
+
 std::uint64_t program::host_macs() const {
   return (head ? fallback::macs(*head) : 0) + (tail ? fallback::macs(*tail) : 0);
 }
@@ -334,10 +340,21 @@ spec::descriptor matmul_half(spec::descriptor d) {
   d.clamp_lo = d.mid_lo;
   d.clamp_hi = d.mid_hi;
   d.out_zero = d.mid_zero;
+  if (d.dw_pairs != 0) {
+    d.out_cb = d.n_tiles;
+    d.out_cp_log2 = 6;
+    d.out_c_last = 64;
+  }
   return d;
 }
 
 spec::descriptor depthwise_half(spec::descriptor d) {
+  if (d.dw_pairs != 0) {
+    d.out_cb = d.n_tiles;
+    d.out_cp_log2 = d.dw_stride_x == 1 ? 6 : 5;
+    d.out_c_last = 1u << d.out_cp_log2;
+    d.dw_stride_x = 1;
+  }
   d.in_h = d.mid_h;
   d.in_w = d.mid_w;
   d.in_cb = d.out_cb;
@@ -377,6 +394,25 @@ page_counts pages_of(const spec::descriptor& d) {
       return {d.param_pages, 0, false};
     default:
       return {};
+  }
+}
+
+std::uint64_t counted_macs(const spec::descriptor& d) {
+  const std::uint64_t pixels = std::uint64_t{d.out_h} * d.out_w;
+  const std::uint64_t window = std::uint64_t{d.kernel_h} * d.kernel_w;
+  switch (static_cast<spec::op>(d.op)) {
+    case spec::op::mat_mul: {
+      const std::uint64_t sums = window * in_channels(d);
+      if (d.fuse_dw == 0) return pixels * sums * out_channels(d);
+      return swept_rows(d) * sums * out_channels(matmul_half(d)) +
+             pixels * d.dw_kernel_h * d.dw_kernel_w * out_channels(depthwise_half(d));
+    }
+    case spec::op::product:
+      return pixels * d.heads * in_channels(d) * out_channels(d);
+    case spec::op::depthwise:
+      return pixels * window * out_channels(d);
+    default:
+      return 0;
   }
 }
 
@@ -505,8 +541,19 @@ void check(const program& p, const std::string& what) {
         fail("the fused depthwise convolution does not fit its line buffers");
       if (d.dw_pad_top >= d.dw_kernel_h || d.dw_pad_left >= d.dw_kernel_w ||
           std::uint64_t{d.out_h - 1} * d.dw_stride_y >= std::uint64_t{d.mid_h} + d.dw_pad_top ||
-          std::uint64_t{d.out_w - 1} * d.dw_stride_x >= std::uint64_t{d.mid_w} + d.dw_pad_left)
+          std::uint64_t{d.out_w - 1} * depthwise_half(d).stride_x >=
+              std::uint64_t{d.mid_w} + d.dw_pad_left)
         fail("a window of the fused depthwise convolution lies wholly outside its input");
+    }
+    if (d.dw_pairs != 0) {
+      // Of steps of one both pixels are results, and a pair of them is a block.
+      const bool halves = d.dw_stride_x == 2;
+      if (d.fuse_dw == 0 || d.dw_kernel_h > 3 || d.dw_kernel_w != 3 || d.dw_pad_left != 1 ||
+          (d.dw_stride_x != 1 && !halves) || d.out_w != d.mid_w ||
+          (halves ? d.out_cp_log2 < 5 : d.out_c_last != 64 || d.out_cp_log2 != 6))
+        fail("no depthwise convolution of pairs of pixels");
+      if (d.n_tiles != (halves ? (out_channels(d) + 31) / 32 : d.out_cb))
+        fail("the channel blocks of pairs of pixels do not follow from the shape");
     }
     if (writes && op != spec::op::input) {
       blocks(d.out_cb, d.out_cp_log2, d.out_c_last);
@@ -587,7 +634,7 @@ void check(const program& p, const std::string& what) {
       case spec::op::product:
       case spec::op::mat_mul: {
         const std::uint32_t tpt = 64u >> d.in_cp_log2;
-        const std::uint32_t cout = out_channels(d);
+        const std::uint32_t cout = out_channels(d.dw_pairs != 0 ? matmul_half(d) : d);
         if (cout > spec::max_channels) fail("more output channels than the parameter RAM holds");
         if (d.k_tiles != (d.taps + tpt - 1) / tpt || d.n_tiles != (cout + 63) / 64 ||
             d.param_pages != param_pages_for(cout))

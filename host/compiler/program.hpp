@@ -126,6 +126,8 @@ struct program {
   }
   /// Multiply-accumulates of one image on the card.
   std::uint64_t macs() const;
+  /// Those that the kernel counts: folded pixels are multiplied by zeros too.
+  std::uint64_t counted_macs() const;
   /// Operations of one image in head and tail.
   std::uint64_t host_macs() const;
 };
@@ -155,12 +157,17 @@ constexpr std::uint32_t load_pages(std::uint32_t words) {
 }
 
 /// The two operations of a MatMul with a fused Depthwise. The tensor between them has no place.
+/// With dw_pairs its pixels are pairs, with blocks of two pixels of 32 channels each, and so are
+/// those of the Depthwise's output, or, where that one steps by two, blocks of 32 channels.
 spec::descriptor matmul_half(spec::descriptor d);
 spec::descriptor depthwise_half(spec::descriptor d);
 /// Whether a Depthwise can take its pixels from a MatMul: its windows fit the line buffers, and the
 /// last ones of a channel block, which end in lines of the next, do not need the one behind it,
 /// whose weights wait for the first block's end.
 bool fits_line_buffers(const spec::descriptor& depthwise);
+
+/// Multiply-accumulates of an operation that the kernel counts, for one image.
+std::uint64_t counted_macs(const spec::descriptor& d);
 
 /// Pages of an operation: once (a table, parameters), and weights, once or for each block of rows.
 struct page_counts {

@@ -28,6 +28,10 @@
 // With fused_i pixels come from px_*, in the order in which they would be read, and a pixel that is not
 // there yet is waited for; kernel and line must fit.
 //
+// With pairs_i (and fused_i) a pixel is a pair of neighbouring ones with 32 channels each (see
+// lk_dw_window), in the input as in the results; with halves_i the second half of a result is none, and
+// its block has 32 channels.
+//
 // start_i begins; desc_i, geom_i and batch_i (checked by lk_setup) stay until done_o, a pulse after
 // the last write. There is no back-pressure: writes are always taken. want_o: nothing can be done
 // without the next page. macs_o: real multiplications of the output issued in the last cycle, taps in
@@ -59,6 +63,8 @@ module lk_depthwise #(
   input  logic [511:0]      pg_data_i,
   // pixels, a channel block each, with fused_i
   input  logic              fused_i,
+  input  logic              pairs_i,
+  input  logic              halves_i,
   input  logic              px_valid_i,
   output logic              px_ready_o,
   input  logic [511:0]      px_data_i,
@@ -173,7 +179,7 @@ module lk_depthwise #(
                                                                      : geom_i.kernel_w);
           passes_q    <= (7'd1 << geom_i.out_cp) <= 7'(Post) ? 7'd1
                                                              : (7'd1 << geom_i.out_cp) / 7'(Post);
-          macs_full_q <= {geom_i.window[6:0], 6'd0};
+          macs_full_q <= halves_i ? {1'b0, geom_i.window[6:0], 5'd0} : {geom_i.window[6:0], 6'd0};
           macs_last_q <= 13'(geom_i.window[6:0]) * 13'(geom_i.out_c_last);
         end
         4'd8:  gap_row_q   <= p_q - 28'(last_x_q) - 28'd1;
@@ -617,6 +623,7 @@ module lk_depthwise #(
     .wipe_i     (wiping_q),
     .wipe_addr_i(walk_q[Lw-1:0]),
     .stream_i   (stream_q),
+    .pairs_i    (pairs_i),
     .kernel_h_i (desc_i.kernel_h),
     .kernel_w_i (geom_i.kernel_w),
     .pad_i      (geom_i.pad_value),
@@ -740,7 +747,7 @@ module lk_depthwise #(
 
   // ---- Writes: one register stage, then replication and byte enables ----
   localparam logic [2:0] MaxSize = 3'($clog2(Post));
-  addr_t             out_pos_q, out_image_q, out_block_q;
+  addr_t             out_pos_q, out_image_q, out_block_q, next_block;
   logic [31:0]       out_left_q;    // pixels of the image, this one included
   logic [15:0]       out_images_q;
   logic              wr_q;
@@ -749,6 +756,7 @@ module lk_depthwise #(
   logic [2:0]        wr_size;
   logic [511:0]      wr_word;
 
+  assign next_block   = out_block_q + (halves_i ? addr_t'(32) : addr_t'(64));
   assign releases     = y_valid && y_tag.group_last && y_tag.block_end;
   assign release_half = y_tag.half;
 
@@ -784,9 +792,9 @@ module lk_depthwise #(
         out_pos_q    <= out_image_q + addr_t'(geom_i.out_step);
         if (out_images_q == 16'd1) begin
           out_images_q <= batch_i;
-          out_block_q  <= out_block_q + addr_t'(64);
-          out_image_q  <= out_block_q + addr_t'(64);
-          out_pos_q    <= out_block_q + addr_t'(64);
+          out_block_q  <= next_block;
+          out_image_q  <= next_block;
+          out_pos_q    <= next_block;
         end
       end
     end

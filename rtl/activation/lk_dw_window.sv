@@ -11,6 +11,10 @@
 // else pad_i; 0 if the kernel has no such tap. With stream_i low there is no window: the newest
 // pixel alone goes to multiplier slot_i.
 //
+// With pairs_i a word is two neighbouring pixels of 32 channels, and so is a result: the taps left and
+// right of the middle come from the other half of a word, for one of the pixels from the next word.
+// Then the kernel is 3 wide and at most 3 high.
+//
 // wipe_i clears the window and d_o, and the line buffers at wipe_addr_i, which the caller walks.
 // Limits: kernels up to Side x Side, lines of 4 to Line pixels.
 module lk_dw_window #(
@@ -23,6 +27,7 @@ module lk_dw_window #(
   input  logic                   wipe_i,
   input  logic [Lw-1:0]          wipe_addr_i,
   input  logic                   stream_i,
+  input  logic                   pairs_i,
   input  logic [7:0]             kernel_h_i,
   input  logic [7:0]             kernel_w_i,
   input  logic [7:0]             pad_i,
@@ -67,14 +72,28 @@ module lk_dw_window #(
 
   // ---- Window, in the order of its taps' numbers; what the kernel does not reach stands still ----
   logic [511:0]           win_q [Chunks * Taps];
-  logic [Chunks*Taps-1:0] active, in_image;
+  logic [511:0]           tap [Chunks * Taps];  // as pairs_i has it
+  logic [Chunks*Taps-1:0] active, in_left, in_right;  // in the input, by half of the word
 
   for (genvar r = 0; r < Side; r++) begin : gen_row
     for (genvar c = 0; c < Side; c++) begin : gen_col
       localparam int unsigned Here = ring(r, c);
       localparam int unsigned Left = ring(r, c == 0 ? 0 : c - 1);
       assign active[Here] = 8'(r) < kernel_h_i && 8'(c) < kernel_w_i;
-      assign in_image[Here] = row_ok_i[r] && col_ok_i[c];
+      if (r < 3 && (c == 0 || c == 2)) begin : gen_beside
+        // Left of a word's left pixel is the right one of the word before, and so on.
+        localparam int unsigned Middle = ring(r, 1);
+        localparam int unsigned First  = c == 0 ? Middle : Here;
+        localparam int unsigned Second = c == 0 ? Here : Middle;
+        assign tap[Here]      = pairs_i ? {win_q[Second][255:0], win_q[First][511:256]}
+                                        : win_q[Here];
+        assign in_left[Here]  = row_ok_i[r] && (pairs_i && c == 0 ? col_ok_i[1] : col_ok_i[c]);
+        assign in_right[Here] = row_ok_i[r] && (pairs_i && c == 2 ? col_ok_i[1] : col_ok_i[c]);
+      end else begin : gen_here
+        assign tap[Here]      = win_q[Here];
+        assign in_left[Here]  = row_ok_i[r] && col_ok_i[c];
+        assign in_right[Here] = row_ok_i[r] && col_ok_i[c];
+      end
       // SEC_CM: DEPTHWISE.WIPE
       always_ff @(posedge clk_i) begin
         if (wipe_i || (step_i && (Here == 0 || (stream_i && active[Here])))) begin
@@ -85,7 +104,9 @@ module lk_dw_window #(
   end
   for (genvar o = Positions; o < Chunks * Taps; o++) begin : gen_none
     assign active[o]   = 1'b0;
-    assign in_image[o] = 1'b0;
+    assign tap[o]      = win_q[o];
+    assign in_left[o]  = 1'b0;
+    assign in_right[o] = 1'b0;
     always_ff @(posedge clk_i) if (wipe_i) win_q[o] <= '0;
   end
 
@@ -96,11 +117,12 @@ module lk_dw_window #(
       if (wipe_i) begin
         d_o[s] <= '0;
       end else if (sel_i && !stream_i) begin
-        d_o[s] <= slot_i != 6'(s) ? '0 : in_image[0] ? win_q[0] : {64{pad_i}};
+        d_o[s] <= slot_i != 6'(s) ? '0 : in_left[0] ? win_q[0] : {64{pad_i}};
       end else if (sel_i) begin
         logic [Ow-1:0] o;
         o = Ow'(chunk_i) * Ow'(Taps) + Ow'(s);
-        d_o[s] <= !active[o] ? '0 : in_image[o] ? win_q[o] : {64{pad_i}};
+        d_o[s] <= !active[o] ? '0 : {in_right[o] ? tap[o][511:256] : {32{pad_i}},
+                                     in_left[o] ? tap[o][255:0] : {32{pad_i}}};
       end
     end
   end

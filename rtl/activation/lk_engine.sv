@@ -100,12 +100,15 @@ module lk_engine #(
   logic        start_loop, start_move, mover_done, mover_bad, matmul_done, pool_done;
   logic        start_table, table_done, start_dw, dw_done, start_rows, rows_done;
   logic        is_loop, is_rows, table_first;
-  geom_t       geom, geom_last;
+  geom_t       geom, geom_last, geom_dw;
   desc_t       desc_dw;  // of the Depthwise that runs
   logic        fused;    // behind a MatMul
+  logic        pairs, halves;  // of pairs of pixels; and only the left one of each is a result
 
   // The Depthwise of a MatMul with fuse_dw, as a descriptor of its own.
-  assign fused = desc_q.op == OpMatMul && desc_q.fuse_dw;
+  assign fused  = desc_q.op == OpMatMul && desc_q.fuse_dw;
+  assign pairs  = fused && desc_q.dw_pairs;
+  assign halves = pairs && desc_q.dw_stride_x == 8'd2;
   always_comb begin
     desc_dw = desc_q;
     if (fused) begin
@@ -118,7 +121,7 @@ module lk_engine #(
       desc_dw.kernel_h   = desc_q.dw_kernel_h;
       desc_dw.kernel_w   = desc_q.dw_kernel_w;
       desc_dw.stride_y   = desc_q.dw_stride_y;
-      desc_dw.stride_x   = desc_q.dw_stride_x;
+      desc_dw.stride_x   = pairs ? 8'd1 : desc_q.dw_stride_x;
       desc_dw.pad_top    = desc_q.dw_pad_top;
       desc_dw.pad_left   = desc_q.dw_pad_left;
       desc_dw.pad_value  = desc_q.mid_zero;
@@ -230,9 +233,23 @@ module lk_engine #(
     if (fused && state_q != StSecond) begin
       setup_desc.out_h = desc_q.mid_h;
       setup_desc.out_w = desc_q.mid_w;
+      if (pairs) begin
+        setup_desc.out_cb      = desc_q.n_tiles;
+        setup_desc.out_cp_log2 = 3'd6;
+        setup_desc.out_c_last  = 7'd64;
+      end
     end
   end
   always_ff @(posedge clk_i) if (state_q == StSetup && setup_done) geom <= geom_last;
+  always_comb begin
+    geom_dw = geom_last;
+    if (halves) begin
+      geom_dw.in_cb      = desc_q.n_tiles[6:0];
+      geom_dw.out_cb     = desc_q.n_tiles[6:0];
+      geom_dw.out_cp     = 3'd5;
+      geom_dw.out_c_last = 7'd32;
+    end
+  end
 
   lk_setup #(
     .ArrayN   (ArrayN),
@@ -766,13 +783,15 @@ module lk_engine #(
     .wipe_busy_o(dw_wipe_busy),
     .start_i    (start_dw),
     .desc_i     (desc_dw),
-    .geom_i     (geom_last),
+    .geom_i     (geom_dw),
     .batch_i    (batch_q),
     .done_o     (dw_done),
     .pg_valid_i (to_dw && pg_valid_i && !kill),
     .pg_ready_o (dw_pg_ready),
     .pg_data_i,
     .fused_i    (fused),
+    .pairs_i    (pairs),
+    .halves_i   (halves),
     .px_valid_i (mid_full_q),
     .px_ready_o (mid_ready),
     .px_data_i  (mid_q),

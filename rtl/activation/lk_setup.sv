@@ -26,6 +26,9 @@
 //     second start, with second_i and the descriptor that it would have: as Depthwise, kernel sides up
 //     to 5, lines up to 512, kernel_h <= in_h + pad_top: the last windows of a channel block end in
 //     lines of the next, and must not need the one behind it, whose page waits for them
+//   dw_pairs: with fuse_dw only; a window up to 3 x 3 and 3 wide, with one column of padding on the left,
+//     as many columns out as pairs in; dw_stride_x 1 and whole blocks of 64, or 2, with a tile for each 32
+//     channels, and blocks of 32 or 64 bytes
 //   Add, Mul, Table, Softmax, LayerNorm: all tensors of the output's shape; with in2_broadcast the
 //     second is one pixel
 //   Add: add_shift <= 22, clamp_lo <= clamp_hi
@@ -119,6 +122,20 @@ module lk_setup #(
            (cp != 3'd6 && cb != 16'd1) || c_last == '0 || c_last > (7'd1 << cp);
   endfunction
 
+  // Tiles of 64 results. With dw_pairs and a step of two each has 32 channels of the output.
+  logic        halves;
+  logic [15:0] tiles;
+  assign halves = second_i && desc_i.dw_pairs && desc_i.dw_stride_x == 8'd2;
+  always_comb begin
+    tiles = desc_i.out_cb;
+    if (halves) begin
+      tiles = 16'd1;
+      if (desc_i.out_cp_log2 == 3'd6) begin
+        tiles = {desc_i.out_cb[14:0], 1'b0} - 16'(desc_i.out_c_last <= 7'd32);
+      end
+    end
+  end
+
   logic bad_static;
   always_comb begin
     bad_static = batch_i == '0 ||
@@ -135,8 +152,15 @@ module lk_setup #(
                               desc_i.out_c_last);
     end
     if (is_mm || is_dw) begin
-      bad_static |= desc_i.n_tiles != desc_i.out_cb;
-      bad_static |= desc_i.param_pages != 16'((17'(desc_i.out_cb) + 17'd3) >> 2);
+      bad_static |= desc_i.n_tiles != tiles;
+      bad_static |= desc_i.param_pages != 16'((17'(tiles) + 17'd3) >> 2);
+    end
+    bad_static |= desc_i.dw_pairs && !desc_i.fuse_dw;
+    if (second_i && desc_i.dw_pairs) begin
+      bad_static |= desc_i.kernel_h > 8'd3 || desc_i.kernel_w != 8'd3 || desc_i.pad_left != 8'd1 ||
+                    desc_i.out_w != desc_i.in_w;
+      if (halves) bad_static |= desc_i.out_cp_log2 < 3'd5 || tiles > 16'd64;
+      else bad_static |= desc_i.dw_stride_x != 8'd1 || desc_i.out_c_last != 7'd64;
     end
     if (is_dw) bad_static |= desc_i.k_tiles != 16'd1;
     if (repeats) begin

@@ -140,7 +140,8 @@ module lk_drain #(
       group_q <= '0;
       used_q  <= '0;
     end else begin
-      used_q <= used_q + ($bits(used_q))'(read || g_take_i || follow_take_i) - ($bits(used_q))'(pop);
+      used_q <= used_q + ($bits(used_q))'(read || g_take_i || follow_take_i) -
+                ($bits(used_q))'(pop);
       if (issue) begin
         group_q <= last_group ? '0 : group_q + 1'b1;
         if (last_group) row_q <= last_row ? '0 : row_q + 1'b1;

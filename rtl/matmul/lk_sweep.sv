@@ -107,7 +107,9 @@ module lk_sweep #(
 
   always_ff @(posedge clk_i) begin
     if (take_o) follow_q <= follow;
-    if (load_i) sh_q <= '{load_first_i, load_last_i, load_tile_i, load_ni_i, load_rows_i, load_nvalid_i};
+    if (load_i) begin
+      sh_q <= '{load_first_i, load_last_i, load_tile_i, load_ni_i, load_rows_i, load_nvalid_i};
+    end
     if (swap_o) act_q <= sh_q;
   end
 

@@ -388,6 +388,7 @@ struct descriptor {
   std::uint32_t fuse_table = 0;  ///< MatMul, Product: results go through a table, as Table's; its page comes before the parameter pages and is not counted in param_pages
   std::uint32_t fuse_dw = 0;  ///< MatMul: a Depthwise follows. The requantised results, mid_h x mid_w, clamped to mid_lo..mid_hi, with the zero point mid_zero, go to it and not to the scratchpad; out_*, clamp_* and out_zero are its own. Pages: the parameters of both, its n_tiles pages of weights, then the tiles; n is then the outermost loop. Not with fuse_add, fuse_table or out_planar
   std::uint32_t spilled = 0;  ///< Load: from the spill area, not from the package
+  std::uint32_t dw_pairs = 0;  ///< MatMul with fuse_dw: a row is a pair of neighbouring pixels, and block n of its 64 results is channels 32n to 32n + 31 of the left one, then those of the right one. mid_w counts pairs, n_tiles blocks. The window is up to 3 x 3, 3 wide, with 1 column of padding on the left. dw_stride_x is 1, the output being 32 channels in words of two pixels (out_w counts words, one block of 64), or 2, the left pixel of each pair being the middle of a window; out_* is the output then, n_tiles blocks of 32 channels in blocks of 32 or 64
   std::uint32_t epsilon_lo = 0;  ///< LayerNorm: what is added to n * (sum of squares) - (square of sum), 1..2^39-1, low word
   std::uint32_t epsilon_hi = 0;  ///< LayerNorm: the same, high part
   std::uint32_t mid_h = 0;  ///< MatMul with fuse_dw: rows of its results
@@ -460,6 +461,7 @@ struct descriptor {
     w[24] |= (fuse_table & 0x1u) << 12;
     w[24] |= (fuse_dw & 0x1u) << 13;
     w[24] |= (spilled & 0x1u) << 14;
+    w[24] |= (dw_pairs & 0x1u) << 16;
     w[25] |= (epsilon_lo & 0xffffffffu) << 0;
     w[26] |= (epsilon_hi & 0xffu) << 0;
     w[27] |= (mid_h & 0xffffu) << 0;
@@ -532,6 +534,7 @@ struct descriptor {
     d.fuse_table = (w[24] >> 12) & 0x1u;
     d.fuse_dw = (w[24] >> 13) & 0x1u;
     d.spilled = (w[24] >> 14) & 0x1u;
+    d.dw_pairs = (w[24] >> 16) & 0x1u;
     d.epsilon_lo = (w[25] >> 0) & 0xffffffffu;
     d.epsilon_hi = (w[26] >> 0) & 0xffu;
     d.mid_h = (w[27] >> 0) & 0xffffu;
@@ -610,6 +613,7 @@ inline constexpr descriptor_field descriptor_fields[] = {
     {"fuse_table", &descriptor::fuse_table},
     {"fuse_dw", &descriptor::fuse_dw},
     {"spilled", &descriptor::spilled},
+    {"dw_pairs", &descriptor::dw_pairs},
     {"epsilon_lo", &descriptor::epsilon_lo},
     {"epsilon_hi", &descriptor::epsilon_hi},
     {"mid_h", &descriptor::mid_h},

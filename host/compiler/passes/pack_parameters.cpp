@@ -40,7 +40,10 @@ void pack_channels(const step& s, int zero_point, std::span<const std::int8_t> w
       unsupported(s.report.name, "the bias of channel " + std::to_string(o) +
                                      " overflows 32 bits once the zero point is folded in");
     }
-    put_channel(params, o, static_cast<std::int32_t>(folded), scale[o]);
+    for (std::uint32_t p = 0; p < s.fold; ++p) {
+      put_channel(params, column_of(s, static_cast<std::uint32_t>(o), p),
+                  static_cast<std::int32_t>(folded), scale[o]);
+    }
   }
 }
 
@@ -55,22 +58,30 @@ void pack(const draft& d, const step& s, const model::qconv& c, std::uint8_t* re
   const std::uint32_t between = s.desc.fuse_dw != 0 ? s.desc.param_pages + s.desc.n_tiles : 0;
   std::uint8_t* const tiles =
       region + (std::size_t{s.desc.param_pages} + between) * spec::page_bytes;
+  // Of the `fold` pixels of a row each one's window lies a step behind the last one's.
+  const std::uint32_t step_x = u32(c.stride_x);
+  const std::uint32_t kernel_w = u32(c.kernel_w) + (s.fold - 1) * step_x;
+  const auto put = [&](std::uint32_t column, std::size_t axis, std::int8_t weight) {
+    const std::uint32_t oc = column % spec::tile_dim;
+    const std::size_t tile =
+        std::size_t{column / spec::tile_dim} * s.desc.k_tiles + axis / spec::tile_dim;
+    const auto k = static_cast<std::uint32_t>(axis % spec::tile_dim);
+    const std::uint32_t subtile = (k / n) * per_side + oc / n;
+    tiles[tile * spec::page_bytes + subtile * n * n + (k % n) * n + oc % n] =
+        static_cast<std::uint8_t>(weight);
+  };
   std::size_t w = 0;
   for (std::uint32_t o = 0; o < u32(c.out_channels); ++o) {
-    const std::uint32_t oc = o % spec::tile_dim;
     for (std::uint32_t i = 0; i < u32(c.in_channels); ++i) {
       for (std::uint32_t ky = 0; ky < u32(c.kernel_h); ++ky) {
         for (std::uint32_t kx = 0; kx < u32(c.kernel_w); ++kx, ++w) {
           // The K axis: taps of one channel block each, in the order of the scratchpad.
-          const std::size_t tap =
-              (std::size_t{ky} * u32(c.kernel_w) + kx) * in.cb + (i >> in.cp_log2);
-          const std::size_t axis = (tap << in.cp_log2) + (i & ((1u << in.cp_log2) - 1));
-          const std::size_t tile =
-              std::size_t{o / spec::tile_dim} * s.desc.k_tiles + axis / spec::tile_dim;
-          const auto k = static_cast<std::uint32_t>(axis % spec::tile_dim);
-          const std::uint32_t subtile = (k / n) * per_side + oc / n;
-          tiles[tile * spec::page_bytes + subtile * n * n + (k % n) * n + oc % n] =
-              static_cast<std::uint8_t>(c.weights[w]);
+          for (std::uint32_t p = 0; p < s.fold; ++p) {
+            const std::size_t tap =
+                (std::size_t{ky} * kernel_w + kx + p * step_x) * in.cb + (i >> in.cp_log2);
+            put(column_of(s, o, p), (tap << in.cp_log2) + (i & ((1u << in.cp_log2) - 1)),
+                c.weights[w]);
+          }
         }
       }
     }
@@ -117,9 +128,11 @@ void pack(const draft& d, const step& s, const model::qdepthwise& c, std::uint8_
   std::uint8_t* const blocks = region + std::size_t{s.desc.param_pages} * spec::page_bytes;
   const std::size_t taps = c.weights.size() / c.bias.size();
   for (std::size_t w = 0; w < c.weights.size(); ++w) {
-    const std::size_t channel = w / taps;
-    blocks[channel / spec::tile_dim * spec::page_bytes + w % taps * spec::beat_bytes +
-           channel % spec::tile_dim] = static_cast<std::uint8_t>(c.weights[w]);
+    for (std::uint32_t p = 0; p < s.fold; ++p) {
+      const std::uint32_t column = column_of(s, static_cast<std::uint32_t>(w / taps), p);
+      blocks[column / spec::tile_dim * spec::page_bytes + w % taps * spec::beat_bytes +
+             column % spec::tile_dim] = static_cast<std::uint8_t>(c.weights[w]);
+    }
   }
 }
 

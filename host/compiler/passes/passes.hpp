@@ -16,6 +16,8 @@ void fuse_depthwise(draft& d);
 void fuse_add(draft& d);
 /// Tables into the convolution or product that makes their input.
 void fuse_table(draft& d);
+/// Neighbouring pixels of narrow layers into one row of the array.
+void fold_pixels(draft& d);
 /// Tensors of several heads lie block by block: the steps that write and read them say so.
 void place_blocks(draft& d);
 /// Tensors that there are no words for to the spill area and back.

@@ -103,7 +103,7 @@ TEST(Compile, LenetAndMlpShapes) {
   t = b.fc(t, 120);
   t = b.fc(t, 10);
   const model::qgraph lenet = b.finish(t);
-  const program p = compile(lenet, {{64, spec::spad_words}, 0, {}});
+  const program p = compile(lenet, {{32, spec::spad_words}, 0, {}});
   // The second convolution packs four taps of 16 channels into a K-tile: 7 tiles, not 25.
   EXPECT_EQ(p.descriptors[3].k_tiles, 7u);
   // The fully connected layer reads its 5x5x32 input as 12.5 words, not as 25 taps.
@@ -397,8 +397,8 @@ TEST(Compile, IsDeterministicAndAnnouncesItsPasses) {
   const program p = compile(graph, {{16, spec::spad_words}, 0, log});
   const program q = compile(graph, {{16, spec::spad_words}, 0, {}});
   EXPECT_EQ(p.pages, q.pages);
-  ASSERT_EQ(lines.size(), 11u);
-  EXPECT_EQ(lines[7], "Running pass plan_scratchpad [8/11]");
+  ASSERT_EQ(lines.size(), 12u);
+  EXPECT_EQ(lines[8], "Running pass plan_scratchpad [9/12]");
 }
 
 TEST(Compile, ShowsWhatEachPassLeavesBehind) {

