@@ -251,7 +251,7 @@ std::uint64_t program::macs() const {
 
 std::uint64_t program::counted_macs() const {
   std::uint64_t sum = 0;
-  for (const spec::descriptor& d : descriptors) sum += compiler::counted_macs(d);
+  for (const layer_report& l : layers) sum += l.macs + l.zero_macs;
   return sum;
 }
 
@@ -278,7 +278,7 @@ json to_json(const program& p, bool with_layers) {
             {"output", to_json(p.output)}};
   if (with_layers) {
     json layers = json::array();
-    for (const layer_report& l : p.layers)
+    for (const layer_report& l : p.layers) {
       layers.push_back({{"name", l.name},
                         {"op", l.op},
                         {"shape", l.shape},
@@ -286,6 +286,8 @@ json to_json(const program& p, bool with_layers) {
                         {"weight_bytes", l.weight_bytes},
                         {"pages", l.pages},
                         {"words", l.words}});
+      if (l.zero_macs != 0) layers.back()["zero_macs"] = l.zero_macs;
+    }
     j["layers"] = std::move(layers);
   }
   if (p.spill_pages != 0) j["spill_pages"] = p.spill_pages;
@@ -329,7 +331,8 @@ void from_json(const json& j, const std::string& what, program& p) {
     p.layers.push_back(
         {get_string(l, "name", where), get_string(l, "op", where), get_shape(l, where),
          get<std::uint64_t>(l, "macs", where), get<std::uint64_t>(l, "weight_bytes", where),
-         get<std::uint32_t>(l, "pages", where), get<std::uint32_t>(l, "words", where)});
+         get<std::uint32_t>(l, "pages", where), get<std::uint32_t>(l, "words", where),
+         l.contains("zero_macs") ? get<std::uint64_t>(l, "zero_macs", where) : 0});
   }
 }
 
@@ -492,6 +495,11 @@ void check(const program& p, const std::string& what) {
   }
   if (!p.layers.empty() && p.layers.size() != ds.size() - 1)
     bad(what, "the table of layers does not match the descriptors");
+  for (std::size_t i = 0; i < p.layers.size(); ++i) {
+    const layer_report& l = p.layers[i];
+    if (l.macs + l.zero_macs != counted_macs(ds[i]))
+      bad(what, "the products of layer '" + l.name + "' do not follow from its descriptor");
+  }
 
   int inputs = 0, outputs = 0;
   spill_area spilled;
@@ -621,14 +629,14 @@ void check(const program& p, const std::string& what) {
           fail("its pages do not lie inside the spill area");
         break;
       case spec::op::load:
-        if (d.n_tiles != 0 || d.k_tiles != 0) fail("a Load has no tiles");
+        if (d.param_pages != (d.spilled != 0 ? 0 : load_pages(d.out_stride)) || d.n_tiles != 0 ||
+            d.k_tiles != 0)
+          fail("pages do not follow from the words");
         if (d.spilled != 0) {
-          if (d.param_pages != 0) fail("pages of the package for what was spilled");
           if (!spilled.holds(d.spill_page, d.out_stride))
             fail("loads from the spill area what no Spill before it put there");
           break;
         }
-        if (d.param_pages != load_pages(d.out_stride)) fail("pages do not follow from the words");
         if (d.region != i + 1) fail("its region is not its number + 1");
         break;
       case spec::op::product:

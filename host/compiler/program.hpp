@@ -93,6 +93,7 @@ struct layer_report {
   std::uint64_t weight_bytes = 0;   ///< Weights before padding to tiles
   std::uint32_t pages = 0;          ///< Pages fetched once; tiles are streamed again every 512 rows
   std::uint32_t words = 0;          ///< Scratchpad words of the output
+  std::uint64_t zero_macs = 0;      ///< Beside macs: products with zeros, of folded pixels
   friend bool operator==(const layer_report&, const layer_report&) = default;
 };
 
@@ -126,7 +127,7 @@ struct program {
   }
   /// Multiply-accumulates of one image on the card.
   std::uint64_t macs() const;
-  /// Those that the kernel counts: folded pixels are multiplied by zeros too.
+  /// Those that the kernel counts: with the zeros of folded pixels.
   std::uint64_t counted_macs() const;
   /// Operations of one image in head and tail.
   std::uint64_t host_macs() const;

@@ -7,6 +7,7 @@ void emit_descriptors(draft& d) {
   for (const step& s : d.steps) {
     out.descriptors.push_back(s.desc);
     out.layers.push_back(s.report);
+    out.layers.back().zero_macs = counted_macs(s.desc) - s.report.macs;
   }
   spec::descriptor end;
   end.op = static_cast<std::uint32_t>(spec::op::end);

@@ -411,16 +411,16 @@ TEST(Compile, ShowsWhatEachPassLeavesBehind) {
     EXPECT_EQ(drafts.size(), static_cast<std::size_t>(number));
   };
   const program p = compile(graph, options);
-  ASSERT_EQ(drafts.size(), 11u);
+  ASSERT_EQ(drafts.size(), 12u);
   EXPECT_TRUE(drafts[0]["steps"].empty());
   EXPECT_EQ(drafts[1]["steps"].size(), graph.nodes.size() + 2);
   EXPECT_EQ(drafts[1]["max_batch"], 0);
-  EXPECT_EQ(drafts[6]["max_batch"], 0);
-  EXPECT_EQ(drafts[7]["max_batch"], p.max_batch);
-  EXPECT_EQ(drafts[7]["pages"], 0);
-  EXPECT_EQ(drafts[8]["pages"], p.num_pages());
+  EXPECT_EQ(drafts[7]["max_batch"], 0);
+  EXPECT_EQ(drafts[8]["max_batch"], p.max_batch);
+  EXPECT_EQ(drafts[8]["pages"], 0);
+  EXPECT_EQ(drafts[9]["pages"], p.num_pages());
   // What is dumped last is what was emitted, field by field.
-  const nlohmann::json& last = drafts[10];
+  const nlohmann::json& last = drafts[11];
   ASSERT_EQ(last["steps"].size() + 1, p.descriptors.size());
   for (std::size_t i = 0; i < last["steps"].size(); ++i) {
     spec::descriptor d;

@@ -328,7 +328,7 @@ TEST_F(SpillingProgram, RefusalsSayWhy) {
   // Over what the other one put there, which is still needed.
   refuses([](program& p) { p.descriptors[6].spill_page = p.descriptors[3].spill_page; },
           "no Spill before it");
-  refuses([](program& p) { p.descriptors[16].spilled = 0; }, "package's pages");
+  refuses([](program& p) { p.descriptors[16].spilled = 0; }, "pages do not");
   refuses([](program& p) { p.descriptors[3].in_base = 2 * u_net::bottom; },
           "inside the scratchpad");
   refuses([](program& p) { p.descriptors[3].in_stride = 0; }, "inside the scratchpad");
@@ -434,7 +434,7 @@ TEST(Interpret, LoadsOnlyWhatThisRunHasSpilled) {
   spill.spill_page = spec::max_spill_pages;
   throws(spill, 1, "more pages than have tags");
   load.spilled = 0;
-  throws(load, 1, "package's pages");
+  throws(load, 1, "pages do not");
 }
 
 }  // namespace

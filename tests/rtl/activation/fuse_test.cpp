@@ -179,7 +179,8 @@ TEST(Fuse16, IllegalDescriptorsTouchNothing) {
   const spec::descriptor good = describe(r, in, second, out);
   using desc = spec::descriptor;
   const std::pair<const char*, std::function<void(desc&)>> cases[] = {
-      {"in2_stride 0", [](desc& d) { d.in2_stride = 0; }},
+      {"one tensor for all, beyond the end",
+       [](desc& d) { d.in2_stride = 0, d.in2_base = words - 1; }},
       {"in2_stride too small", [](desc& d) { --d.in2_stride; }},
       {"in2_stride wraps", [](desc& d) { d.in2_stride = 0x80000000u; }},
       {"in2_base behind the end", [](desc& d) { d.in2_base = words; }},

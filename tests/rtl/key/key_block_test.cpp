@@ -500,7 +500,7 @@ TEST_F(KeyBlock, EveryByteOfTheWrappedKey) {
 TEST_F(KeyBlock, EveryWordOfTheManifest) {
   const device d = make_device(rng_);
   std::map<int, int> codes;  // by word; what is not listed is caught by the hash alone
-  for (int w : {0, 1, 15, 19, 24, 25, 26, 27, 28, 29, 30, 31}) codes[w] = kManifest;
+  for (int w : {0, 1, 15, 19, 25, 26, 27, 28, 29, 30, 31}) codes[w] = kManifest;
   codes[7] = kBadConfig;
   for (int w : {8, 9, 10, 11}) codes[w] = kDevice;
   for (int w = 0; w < 32; ++w) {
