@@ -57,6 +57,12 @@ function(latchkey_verilate target)
   # v3 and not native: the build may run on another machine than the one that made it.
   target_compile_options(${target} PRIVATE -O2 -march=x86-64-v3 -w)
   target_compile_features(${target} PRIVATE cxx_std_17)
+  # Most of the time for a generated file goes into the model's headers: several at a time, but none
+  # of Verilator's own library, which is not made for it.
+  set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 8)
+  get_target_property(files ${target} SOURCES)
+  list(FILTER files INCLUDE REGEX "/include/verilated[^/]*\\.cpp$")
+  set_source_files_properties(${files} PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
 endfunction()
 
 # latchkey_test(<target> SOURCES <file> ... [LIBRARIES <target> ...] [LABELS <label> ...])
