@@ -646,7 +646,7 @@ void engine_model::table(const spec::descriptor& d, std::uint32_t batch, io::byt
 
 void engine_model::spill(const spec::descriptor& d, std::uint32_t batch) {
   const std::uint64_t size = std::uint64_t{batch} * d.in_stride * word_bytes;
-  const std::uint64_t pages = spill_pages_for(d.in_stride, batch);
+  const std::uint64_t pages = pages_for(d.in_stride, batch);
   if (d.spill_page + pages > spec::max_spill_pages) fail("a Spill of more pages than have tags");
   for (std::uint64_t i = 0; i < size; ++i) {
     spilled_[d.spill_page + i / spec::page_bytes][i % spec::page_bytes] =

@@ -156,7 +156,7 @@ class spill_area {
  public:
   /// A Spill's tensor, over whatever its pages held. False beyond `room` pages.
   bool put(std::uint32_t page, std::uint32_t words, std::uint32_t batch, std::uint32_t room) {
-    const std::uint64_t end = page + spill_pages_for(words, batch);
+    const std::uint64_t end = page + pages_for(words, batch);
     if (end > room) return false;
     std::erase_if(tensors_, [&](const tensor& t) { return t.page < end && page < t.end; });
     tensors_.push_back({page, end, words});
@@ -646,7 +646,7 @@ void check(const program& p, const std::string& what) {
           fail("its pages do not lie inside the spill area");
         break;
       case spec::op::load:
-        if (d.param_pages != (d.spilled != 0 ? 0 : load_pages(d.out_stride)) || d.n_tiles != 0 ||
+        if (d.param_pages != (d.spilled != 0 ? 0 : pages_for(d.out_stride)) || d.n_tiles != 0 ||
             d.k_tiles != 0)
           fail("pages do not follow from the words");
         if (d.spilled != 0) {

@@ -160,9 +160,9 @@ constexpr std::uint32_t param_pages_for(std::uint32_t channels) {
   return (channels + spec::params_per_page - 1) / spec::params_per_page;
 }
 
-/// Pages that hold so many words of a Load.
-constexpr std::uint32_t load_pages(std::uint32_t words) {
-  return words / spec::page_beats + (words % spec::page_beats != 0 ? 1 : 0);
+/// Pages that `batch` images of so many words take: of a Load, of the spill area.
+constexpr std::uint64_t pages_for(std::uint64_t words, std::uint64_t batch = 1) {
+  return (words * batch + spec::page_beats - 1) / spec::page_beats;
 }
 
 /// The two operations of a MatMul with a fused Depthwise. The tensor between them has no place.
@@ -185,11 +185,6 @@ struct page_counts {
   bool per_block = false;  ///< The tiles come once for every acc_rows rows, else once
 };
 page_counts pages_of(const spec::descriptor& d);
-
-/// Pages of the spill area that `batch` images of so many words take.
-constexpr std::uint64_t spill_pages_for(std::uint64_t words, std::uint64_t batch) {
-  return (words * batch + spec::page_beats - 1) / spec::page_beats;
-}
 
 /// Rows of the array's sweeps for an image: output pixels of all slices, or those between a MatMul
 /// and its fused Depthwise.
