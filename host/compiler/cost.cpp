@@ -401,7 +401,7 @@ cycle play_vector(const spec::descriptor& d, std::uint32_t batch, page_stream& p
 /// A Spill, or a Load from the spill area: whole pages, and no other page is fetched meanwhile.
 cycle play_spill(std::uint32_t words, std::uint32_t batch, cycle latency, page_stream& pages,
                  cycle now, layer_cost& cost) {
-  const std::uint64_t beats = spill_pages_for(words, batch) * spec::page_beats;
+  const std::uint64_t beats = pages_for(words, batch) * spec::page_beats;
   cost.memory = ceil_of(pages.beat_cycles() * static_cast<double>(beats));
   cost.bytes = beats * spec::beat_bytes;
   now += cost.memory + latency;

@@ -50,6 +50,7 @@ json steps_json(const draft& d) {
                      {"nodes", std::move(nodes)},
                      {"inputs", s.inputs},
                      {"output", s.output},
+                     {"out_offset", s.out_offset},
                      {"macs", s.report.macs},
                      {"weight_bytes", s.report.weight_bytes},
                      {"pages", s.report.pages},
@@ -76,15 +77,18 @@ json regions_json(const draft& d) {
 }  // namespace
 
 std::size_t writer_of(const draft& d, int t) {
-  for (std::size_t i = 0; i < d.steps.size(); ++i)
+  for (std::size_t i = d.steps.size(); i-- > 0;)
     if (d.steps[i].output == t) return i;
   return nowhere;
 }
 
 std::size_t writer_for_one(const draft& d, int t) {
-  std::ptrdiff_t readers = 0;
-  for (const step& s : d.steps) readers += std::count(s.inputs.begin(), s.inputs.end(), t);
-  return readers == 1 ? writer_of(d, t) : nowhere;
+  std::ptrdiff_t readers = 0, writers = 0;
+  for (const step& s : d.steps) {
+    readers += std::count(s.inputs.begin(), s.inputs.end(), t);
+    writers += s.output == t ? 1 : 0;
+  }
+  return readers == 1 && writers == 1 ? writer_of(d, t) : nowhere;
 }
 
 std::vector<lifetime> lifetimes(const draft& d) {
@@ -121,6 +125,7 @@ void absorb(step& into, const step& next, const std::string& name) {
   into.report.weight_bytes += next.report.weight_bytes;
   into.nodes.insert(into.nodes.end(), next.nodes.begin(), next.nodes.end());
   into.output = next.output;
+  into.out_offset = next.out_offset;
 }
 
 json to_json(const draft& d) {

@@ -45,8 +45,9 @@ struct step {
   std::vector<const model::qnode*> nodes;
   /// Tensors it reads: at in_base, at in2_base. Index in draft::tensors; of a view what it is of.
   std::vector<int> inputs;
-  int output = -1;         ///< Tensor it writes; -1: none (Output, Spill)
-  std::uint32_t fold = 1;  ///< Neighbouring pixels that are one row of the array
+  int output = -1;               ///< Tensor it writes, or a part of it; -1: none (Output, Spill)
+  std::uint32_t out_offset = 0;  ///< Words from its tensor's first one
+  std::uint32_t fold = 1;        ///< Neighbouring pixels that are one row of the array
 };
 
 struct draft {
@@ -78,12 +79,13 @@ inline std::uint32_t column_of(const step& s, std::uint32_t c, std::uint32_t pix
 
 /// No step.
 constexpr std::size_t nowhere = static_cast<std::size_t>(-1);
-/// The step that writes tensor `t`, or nowhere.
+/// The step behind which tensor `t` stands, the last that writes a part of it; or nowhere.
 std::size_t writer_of(const draft& d, int t);
-/// The same when a single input of all steps is `t`, the network's output counted; else nowhere.
+/// The same when it alone writes `t`, and a single input of all steps is `t`, the network's output
+/// counted; else nowhere.
 std::size_t writer_for_one(const draft& d, int t);
 
-/// A tensor lives from the step that writes it to the last one that reads it. A step reads its
+/// A tensor lives from the first step that writes to it to the last one that reads it. A step reads its
 /// inputs while it writes its output, so all of them are alive in it. A tensor that no step touches
 /// has no words.
 std::vector<lifetime> lifetimes(const draft& d);

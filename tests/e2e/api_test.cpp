@@ -306,7 +306,7 @@ TEST(Api, SpillsAndLoadsInARow) {
         s.in_c_last = l.out_c_last = d.out_c_last;
       }
       l.clamp_lo = 0x80, l.clamp_hi = 0x7f;
-      page = (page + compiler::spill_pages_for(stride, 3)) % 40;
+      page = (page + compiler::pages_for(stride, 3)) % 40;
       base = place;
       place += 3 * stride;
       ds.push_back(s);
@@ -330,7 +330,7 @@ TEST(Api, SpillsAndLoadsInARow) {
     if (d.op == static_cast<std::uint32_t>(spec::op::spill))
       p.spill_pages = std::max(
           p.spill_pages,
-          d.spill_page + static_cast<std::uint32_t>(compiler::spill_pages_for(d.in_stride, 3)));
+          d.spill_page + static_cast<std::uint32_t>(compiler::pages_for(d.in_stride, 3)));
   }
   p.peak_words = std::max<std::uint32_t>(p.peak_words, place / 3);
   std::fill(p.pages.begin(), p.pages.begin() + spec::page_bytes, std::uint8_t{0});

@@ -236,7 +236,7 @@ void lower(const draft&, step& s, const model::qtable& t) {
 
 void lower(const draft& d, step& s, const model::qconstant& c) {
   set_op(s, spec::op::load, "load");
-  const std::uint64_t pages = load_pages(d.layout(s.output).words);
+  const std::uint64_t pages = pages_for(d.layout(s.output).words);
   if (pages > 0xffff) {
     unsupported(s.report.name,
                 "a constant of " + std::to_string(pages) + " pages; 65535 are possible");

@@ -48,7 +48,7 @@ void plan_scratchpad(draft& d) {
   for (step& s : d.steps) {
     if (!s.inputs.empty()) s.desc.in_base = base(s.inputs[0]);
     if (s.inputs.size() > 1) s.desc.in2_base = base(s.inputs[1]);
-    if (s.output >= 0) s.desc.out_base = base(s.output);
+    if (s.output >= 0) s.desc.out_base = base(s.output) + s.out_offset;
   }
 }
 

@@ -17,7 +17,7 @@
 namespace latchkey::compiler::passes {
 namespace {
 
-/// Where a tensor can be away: it is used in both steps and in none between.
+/// Where a tensor can be away: it stands, is used in both steps and in none between.
 struct gap {
   int tensor;
   std::size_t from, to;
@@ -25,10 +25,13 @@ struct gap {
 
 std::vector<gap> gaps_of(const draft& d) {
   std::vector<gap> gaps;
+  std::vector<std::size_t> stands(d.tensors.size(), nowhere);  // behind the last of its writers
+  for (std::size_t i = 0; i < d.steps.size(); ++i)
+    if (d.steps[i].output >= 0) stands[static_cast<std::size_t>(d.steps[i].output)] = i;
   std::vector<std::size_t> last(d.tensors.size(), nowhere);
   const auto use = [&](int t, std::size_t at) {
-    if (const std::size_t w = writer_of(d, t); w != nowhere && is(d.steps[w], spec::op::load))
-      return;
+    const std::size_t writer = stands[static_cast<std::size_t>(t)];
+    if (writer > at || is(d.steps[writer], spec::op::load)) return;
     std::size_t& before = last[static_cast<std::size_t>(t)];
     if (before != nowhere && at > before + 1) gaps.push_back({t, before, at});
     before = at;
@@ -110,7 +113,7 @@ std::vector<lifetime> put_away(draft& d, const std::vector<gap>& gaps) {
       const auto t = static_cast<std::size_t>(g.tensor);
       if (g.from != i || area[t] != none) continue;
       area[t] = static_cast<std::uint32_t>(areas.size());
-      areas.push_back({spill_pages_for(d.layouts[t].words, images_asked(d)), steps.size(), 0});
+      areas.push_back({pages_for(d.layouts[t].words, images_asked(d)), steps.size(), 0});
       steps.push_back(spill_step(d, g.tensor));
       steps.back().desc.spill_page = area[t];
     }
