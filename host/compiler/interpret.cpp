@@ -294,7 +294,7 @@ void engine_model::mat_mul(const spec::descriptor& d, std::uint32_t batch, io::b
   }
 
   const std::uint64_t out_pixels = std::uint64_t{d.out_h} * d.out_w;
-  const std::uint64_t rows = batch * out_pixels;
+  const std::uint64_t rows = batch * swept_rows(d);
   const std::uint64_t row_blocks = (rows + spec::acc_rows - 1) / spec::acc_rows;
   pages_ += d.fuse_table + d.param_pages + row_blocks * d.n_tiles * d.k_tiles;
   // The counter adds, per sweep, rows * real bytes of the slice * real channels of the subtile;
@@ -342,7 +342,7 @@ void engine_model::mat_mul(const spec::descriptor& d, std::uint32_t batch, io::b
         const std::uint32_t ch = nt * tile + c;
         const std::int64_t t = scaled(acc[c], params + std::size_t{ch} * spec::param_bytes);
         const std::uint64_t offset =
-            offset_of(d.out_planar != 0, out_pixels, d.out_cb, d.out_cp_log2, out_pixel, ch);
+            offset_of(d.out_planar != 0, out_pixels, out_pitch(d), d.out_cp_log2, out_pixel, ch);
         std::uint8_t y = clamp_byte(t + as_int8(d.out_zero), d);
         if (d.fuse_add != 0) {
           const std::uint8_t second = spad_[address(d.in2_base, d.in2_stride, image, offset)];
@@ -356,7 +356,7 @@ void engine_model::mat_mul(const spec::descriptor& d, std::uint32_t batch, io::b
     for (std::uint32_t c = cout; c < d.out_cb << d.out_cp_log2; ++c) {
       spad_[address(
           d.out_base, d.out_stride, image,
-          offset_of(d.out_planar != 0, out_pixels, d.out_cb, d.out_cp_log2, out_pixel, c))] = 0;
+          offset_of(d.out_planar != 0, out_pixels, out_pitch(d), d.out_cp_log2, out_pixel, c))] = 0;
     }
   }
 }
@@ -521,7 +521,7 @@ void engine_model::depthwise(const spec::descriptor& d, std::uint32_t batch, io:
       for (std::uint32_t i = 0; i < d.out_cb << d.out_cp_log2; ++i) {
         const std::uint32_t block = i >> d.out_cp_log2, c = i & ((1u << d.out_cp_log2) - 1);
         std::uint8_t& y = spad_[address(d.out_base, d.out_stride, image,
-                                        ((pixel * d.out_cb + block) << d.out_cp_log2) + c)];
+                                        ((pixel * out_pitch(d) + block) << d.out_cp_log2) + c)];
         if (i >= channels) {
           y = 0;
           continue;
@@ -568,7 +568,7 @@ void engine_model::max_pool(const spec::descriptor& d, std::uint32_t batch) {
             if (best == -129) fail("a pooling window lies wholly outside the input");
             const std::uint64_t pixel = std::uint64_t{oy} * d.out_w + ox;
             spad_[address(d.out_base, d.out_stride, image,
-                          ((pixel * d.out_cb + b) << d.out_cp_log2) + c)] =
+                          ((pixel * out_pitch(d) + b) << d.out_cp_log2) + c)] =
                 c < n ? static_cast<std::uint8_t>(best) : 0;
           }
         }
@@ -597,7 +597,8 @@ void engine_model::avg_pool(const spec::descriptor& d, std::uint32_t batch) {
                 as_int8(spad_[address(d.in_base, d.in_stride, image, offset)]) - as_int8(d.in_zero);
           }
         }
-        spad_[address(d.out_base, d.out_stride, image, (i << d.out_cp_log2) + c)] =
+        spad_[address(d.out_base, d.out_stride, image,
+                      ((i / d.in_cb * out_pitch(d) + b) << d.out_cp_log2) + c)] =
             c < n ? requantise(sum, d) : 0;
       }
     }

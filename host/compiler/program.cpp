@@ -406,7 +406,7 @@ std::uint64_t counted_macs(const spec::descriptor& d) {
   switch (static_cast<spec::op>(d.op)) {
     case spec::op::mat_mul: {
       const std::uint64_t sums = window * in_channels(d);
-      if (d.fuse_dw == 0) return pixels * sums * out_channels(d);
+      if (d.fuse_dw == 0) return swept_rows(d) * sums * out_channels(d);
       return swept_rows(d) * sums * out_channels(matmul_half(d)) +
              pixels * d.dw_kernel_h * d.dw_kernel_w * out_channels(depthwise_half(d));
     }
@@ -420,7 +420,8 @@ std::uint64_t counted_macs(const spec::descriptor& d) {
 }
 
 std::uint64_t swept_rows(const spec::descriptor& d) {
-  return d.fuse_dw != 0 ? std::uint64_t{d.mid_h} * d.mid_w : std::uint64_t{d.out_h} * d.out_w;
+  return d.fuse_dw != 0 ? std::uint64_t{d.mid_h} * d.mid_w
+                        : std::uint64_t{d.out_h} * d.out_w * image_slices(d);
 }
 
 std::vector<std::uint32_t> page_order(const spec::descriptor& d, std::uint32_t batch) {
@@ -514,13 +515,16 @@ void check(const program& p, const std::string& what) {
     if (is_last) break;
     const bool reads = op != spec::op::input && op != spec::op::load;
     const bool writes = op != spec::op::output && op != spec::op::spill;
-    // Strides of a product are those of a head.
-    const std::uint64_t images =
+    const bool sliced = image_slices(d) > 1;
+    // Strides of a product are those of a head, with slices those of a slice.
+    const std::uint64_t wholes =
         std::uint64_t{p.max_batch} * (op == spec::op::product ? d.heads : 1);
+    const std::uint64_t images = wholes * image_slices(d);
+    // tail: words of the last stride that nothing touches.
     const auto tensor_of = [&](const char* which, std::uint64_t base, std::uint64_t stride,
-                               std::uint64_t bytes, std::uint64_t count) {
+                               std::uint64_t bytes, std::uint64_t count, std::uint64_t tail = 0) {
       const std::uint64_t need = (bytes + word_bytes - 1) / word_bytes;
-      if (need == 0 || need > stride || base + stride * count > p.target.spad_words)
+      if (need == 0 || need > stride || base + stride * count > p.target.spad_words + tail)
         fail(std::string("the ") + which + " does not lie inside the scratchpad");
     };
     const auto tensor = [&](const char* which, std::uint64_t base, std::uint64_t stride,
@@ -563,13 +567,26 @@ void check(const program& p, const std::string& what) {
       if (d.n_tiles != (halves ? (out_channels(d) + 31) / 32 : d.out_cb))
         fail("the channel blocks of pairs of pixels do not follow from the shape");
     }
+    if (sliced && (op != spec::op::mat_mul || d.fuse_add != 0 || d.fuse_dw != 0 ||
+                   d.out_planar != 0 || images > 0xffff))
+      fail("slices of what has none, or more than 65,535");
+    if (d.out_pitch != 0) {
+      const bool able = op == spec::op::mat_mul || op == spec::op::max_pool ||
+                        op == spec::op::avg_pool || op == spec::op::depthwise;
+      if (!able || d.out_cp_log2 != 6 || d.fuse_add != 0 || d.fuse_dw != 0 || d.out_planar != 0)
+        fail("a pitch of what has none");
+      if (d.out_pitch < d.out_cb || std::uint64_t{d.out_pitch} << 6 > spec::max_channels)
+        fail("out_pitch is below out_cb or more than a pixel can have");
+    }
     if (writes && op != spec::op::input) {
       blocks(d.out_cb, d.out_cp_log2, d.out_c_last);
-      tensor_of("output", d.out_base, d.out_stride,
-                image_bytes(d.out_h, d.out_w, d.out_cb, d.out_cp_log2),
-                op == spec::op::load && d.spilled == 0 ? 1 : images);
+      const std::uint64_t bytes = image_bytes(d.out_h, d.out_w, out_pitch(d), d.out_cp_log2);
+      const std::uint64_t apart = sliced ? d.out_stride - (bytes + word_bytes - 1) / word_bytes : 0;
+      tensor_of("output", d.out_base, d.out_stride, bytes,
+                op == spec::op::load && d.spilled == 0 ? 1 : images,
+                apart + out_pitch(d) - d.out_cb);
     }
-    if (reads && writes && swept_rows(d) * images >= 1u << 23) fail("2^23 rows and more");
+    if (reads && writes && swept_rows(d) * wholes >= 1u << 23) fail("2^23 rows and more");
     if (d.fuse_table != 0 && op != spec::op::mat_mul && op != spec::op::product)
       fail("a fused table of an operation that has none");
     const bool window = op == spec::op::mat_mul || op == spec::op::product ||

@@ -147,6 +147,14 @@ constexpr std::uint32_t in_channels(const spec::descriptor& d) {
 constexpr std::uint32_t out_channels(const spec::descriptor& d) {
   return ((d.out_cb - 1) << d.out_cp_log2) + d.out_c_last;
 }
+/// Channel blocks from one output pixel to the next.
+constexpr std::uint32_t out_pitch(const spec::descriptor& d) {
+  return d.out_pitch != 0 ? d.out_pitch : d.out_cb;
+}
+/// Parts of an image that a MatMul works on as images.
+constexpr std::uint32_t image_slices(const spec::descriptor& d) {
+  return d.slices != 0 ? d.slices : 1;
+}
 /// Pages that hold the parameters of so many channels.
 constexpr std::uint32_t param_pages_for(std::uint32_t channels) {
   return (channels + spec::params_per_page - 1) / spec::params_per_page;
@@ -178,8 +186,8 @@ struct page_counts {
 };
 page_counts pages_of(const spec::descriptor& d);
 
-/// Rows of the array's sweeps for an image: output pixels, or those between a MatMul and its fused
-/// Depthwise.
+/// Rows of the array's sweeps for an image: output pixels of all slices, or those between a MatMul
+/// and its fused Depthwise.
 std::uint64_t swept_rows(const spec::descriptor& d);
 
 /// Numbers, within the operation's region, of the pages that a run of `batch` images takes, in

@@ -42,11 +42,11 @@ package lk_act_pkg;
     logic [15:0] out_w;
     logic [31:0] out_pixels; // out_h * out_w
     logic [22:0] rows;       // images * out_h * out_w
-    logic [15:0] images;     // of the batch; Product: heads of the batch
+    logic [15:0] images;     // of the batch; Product: heads of the batch; MatMul: slices of it
     logic [6:0]  out_cb;
     logic [2:0]  out_cp;
     logic [6:0]  out_c_last;
-    logic [12:0] out_pitch;
+    logic [12:0] out_pitch;  // bytes from pixel to pixel
     logic [31:0] out_block;  // bytes from block to block
     logic [31:0] out_start;
     logic [31:0] out_step;

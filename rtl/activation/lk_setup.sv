@@ -6,7 +6,7 @@
 // is checked here, so a check must not be left out as "the compiler never does that":
 //   all operations: batch not zero, operation known
 //   tensors (see shape below): sizes not zero, block layout legal, at most 4,096 channels, an image
-//     fits into its stride, base + batch * stride <= SpadWords
+//     fits into its stride, base + batch * stride <= SpadWords (see out_tail for parts of a tensor)
 //   MatMul: kernel and strides not zero, taps = kernel_h * kernel_w * in_cb, k_tiles, n_tiles and
 //     param_pages as the layout demands, clamp_lo <= clamp_hi; with fuse_add also a second tensor
 //     of the output's shape, not broadcast, add_shift <= 22, mid_lo <= mid_hi
@@ -18,6 +18,10 @@
 //   MatMul, Product, pools, Depthwise, Softmax, LayerNorm: fewer than 2^23 rows in all
 //   MatMul and Product with in_planar or out_planar: blocks of 64 bytes there; in_planar: 1 x 1
 //     windows; out_planar: no fuse_add
+//   out_pitch: MatMul, pools and Depthwise only, with blocks of 64 bytes, without fuse_add, fuse_dw
+//     and out_planar; out_cb to 64
+//   slices above 1: MatMul only, without fuse_add, fuse_dw and out_planar; what holds for images
+//     holds for slices, fewer than 2^16 in all
 //   fuse_table: MatMul and Product only
 //   Product: as MatMul, with 1 x 1 windows of stride 1 without padding and without fuse_add; heads not
 //     zero, batch * heads below 2^16; the second tensor's channels in blocks of 64 bytes and a head of
@@ -98,13 +102,22 @@ module lk_setup #(
   assign repeat_y = desc_i.repeat_y == '0 ? 4'd1 : desc_i.repeat_y;
   assign repeat_x = desc_i.repeat_x == '0 ? 4'd1 : desc_i.repeat_x;
 
+  // The output is a part of the tensor that it lies in: of its channels, of its rows.
+  logic pitched, sliced;
+  assign pitched = desc_i.out_pitch != '0;
+  assign sliced  = desc_i.slices > 8'd1;
+
   logic in_planar, out_planar;
   assign in_planar  = is_mm && desc_i.in_planar;
   assign out_planar = is_mm && desc_i.out_planar;
 
   logic [12:0] in_pitch, out_pitch;
   assign in_pitch  = in_planar ? 13'd64 : 13'({6'd0, desc_i.in_cb[6:0]} << desc_i.in_cp_log2);
-  assign out_pitch = out_planar ? 13'd64 : 13'({6'd0, desc_i.out_cb[6:0]} << desc_i.out_cp_log2);
+  always_comb begin
+    out_pitch = 13'({6'd0, desc_i.out_cb[6:0]} << desc_i.out_cp_log2);
+    if (pitched) out_pitch = {desc_i.out_pitch, 6'd0};
+    if (out_planar) out_pitch = 13'd64;
+  end
 
   // The second tensor of a Product, by the shapes of the other two.
   logic [12:0] b_pixels;
@@ -184,6 +197,12 @@ module lk_setup #(
                     desc_i.kernel_w != 8'd1;
     end
     if (out_planar) bad_static |= desc_i.out_cp_log2 != 3'd6 || fuse;
+    if (pitched || sliced) bad_static |= fuse || desc_i.fuse_dw || out_planar;
+    if (pitched) begin
+      bad_static |= !(desc_i.op == OpMatMul || is_pool || is_dw) || desc_i.out_cp_log2 != 3'd6 ||
+                    16'(desc_i.out_pitch) < desc_i.out_cb || desc_i.out_pitch > 7'd64;
+    end
+    if (sliced) bad_static |= desc_i.op != OpMatMul;
     if (is_prod) begin
       bad_static |= desc_i.heads == '0 || fuse || desc_i.in_h != desc_i.out_h ||
                     desc_i.in_w != desc_i.out_w || desc_i.pad_top != '0 || desc_i.pad_left != '0 ||
@@ -243,7 +262,10 @@ module lk_setup #(
     a_d = '0;
     b_d = '0;
     if (run_q) unique case (step_q)
-      5'd0:  begin a_d = 32'(batch_i);               b_d = is_prod ? 16'(desc_i.heads) : 16'd1; end
+      5'd0: begin
+        a_d = 32'(batch_i);
+        b_d = is_prod ? 16'(desc_i.heads) : sliced ? 16'(desc_i.slices) : 16'd1;
+      end
       5'd1:  begin a_d = 32'(in_pitch);              b_d = desc_i.in_w; end
       5'd2:  begin a_d = 32'(desc_i.out_h);          b_d = desc_i.out_w; end
       5'd3:  begin a_d = 32'(desc_i.kernel_h);       b_d = 16'(desc_i.kernel_w); end
@@ -278,6 +300,16 @@ module lk_setup #(
   logic [31:0] in2_room;
   assign in2_room = desc_i.in2_stride != '0 ? desc_i.in2_stride : 32'(SpadWords) - desc_i.in2_base;
 
+  // Words of the last out_stride that a part of a tensor does not touch: a part that starts behind
+  // the tensor's first word may leave so many behind the last. The last write is to word
+  // base + total - out_tail - 1, as step 6 makes the pixels of an image or slice fit its stride.
+  logic [32:0] out_tail;
+  always_comb begin
+    out_tail = '0;
+    if (sliced)  out_tail += 33'(desc_i.out_stride) - 33'(out_words_q);
+    if (pitched) out_tail += 33'(desc_i.out_pitch) - 33'(desc_i.out_cb);
+  end
+
   // What is wrong with the product that has just arrived.
   logic bad_p;
   always_comb begin
@@ -294,7 +326,7 @@ module lk_setup #(
                                ((p_q << desc_i.in_cp_log2) + 48'd63) >> 6 != 48'(desc_i.k_tiles));
       5'd8:  bad_p = (shape_in || is_soft || is_norm) && p_q > 48'h7fffff;
       5'd12: bad_p = has_in && p_q + 48'(desc_i.in_base) > 48'(SpadWords);
-      5'd13: bad_p = has_out && p_q + 48'(desc_i.out_base) > 48'(SpadWords);
+      5'd13: bad_p = has_out && p_q + 48'(desc_i.out_base) > 48'(SpadWords) + 48'(out_tail);
       5'd14: bad_p = has_in2 && p_q + 48'(desc_i.in2_base) > 48'(SpadWords);
       5'd15: bad_p = repeats ? p_q < 48'(desc_i.out_h)
                              : (is_pool || is_dw) && p_q >= 48'(desc_i.in_h) + 48'(desc_i.pad_top);

@@ -3,7 +3,8 @@
 // verified while this layer computes.
 //
 //   descriptor pages: region 0, index 0..desc_pages-1
-//   each MatMul:      parameter pages once, then all tiles once per block of AccRows rows
+//   each MatMul:      parameter pages once, then all tiles once per block of AccRows rows, those of
+//                     all slices
 //   each Depthwise:   parameter pages and tiles once
 //   each Table, Softmax, LayerNorm, Product, Load: parameter pages only
 //   each Load with spilled: pages of the spill area, which wait there until the Load runs
@@ -44,6 +45,8 @@ module lk_walker (
   logic [31:0] first_tile_q, tiles_q, tile_q, base_q;
   logic [15:0] region_q, param_pages_q;
   logic [31:0] rows_q, blocks_q;
+  logic [7:0]  slices_q;
+  logic [23:0] images_q;
   logic        once_q, dw_q, spilled_q;
   logic [31:0] blocks_all_q, first_n_q;   // fuse_dw: blocks of rows; first tile of this n
   logic [15:0] n_q;
@@ -68,7 +71,7 @@ module lk_walker (
   logic [15:0] out_h_q, out_w_q, n_tiles_q, k_tiles_q;
   assign tiles_d = n_tiles_q * k_tiles_q;
   logic [31:0] many;  // rows, or words, of all images
-  assign many    = rows_q * 32'(batch_i);
+  assign many    = rows_q * 32'(images_q);
 
   task automatic next_descriptor();
     if (last_desc) begin
@@ -95,6 +98,8 @@ module lk_walker (
       param_pages_q <= '0;
       rows_q        <= '0;
       blocks_q      <= '0;
+      slices_q      <= '0;
+      images_q      <= '0;
       once_q        <= 1'b0;
       dw_q          <= 1'b0;
       spilled_q     <= 1'b0;
@@ -141,6 +146,8 @@ module lk_walker (
           dw_q          <= desc_i.op == lk_pkg::OpMatMul && desc_i.fuse_dw;
           n_tiles_q     <= desc_i.n_tiles;
           k_tiles_q     <= desc_i.k_tiles;
+          slices_q      <= 8'd1;
+          if (desc_i.op == lk_pkg::OpMatMul && desc_i.slices != '0) slices_q <= desc_i.slices;
           once_q        <= desc_i.op == lk_pkg::OpDepthwise;
           spilled_q     <= desc_i.op == lk_pkg::OpLoad && desc_i.spilled;
           rows_q        <= desc_i.out_stride;
@@ -161,8 +168,9 @@ module lk_walker (
 
         StSize: begin
           if (!spilled_q) rows_q <= out_h_q * out_w_q;
-          tiles_q <= tiles_d;
-          state_q <= StBlocks;
+          images_q <= 24'(batch_i) * 24'(slices_q);
+          tiles_q  <= tiles_d;
+          state_q  <= StBlocks;
         end
 
         StBlocks: begin

@@ -403,6 +403,8 @@ struct descriptor {
   std::uint32_t repeat_y = 0;  ///< MaxPool of 1 x 1 windows without steps and padding: rows that each row becomes; 0 counts as 1
   std::uint32_t repeat_x = 0;  ///< Likewise columns
   std::uint32_t spill_page = 0;  ///< Spill, Load with spilled: first page in the spill area
+  std::uint32_t out_pitch = 0;  ///< MatMul, MaxPool, AvgPool, Depthwise: the output is some of the channels of a wider tensor, with so many channel blocks from one pixel to the next, out_cb to 64; 0: out_cb. Blocks of 64 bytes only; not with fuse_add, fuse_dw or out_planar
+  std::uint32_t slices = 0;  ///< MatMul: an image is so many slices, in_stride and out_stride words apart, each worked on as an image; in_* and out_* are those of one. Image i's slice r is number i * slices + r. 0 counts as 1; above 1 not with fuse_add, fuse_dw or out_planar
 
   /// The 32 words as they lie in memory.
   std::array<std::uint32_t, desc_bytes / 4> pack() const {
@@ -476,6 +478,8 @@ struct descriptor {
     w[29] |= (repeat_y & 0xfu) << 24;
     w[29] |= (repeat_x & 0xfu) << 28;
     w[30] |= (spill_page & 0xffffffffu) << 0;
+    w[31] |= (out_pitch & 0x7fu) << 0;
+    w[31] |= (slices & 0xffu) << 8;
     return w;
   }
   static descriptor unpack(const std::array<std::uint32_t, desc_bytes / 4>& w) {
@@ -549,6 +553,8 @@ struct descriptor {
     d.repeat_y = (w[29] >> 24) & 0xfu;
     d.repeat_x = (w[29] >> 28) & 0xfu;
     d.spill_page = (w[30] >> 0) & 0xffffffffu;
+    d.out_pitch = (w[31] >> 0) & 0x7fu;
+    d.slices = (w[31] >> 8) & 0xffu;
     return d;
   }
 };
@@ -628,6 +634,8 @@ inline constexpr descriptor_field descriptor_fields[] = {
     {"repeat_y", &descriptor::repeat_y},
     {"repeat_x", &descriptor::repeat_x},
     {"spill_page", &descriptor::spill_page},
+    {"out_pitch", &descriptor::out_pitch},
+    {"slices", &descriptor::slices},
 };
 
 /// A manifest's fields in memory order; a trivially copyable image of its 128 bytes.

@@ -320,6 +320,113 @@ TEST(Constants, InAFileAreCheckedAndComeBack) {
   EXPECT_EQ(read.layers[1].op, "load");
 }
 
+/// A program whose layers can write parts of a tensor: channels of a wider one, rows of a higher
+/// one.
+class Parts : public ::testing::Test {
+ protected:
+  using desc = spec::descriptor;
+  Parts() {
+    graph_builder b(34);
+    int t = b.depthwise(b.input(70, 6, 5), 3, 3, 1, 1, {1, 1, 1, 1});
+    t = b.max_pool(b.conv(t, 140, 3, 3, 1, 1, {1, 1, 1, 1}), 2, 2, 1, 1, {0, 0, 0, 0});
+    program_ = compile(b.finish(b.global_pool(t)), {{16, words}, 2, {}});
+    for (std::size_t i = 1; i <= 4; ++i) EXPECT_EQ(program_.descriptors.at(i).out_cp_log2, 6u);
+  }
+  static void widen(desc& d) {
+    d.out_pitch = d.out_cb + 2;
+    d.out_stride = d.out_h * d.out_w * d.out_pitch;
+  }
+  static constexpr std::uint32_t words = 2048;
+  program program_;  ///< Input, depthwise, convolution, max-pool, average pool, output, end
+};
+
+TEST_F(Parts, HoldTheLayersBytesAndNothingElse) {
+  engine_model engine(program_.target, 0xa5);
+  io::bytes input(std::size_t{2} * program_.input.layout.words * 64), output;
+  std::mt19937 random(35);
+  for (auto& b : input) b = static_cast<std::uint8_t>(random());
+  const auto run = [&](const desc& d, std::uint32_t batch) {
+    engine.execute(d, batch, program_.pages, input, output);
+  };
+  run(program_.descriptors[0], 2);
+  for (std::size_t i = 1; i <= 4; ++i) {
+    const desc& whole = program_.descriptors[i];
+    run(whole, 2);
+    std::vector<desc> parts(1, whole);
+    widen(parts[0]);
+    if (i == 2) {  // both images as slices of one
+      parts.insert(parts.end(), 2, whole);
+      parts[1].out_stride += 7;
+      widen(parts[2]);
+      parts[1].slices = parts[2].slices = 2;
+    }
+    for (desc& part : parts) {
+      SCOPED_TRACE("descriptor " + std::to_string(i) + ", slices " + std::to_string(part.slices));
+      part.out_base = words / 2 + 3;
+      const io::byte_view spad = engine.scratchpad();
+      io::bytes want(spad.begin(), spad.end());
+      for (std::uint32_t at = 0; at < 2 * whole.out_h * whole.out_w; ++at) {
+        const std::uint32_t image = at / (whole.out_h * whole.out_w);
+        const std::uint32_t pixel = at % (whole.out_h * whole.out_w);
+        const std::uint32_t from = whole.out_base + image * whole.out_stride + pixel * whole.out_cb;
+        const std::uint32_t to = part.out_base + image * part.out_stride + pixel * out_pitch(part);
+        std::copy_n(spad.begin() + from * 64, whole.out_cb * 64, want.begin() + to * 64);
+      }
+      const std::uint64_t macs = engine.macs(), pages = engine.pages();
+      const std::uint32_t batch = part.slices != 0 ? 1 : 2;
+      run(part, batch);
+      EXPECT_TRUE(std::equal(want.begin(), want.end(), spad.begin()));
+      EXPECT_EQ(engine.macs() - macs, 2 * counted_macs(whole));
+      EXPECT_EQ(batch * counted_macs(part), 2 * counted_macs(whole));
+      EXPECT_EQ(engine.pages() - pages, page_order(part, batch).size());
+      EXPECT_EQ(page_order(part, batch), page_order(whole, 2));
+      std::fill_n(engine.scratchpad().begin() + words / 2 * 64, words / 2 * 64, 0xa5);
+    }
+  }
+}
+
+TEST_F(Parts, LieInsideTheScratchpadToTheWord) {
+  program p = program_;
+  p.layers.clear();  // slices are more work than the table says
+  const auto accepts = [&](std::size_t at, const desc& d) {
+    program changed = p;
+    changed.descriptors[at] = d;
+    EXPECT_NO_THROW(check(changed, "x.lkm")) << at;
+  };
+  const auto refuses = [&](std::size_t at, auto change, const char* reason) {
+    program changed = p;
+    change(changed.descriptors.at(at));
+    EXPECT_THAT([&] { check(changed, "x.lkm"); }, ThrowsMessage<error>(HasSubstr(reason))) << at;
+  };
+  for (std::size_t i = 1; i <= 4; ++i) {
+    desc d = p.descriptors[i];
+    widen(d);
+    d.out_base = words - 2 * d.out_stride + 2;
+    accepts(i, d);
+    refuses(i, [&](desc& x) { x = d, ++x.out_base; }, "output does not lie");
+    refuses(i, [&](desc& x) { x = d, --x.out_stride; }, "output does not lie");
+    refuses(i, [](desc& x) { x.out_pitch = x.out_cb - 1; }, "below out_cb");
+    refuses(i, [](desc& x) { x.out_pitch = 65, x.out_stride = 2000; }, "more than a pixel");
+    if (i != 2) refuses(i, [](desc& x) { x.slices = 2; }, "slices");
+  }
+  desc rows = p.descriptors[2];
+  rows.slices = 2;
+  widen(rows);
+  const std::uint32_t own = rows.out_stride;
+  rows.out_stride += 50;
+  rows.out_base = words - (3 * rows.out_stride + own - 2);
+  accepts(2, rows);
+  refuses(2, [&](desc& d) { d = rows, ++d.out_base; }, "output does not lie");
+  refuses(2, [&](desc& d) { d = rows, d.in_base = words - 4 * d.in_stride + 1; }, "input does not");
+  refuses(2, [](desc& d) { d.slices = 255; }, "input does not lie");
+  for (void (*const part)(desc&) :
+       {+[](desc& d) { d.out_pitch = 3; }, +[](desc& d) { d.slices = 2; }}) {
+    refuses(2, [&](desc& d) { part(d), d.fuse_add = 1; }, "of what has none");
+    refuses(2, [&](desc& d) { part(d), d.out_planar = 1; }, "of what has none");
+    refuses(5, part, "of what has none");
+  }
+}
+
 TEST(TensorLayout, FollowsTheBlockRule) {
   const auto l = [](std::uint32_t c) { return tensor_layout::of(3, 5, c); };
   EXPECT_EQ(l(1).cp_log2, 0u);

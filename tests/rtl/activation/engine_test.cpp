@@ -5,6 +5,8 @@
 #include <cstdio>
 #include <ctime>
 #include <functional>
+#include <tuple>
+#include <type_traits>
 
 #include "VEngine16.h"
 #include "VEngine32.h"
@@ -527,6 +529,98 @@ void some_convolutions(unsigned first, int count) {
 TEST(Engine32, RandomConvolutions) { some_convolutions<sim32>(500, 25); }
 TEST(Engine64, RandomConvolutions) { some_convolutions<sim64>(600, 25); }
 
+// ---- Outputs that are parts of a tensor ----
+
+// The layer's output as channels of a wider tensor (pitch: its channel blocks; 0: not wider) and,
+// with slices, some of its rows, up to the last word of the scratchpad. What lies between stays.
+template <class Sim, class Op>
+void check_part(Sim& s, const Op& k, const tensor& in, std::uint32_t pitch, int slices) {
+  const tensor want = golden(k, in);
+  const layout li = layout::of(in.h, in.w, in.c, 0), lo = layout::of(want.h, want.w, want.c, 0);
+  spec::descriptor d = describe(k, li, lo);
+  d.out_pitch = pitch;
+  d.slices = static_cast<std::uint32_t>(slices);
+  const std::size_t pixels = static_cast<std::size_t>(want.h) * want.w;
+  const std::size_t step = pitch != 0 ? std::size_t{pitch} * 64 : lo.pitch();  // bytes
+  const std::size_t own = (pixels * step + 63) / 64;
+  d.out_stride = static_cast<std::uint32_t>(own * (slices > 1 ? pick(s.rng, 1, 3) : 1));
+  const std::size_t words = (want.n - 1) * d.out_stride + own - (step - lo.pitch()) / 64;
+  ASSERT_LE(in.n * li.stride + words + 2, Sim::spad_words);
+  const int batch = in.n / slices;
+  put_tensor(s, li, in);
+
+  d.out_base = static_cast<std::uint32_t>(Sim::spad_words - words + 1);
+  EXPECT_TRUE(s.run(d, batch, 2000).bad_desc) << "a word beyond the scratchpad";
+  --d.out_base;
+  const std::uint32_t first = d.out_base - 2;
+  std::vector<word> expected(words + 2);
+  for (auto& w : expected)
+    for (auto& b : w) b = static_cast<std::uint8_t>(s.rng());
+  ASSERT_FALSE(s.put(first, words + 2, 1, expected).bad_desc);
+
+  if constexpr (std::is_same_v<Op, conv>) {
+    s.load_pages(pages_of(k, li, static_cast<int>(want.n * pixels), Sim::array_n, s.rng));
+  } else if constexpr (std::is_same_v<Op, depthwise>) {
+    s.load_pages(pages_of(k, s.rng));
+  }
+  ASSERT_FALSE(s.run(d, batch).bad_desc);
+  EXPECT_EQ(s.beats_left(), 0u);
+  const std::vector<word> got = s.get(first, words + 2, 1);
+  for (std::size_t i = 0; i < want.n * pixels; ++i) {
+    const std::size_t at = (2 + i / pixels * d.out_stride) * 64 + i % pixels * step;
+    for (std::size_t ch = 0; ch < lo.pitch(); ++ch) {
+      // Channels that do not exist may hold anything.
+      expected[(at + ch) / 64][(at + ch) % 64] =
+          ch < std::size_t(want.c) ? static_cast<std::uint8_t>(want.v[i * want.c + ch])
+                                   : got[(at + ch) / 64][(at + ch) % 64];
+    }
+  }
+  for (std::size_t i = 0; i < expected.size(); ++i) ASSERT_EQ(got[i], expected[i]) << "word " << i;
+}
+
+// Inputs small enough for the parts of a tensor of twice the channels and three times the rows.
+bool small(const tensor& in) { return in.n * (in.h + 4) * (in.w + 4) <= 700; }
+
+template <class Sim>
+void random_parts(unsigned first, unsigned count) {
+  for (unsigned seed = first; seed < first + count; ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    Sim s(seed);
+    stalls(s, seed % 3 == 0 ? 30 : 0);
+    const auto wider = [&](int channels) {
+      return static_cast<std::uint32_t>((channels + 63) / 64 + pick(s.rng, 0, 3));
+    };
+    auto [p, pooled] = random_pool(s.rng);
+    while (pooled.c <= 32 || !small(pooled)) std::tie(p, pooled) = random_pool(s.rng);
+    check_part(s, p, pooled, wider(pooled.c), 1);
+    check_part(s, average_of(p, s.rng), pooled, wider(pooled.c), 1);
+    auto [w, planes] = random_depthwise(s.rng);
+    while (w.c <= 32 || !small(planes)) std::tie(w, planes) = random_depthwise(s.rng);
+    check_part(s, w, planes, wider(w.c), 1);
+    const int slices = pick(s.rng, 1, 3), batch = pick(s.rng, 1, 2);
+    auto [k, in] = random_conv(s.rng, 3e5);
+    in = random_tensor(s.rng, batch * slices, in.h, in.w, in.c);
+    while (!small(in)) {
+      std::tie(k, in) = random_conv(s.rng, 3e5);
+      in = random_tensor(s.rng, batch * slices, in.h, in.w, in.c);
+    }
+    check_part(s, k, in, k.cout > 32 && seed % 4 != 0 ? wider(k.cout) : 0, slices);
+    if (testing::Test::HasFailure()) return;
+  }
+}
+TEST(Engine16, PartsOfATensor) { random_parts<sim16>(1700, 30); }
+TEST(Engine32, PartsOfATensor) { random_parts<sim32>(1740, 10); }
+TEST(Engine64, PartsOfATensor) { random_parts<sim64>(1760, 10); }
+
+// The widest tensor, and more rows in slices than a block of the array's has.
+TEST(Engine16, LargeParts) {
+  sim16 s(1780);
+  check_part(s, dense(20, 70, s.rng), random_tensor(s.rng, 4, 1, 1, 20), 64, 2);
+  conv k = dense(40, 90, s.rng);
+  k.out_h = 3, k.out_w = 9;
+  check_part(s, k, random_tensor(s.rng, 24, 3, 9, 40), 5, 12);
+}
+
 // ---- Negative ----
 
 TEST(Engine16, IllegalDescriptorsTouchNothing) {
@@ -615,6 +709,35 @@ TEST(Engine16, IllegalDescriptorsTouchNothing) {
     cases.push_back({"in_stride 0", *base, [](desc& d) { d.in_stride = 0; }});
     cases.push_back({"out_stride 0", *base, [](desc& d) { d.out_stride = 0; }});
   }
+  const auto widen = [](desc& d) {
+    d.out_pitch = d.out_cb + 2;
+    d.out_stride = d.out_h * d.out_w * d.out_pitch;
+  };
+  for (const desc* base : {&mm, &mp, &av, &dw}) {
+    cases.push_back(
+        {"a pixel beyond the pitch", *base, [](desc& d) { d.out_pitch = d.out_cb - 1; }});
+    cases.push_back({"out_pitch 65", *base,
+                     [](desc& d) { d.out_pitch = 65, d.out_stride = d.out_h * d.out_w * 65; }});
+    cases.push_back(
+        {"wider tensor beyond the stride", *base, [=](desc& d) { widen(d), --d.out_stride; }});
+    cases.push_back({"wider tensor near the end", *base,
+                     [=](desc& d) { widen(d), d.out_base = words - 3 * d.out_stride + 3; }});
+  }
+  for (const desc* base : {&ad, &mu, &ab, &mb, &ta}) {
+    cases.push_back({"out_pitch of what has none", *base, [](desc& d) { d.out_pitch = d.out_cb; }});
+  }
+  cases.push_back({"out_pitch of narrow blocks", mm, [](desc& d) {
+                     d.out_cb = d.n_tiles = d.param_pages = d.out_pitch = 1;
+                     d.out_cp_log2 = 5, d.out_c_last = 32;
+                   }});
+  cases.push_back({"out_pitch of an input", inp, [](desc& d) { d.out_pitch = 1; }});
+  for (const desc* base : {&mp, &av, &dw, &ad, &mu, &ab, &mb, &ta, &inp, &outp}) {
+    cases.push_back({"slices of what has none", *base, [](desc& d) { d.slices = 2; }});
+  }
+  cases.push_back({"slices of the input beyond the end", mm,
+                   [](desc& d) { d.slices = 2, d.in_stride = (words - d.in_base) / 6 + 1; }});
+  cases.push_back({"slices near the end", mm,
+                   [](desc& d) { d.slices = 2, d.out_base = words - 6 * d.out_stride + 1; }});
   cases.push_back({"c_last beyond a narrow block", ms, [](desc& d) { d.in_c_last = 5; }});
   for (const desc* base : {&mm, &ms}) {
     cases.push_back({"taps", *base, [](desc& d) { ++d.taps; }});
@@ -721,6 +844,10 @@ TEST(Engine16, IllegalDescriptorsTouchNothing) {
     EXPECT_TRUE(s.run(d, 0, 2000).bad_desc) << "batch 0";
   }
   EXPECT_TRUE(s.run(mm, 65535, 2000).bad_desc) << "batch beyond the scratchpad";
+  desc thin = ms;
+  thin.in_h = thin.in_w = thin.out_h = thin.out_w = 1, thin.in_stride = thin.out_stride = 5;
+  thin.slices = 128;
+  EXPECT_TRUE(s.run(thin, 513, 2000).bad_desc) << "2^16 slices and more";
   EXPECT_EQ(s.get(0, words, 1), image);
 
   // The unchanged descriptors are legal.

@@ -190,6 +190,8 @@ TEST(Fuse16, IllegalDescriptorsTouchNothing) {
       {"add_shift 23", [](desc& d) { d.add_shift = 23; }},
       {"bounds between", [](desc& d) { d.mid_lo = 5, d.mid_hi = 4; }},
       {"bounds behind", [](desc& d) { d.clamp_lo = 5, d.clamp_hi = 4; }},
+      {"out_pitch", [](desc& d) { d.out_pitch = d.out_cb; }},
+      {"slices", [](desc& d) { d.slices = 2; }},
   };
   for (const auto& [what, edit] : cases) {
     SCOPED_TRACE(what);

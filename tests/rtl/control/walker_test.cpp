@@ -88,12 +88,14 @@ class Walker : public ::testing::Test {
       d.k_tiles = depthwise ? 1 : 1 + rng_() % 5;
       d.out_h = 1 + rng_() % 40;
       d.out_w = 1 + rng_() % 40;
+      d.slices = rng_() % 4;
       page += d.param_pages + d.n_tiles * d.k_tiles;
       if (depthwise) continue;
       d.fuse_table = rng_() % 4 == 0;
       d.fuse_dw = d.fuse_table == 0 && rng_() % 3 == 0;
       page += d.fuse_table;
       if (d.fuse_dw == 0) continue;
+      d.slices = 0;
       d.mid_h = 1 + rng_() % 40;
       d.mid_w = 1 + rng_() % 40;
       page += d.param_pages + d.n_tiles;
@@ -129,8 +131,8 @@ class Walker : public ::testing::Test {
         }
         continue;
       }
-      for (std::uint64_t row = 0; row < std::uint64_t{batch} * d.out_h * d.out_w;
-           row += spec::acc_rows) {
+      const std::uint64_t images = std::uint64_t{batch} * std::max(d.slices, 1u);
+      for (std::uint64_t row = 0; row < images * d.out_h * d.out_w; row += spec::acc_rows) {
         take(params, d.n_tiles * d.k_tiles);
         if (depthwise) break;  // its weights are read once
       }
