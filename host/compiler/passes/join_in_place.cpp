@@ -26,12 +26,13 @@ const model::qnode* join_of(const step& s) {
                                                                                   : nullptr;
 }
 
-/// Whether a step can write channel blocks that do not follow one another.
-bool writes_apart(const step& s) {
-  const spec::descriptor& d = s.desc;
-  return (is(s, spec::op::mat_mul) || is(s, spec::op::depthwise) || is(s, spec::op::max_pool) ||
-          is(s, spec::op::avg_pool)) &&
-         d.fuse_add == 0 && d.fuse_dw == 0 && d.out_pitch == 0 && image_slices(d) == 1;
+/// Whether the maker of a part can write its pixels, as the copy reads them, apart from one
+/// another.
+bool writes_apart(const step& maker, const step& copy) {
+  const spec::descriptor& d = maker.desc;
+  return (is(maker, spec::op::mat_mul) || is(maker, spec::op::depthwise) ||
+          is(maker, spec::op::max_pool) || is(maker, spec::op::avg_pool)) &&
+         d.fuse_add == 0 && d.fuse_dw == 0 && d.out_cb == copy.desc.in_cb;
 }
 
 /// Parts among the copies from step `first` to `last` that their makers can put in place, in the
@@ -41,7 +42,7 @@ std::vector<made_part> parts_of(const draft& d, std::size_t first, std::size_t l
   for (std::size_t i = first; i < last; ++i) {
     if (!is(d.steps[i], spec::op::max_pool)) continue;
     const std::size_t maker = writer_for_one(d, d.steps[i].inputs[0]);
-    if (maker != nowhere && writes_apart(d.steps[maker])) parts.push_back({maker, i});
+    if (maker != nowhere && writes_apart(d.steps[maker], d.steps[i])) parts.push_back({maker, i});
   }
   std::sort(parts.begin(), parts.end(),
             [](const made_part& a, const made_part& b) { return a.maker < b.maker; });
