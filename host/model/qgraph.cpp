@@ -38,6 +38,18 @@ void check_window(const std::string& where, const Window& n, const qtensor& in,
   }
 }
 
+/// Of a transposed convolution.
+void check_steps(const std::string& where, const qconv& n, const qtensor& in, const qtensor& out) {
+  if (n.kernel_h < 1 || n.kernel_w < 1 || n.kernel_h != n.stride_y || n.kernel_w != n.stride_x ||
+      n.pad_top != 0 || n.pad_left != 0 || n.pad_bottom != 0 || n.pad_right != 0) {
+    fail(where, "transposed, its kernel must be its strides, and its pads 0");
+  }
+  if (std::int64_t{in.h} * n.stride_y != out.h || std::int64_t{in.w} * n.stride_x != out.w) {
+    fail(where, format("{}x{} pixels for each of {} are not {}", n.stride_y, n.stride_x,
+                       shape_of(in), shape_of(out)));
+  }
+}
+
 void check_clamp(const std::string& where, int lo, int hi) {
   if (lo > hi) fail(where, "the lower clamp is above the upper one");
 }
@@ -76,7 +88,11 @@ std::size_t taps(int channels, int kernel_h, int kernel_w) {
 }
 
 void check(const std::string& where, const qconv& n, const qtensor& in, const qtensor& out) {
-  check_window(where, n, in, out);
+  if (n.transposed) {
+    check_steps(where, n, in, out);
+  } else {
+    check_window(where, n, in, out);
+  }
   if (n.in_channels != in.c || n.out_channels != out.c) {
     fail(where, format("weights are {} x {} (out x in channels), tensors {} and {}", n.out_channels,
                        n.in_channels, shape_of(out), shape_of(in)));
@@ -185,6 +201,30 @@ void check(const std::string& where, const qview& /*n*/, const qtensor& in, cons
   }
 }
 
+void check(const std::string& where, const qjoin& n, const std::vector<const qtensor*>& parts,
+           const qtensor& out) {
+  check_clamp(where, n.clamp_lo, n.clamp_hi);
+  if (parts.size() < 2) fail(where, "a join of fewer than two parts");
+  int channels = 0;
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    const qtensor& part = *parts[i];
+    if (part.h != out.h || part.w != out.w) {
+      fail(where, format("part {} is {}, the output {}", i, shape_of(part), shape_of(out)));
+    }
+    if (i + 1 < parts.size() ? part.c % kBlockChannels != 0 : part.c <= kBlockChannels / 2) {
+      fail(where,
+           format("part {} of {} channels does not fill blocks of {}", i, part.c, kBlockChannels));
+    }
+    if (!(average_requant(part.scale, out.scale, 1) == n.scale[i])) {
+      fail(where, format("part {}: the multiplier does not follow from the scales", i));
+    }
+    channels += part.c;
+  }
+  if (channels != out.c) {
+    fail(where, format("{} channels join to {}", channels, shape_of(out)));
+  }
+}
+
 void check(const std::string& where, const qtable& /*n*/, const qtensor& in, const qtensor& out) {
   check_alike(where, in, out);
 }
@@ -199,9 +239,9 @@ void check(const std::string& where, const qproduct& n, const qtensor& a, const 
                        shape_of(out)));
   }
   const int depth = product_depth(n, a);
-  if (n.heads > 1 && wide.c / n.heads % 64 != 0) {
-    fail(where,
-         format("heads of {} channels; more than one must have multiples of 64", wide.c / n.heads));
+  if (n.heads > 1 && wide.c / n.heads % kBlockChannels != 0) {
+    fail(where, format("heads of {} channels; more than one must have multiples of {}",
+                       wide.c / n.heads, kBlockChannels));
   }
   if (a.zero_point != 128 || b.zero_point != 128) {
     fail(where,
@@ -245,7 +285,7 @@ void check(const std::string& where, const qlayernorm& n, const qtensor& in, con
   }
 }
 
-/// Inputs of an operation.
+/// Inputs of an operation that always has as many.
 template <typename Op>
 constexpr std::size_t inputs_of =
     std::is_same_v<Op, qconstant>                                                          ? 0
@@ -263,6 +303,8 @@ requant average_requant(float input_scale, float output_scale, int count) {
 }
 
 std::size_t arity(const qnode& node) noexcept {
+  const auto* join = std::get_if<qjoin>(&node.op);
+  if (join) return join->scale.size();
   return std::visit([]<typename Op>(const Op&) { return inputs_of<Op>; }, node.op);
 }
 
@@ -313,7 +355,11 @@ void validate(const qgraph& graph) {
     const qtensor& out = graph.tensors[static_cast<std::size_t>(node.output)];
     std::visit(
         [&]<typename Op>(const Op& op) {
-          if constexpr (inputs_of<Op> == 2) {
+          if constexpr (std::is_same_v<Op, qjoin>) {
+            std::vector<const qtensor*> parts;
+            for (std::size_t n = 0; n < node.inputs.size(); ++n) parts.push_back(&in(n));
+            check(node.name, op, parts, out);
+          } else if constexpr (inputs_of<Op> == 2) {
             check(node.name, op, in(0), in(1), out);
           } else if constexpr (inputs_of<Op> == 1) {
             check(node.name, op, in(0), out);
@@ -341,8 +387,12 @@ std::uint64_t qgraph::macs() const {
     std::visit(
         [&]<typename Op>(const Op& op) {
           if constexpr (requires { op.weights; }) {
-            total += op.weights.size() * static_cast<std::uint64_t>(out.h) *
-                     static_cast<std::uint64_t>(out.w);
+            const qtensor* walked = &out;
+            if constexpr (std::is_same_v<Op, qconv>) {
+              if (op.transposed) walked = &tensors.at(static_cast<std::size_t>(node.inputs[0]));
+            }
+            total += op.weights.size() * static_cast<std::uint64_t>(walked->h) *
+                     static_cast<std::uint64_t>(walked->w);
           } else if constexpr (std::is_same_v<Op, qproduct>) {
             const qtensor& a = tensors.at(static_cast<std::size_t>(node.inputs[0]));
             total += out.size() * static_cast<std::uint64_t>(product_depth(op, a));
@@ -422,6 +472,7 @@ void write_json(const qgraph& graph, std::ostream& out) {
           if constexpr (std::is_same_v<Op, qconv>) {
             n["op"] = op.fully_connected ? "fc" : "conv";
             n["channels"] = {op.out_channels, op.in_channels};
+            n["transposed"] = op.transposed;
           } else if constexpr (std::is_same_v<Op, qmaxpool>) {
             n["op"] = "maxpool";
             n["repeats"] = {op.repeat_y, op.repeat_x};
@@ -455,6 +506,9 @@ void write_json(const qgraph& graph, std::ostream& out) {
             n["epsilon"] = op.epsilon;
             n["negative"] = op.negative;
             n["bias"] = op.bias;
+            factors(op.scale);
+          } else if constexpr (std::is_same_v<Op, qjoin>) {
+            n["op"] = "join";
             factors(op.scale);
           } else if constexpr (std::is_same_v<Op, qview>) {
             n["op"] = "view";

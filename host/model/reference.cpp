@@ -176,6 +176,14 @@ void layernorm(const qlayernorm& op, const std::vector<std::uint8_t>& x, const q
   }
 }
 
+/// Writes a part of a join from y on; returns where the next one begins.
+std::uint8_t* join(const qjoin& op, const requant& scale, const qtensor& in,
+                   const std::vector<std::uint8_t>& x, const qtensor& out, std::uint8_t* y) {
+  return std::transform(x.begin(), x.end(), y, [&](std::uint8_t byte) {
+    return requantise(scale, byte - in.zero_point, out.zero_point, op.clamp_lo, op.clamp_hi);
+  });
+}
+
 template <typename... F>
 struct overloaded : F... {
   using F::operator()...;
@@ -234,6 +242,28 @@ void reference::conv(const qconv& op, const std::vector<std::int16_t>& weights, 
     return requantise(op.scale[static_cast<std::size_t>(o)], acc, out.zero_point, op.clamp_lo,
                       op.clamp_hi);
   };
+
+  if (op.transposed) {  // Tap by tap: one of them makes a pixel of its own.
+    const auto plane = static_cast<std::size_t>(in.h) * static_cast<std::size_t>(in.w);
+    const int taps = op.kernel_h * op.kernel_w;
+    for (int o = 0; o < out.c; ++o) {
+      for (int tap = 0; tap < taps; ++tap) {
+        acc_.assign(plane, op.bias[static_cast<std::size_t>(o)]);
+        for (int c = 0; c < in.c; ++c) {
+          const std::int32_t w = weights[static_cast<std::size_t>((o * in.c + c) * taps + tap)];
+          const std::uint8_t* src = x.data() + static_cast<std::size_t>(c) * plane;
+          for (std::size_t p = 0; p < plane; ++p) acc_[p] += w * (src[p] - zx);
+        }
+        for (int p = 0; p < in.h * in.w; ++p) {
+          const int oy = p / in.w * op.stride_y + tap / op.kernel_w;
+          const int ox = p % in.w * op.stride_x + tap % op.kernel_w;
+          y[(static_cast<std::size_t>(o) * out.h + oy) * out.w + ox] =
+              finish(o, acc_[static_cast<std::size_t>(p)]);
+        }
+      }
+    }
+    return;
+  }
 
   const bool whole = op.kernel_h == in.h && op.kernel_w == in.w && op.pad_top == 0 &&
                      op.pad_left == 0 && op.pad_bottom == 0 && op.pad_right == 0;
@@ -333,6 +363,13 @@ const std::vector<std::vector<std::uint8_t>>& reference::run(std::span<const std
             [&](const qsoftmax& op) { softmax(op, x, out, y); },
             [&](const qlayernorm& op) { layernorm(op, x, out, y); }, [](const qconstant&) {},
             [&](const qview&) { y = x; },
+            [&](const qjoin& op) {
+              std::uint8_t* to = y.data();
+              for (std::size_t i = 0; i < node.inputs.size(); ++i) {
+                const auto part = static_cast<std::size_t>(node.inputs[i]);
+                to = join(op, op.scale[i], graph_.tensors[part], values_[part], out, to);
+              }
+            },
             [&](const qtable& op) {
               std::transform(x.begin(), x.end(), y.begin(),
                              [&](std::uint8_t v) { return op.entries[v]; });

@@ -62,6 +62,7 @@ class simplifier {
         ++n;
       }
     }
+    flatten();
     compose();
     join_constants();
     prune();
@@ -172,8 +173,10 @@ class simplifier {
         if (!plain) {
           if (conv->clip.active() || affine.scale.size() != conv->bias.size()) return false;
           scale(*conv, affine);
-          // What moved values computes now.
-          std::erase_if(g_.follows, [&](const auto& pair) { return pair.first == source; });
+          // What moved values computes now, and what held its values no longer does.
+          std::erase_if(g_.follows, [&](const auto& pair) {
+            return pair.first == source || pair.second == source;
+          });
         }
         conv->clip = intersect(conv->clip, affine.clip);
       } else if (auto* other = std::get_if<faffine>(&before.op)) {
@@ -224,6 +227,31 @@ class simplifier {
           return nullptr;
         },
         node.op);
+  }
+
+  /// Puts the parts of a join that another join alone reads in its place among that one's.
+  void flatten() {
+    for (std::size_t n = 0; n < g_.nodes.size(); ++n) {
+      if (!std::holds_alternative<fjoin>(g_.nodes[n].op)) continue;
+      auto& parts = g_.nodes[n].inputs;
+      for (std::size_t i = 0; i < parts.size();) {
+        const int t = parts[i];
+        const int w = writer(t);
+        const auto* inner =
+            w < 0 ? nullptr : std::get_if<fjoin>(&g_.nodes[static_cast<std::size_t>(w)].op);
+        // What the file rounds in between stays.
+        const auto& rounded = tensor(t).pinned;
+        if (!inner || inner->clip.active() || !private_to(t, n) ||
+            std::count(parts.begin(), parts.end(), t) > 1 ||
+            (rounded && rounded != tensor(g_.nodes[n].output).pinned)) {
+          ++i;
+          continue;
+        }
+        const auto at = parts.erase(parts.begin() + static_cast<std::ptrdiff_t>(i));
+        parts.insert(at, g_.nodes[static_cast<std::size_t>(w)].inputs.begin(),
+                     g_.nodes[static_cast<std::size_t>(w)].inputs.end());
+      }
+    }
   }
 
   /// A tensor as a function of the elements of another one.
@@ -388,9 +416,10 @@ class isolator {
  private:
   static bool pointwise(const fnode& node) {
     const auto* conv = std::get_if<fconv>(&node.op);
-    return conv && !conv->depthwise && conv->kernel_h == 1 && conv->kernel_w == 1 &&
-           conv->stride_y == 1 && conv->stride_x == 1 && conv->pad_top == 0 &&
-           conv->pad_left == 0 && conv->pad_bottom == 0 && conv->pad_right == 0;
+    return conv && !conv->depthwise && !conv->transposed && conv->kernel_h == 1 &&
+           conv->kernel_w == 1 && conv->stride_y == 1 && conv->stride_x == 1 &&
+           conv->pad_top == 0 && conv->pad_left == 0 && conv->pad_bottom == 0 &&
+           conv->pad_right == 0;
   }
 
   /// What a convolution makes of one channel each: channel from[o] times scale[o] plus shift[o].

@@ -1,5 +1,7 @@
 // One `lower` per operation of the graph: the operation's own fields of the descriptor and the
 // report. What every operation has in common, input and output tensor, stands already.
+#include <algorithm>
+#include <bit>
 #include <cstdint>
 #include <numeric>
 #include <string>
@@ -111,9 +113,49 @@ void read_as_one_pixel(step& s, const model::qconv& c) {
   desc.taps = desc.in_cb;
 }
 
+/// The first row of a transposed convolution's output, and every stride_y-th behind it: of each
+/// pixel of the input stride_x pixels side by side, as the output's own layout has them.
+void set_transposed(const draft& d, step& s, const model::qconv& c) {
+  spec::descriptor& desc = s.desc;
+  const tensor_layout& in = d.layout(s.nodes[0]->inputs[0]);
+  const tensor_layout& out = d.layout(s.output);
+  const auto pixel = [](const tensor_layout& l) { return std::uint64_t{l.cb} << l.cp_log2; };
+  const auto whole = [](std::uint64_t bytes) { return bytes % spec::beat_bytes == 0; };
+  const std::uint64_t bytes = u32(c.stride_x) * pixel(out);
+  if (bytes > spec::max_channels || (!whole(bytes) && !std::has_single_bit(bytes))) {
+    unsupported(s.report.name, std::to_string(c.stride_x) + " pixels of " + std::to_string(out.c) +
+                                   " channels side by side make " + std::to_string(bytes) +
+                                   " bytes, which must be a power of two or a multiple of 64, up "
+                                   "to 4,096; pad the channels with zeros or split them");
+  }
+  desc.out_cp_log2 = std::min(static_cast<std::uint32_t>(std::countr_zero(bytes)), 6u);
+  desc.out_cb = static_cast<std::uint32_t>(bytes >> desc.out_cp_log2);
+  desc.out_c_last = (1u << desc.out_cp_log2) - (1u << out.cp_log2) + out.c_last;
+  desc.out_w = in.w;
+  desc.out_h = in.h;
+  desc.kernel_h = desc.kernel_w = desc.stride_y = desc.stride_x = 1;
+  desc.taps = desc.in_cb;
+  if (c.stride_y == 1) return;
+  if ((in.h > 1 && !whole(in.w * pixel(in))) || !whole(in.w * bytes)) {
+    unsupported(s.report.name, "rows of " + std::to_string(in.w) + " pixels by " +
+                                   std::to_string(in.c) +
+                                   " channels, or those made of them, do not fill whole words of "
+                                   "64 bytes; pad the channels with zeros to 33 and more");
+  }
+  if (in.h > 0xff) {
+    unsupported(s.report.name, std::to_string(in.h) +
+                                   " rows are made several of each; 255 are possible: work on "
+                                   "parts of the image");
+  }
+  desc.slices = in.h;
+  desc.in_h = desc.out_h = 1;
+  desc.in_stride = in.words / in.h;
+  desc.out_stride = out.words / in.h;
+}
+
 void lower(const draft& d, step& s, const model::qconv& c) {
   spec::descriptor& desc = s.desc;
-  set_op(s, spec::op::mat_mul, c.fully_connected ? "fc" : "conv");
+  set_op(s, spec::op::mat_mul, c.fully_connected ? "fc" : c.transposed ? "transposed" : "conv");
   if (c.out_channels > static_cast<int>(spec::max_channels)) {
     unsupported(s.report.name, std::to_string(c.out_channels) +
                                    " output channels; the accelerator has "
@@ -122,7 +164,11 @@ void lower(const draft& d, step& s, const model::qconv& c) {
   }
   const int in = s.nodes[0]->inputs[0];
   // A pixel has at most max_channels; beyond that the window is walked tap by tap.
-  if (covers_input(c, d.tensor(in)) && is_dense(d.layout(in)) && depth(c) <= spec::max_channels) {
+  const bool one_pixel =
+      covers_input(c, d.tensor(in)) && is_dense(d.layout(in)) && depth(c) <= spec::max_channels;
+  if (c.transposed) {
+    set_transposed(d, s, c);
+  } else if (one_pixel) {
     read_as_one_pixel(s, c);
   } else {
     set_window(s, c);
@@ -136,14 +182,14 @@ void lower(const draft& d, step& s, const model::qconv& c) {
                                    std::to_string(k_tiles) + " tiles; 65535 are possible");
   }
   desc.k_tiles = static_cast<std::uint32_t>(k_tiles);
-  desc.n_tiles = (u32(c.out_channels) + spec::tile_dim - 1) / spec::tile_dim;
-  desc.param_pages = param_pages_for(u32(c.out_channels));
+  desc.n_tiles = (out_channels(desc) + spec::tile_dim - 1) / spec::tile_dim;
+  desc.param_pages = param_pages_for(out_channels(desc));
   desc.pad_value = stored(d.tensor(in).zero_point);
   desc.out_zero = stored(d.tensor(s.output).zero_point);
   set_clamp(s, c.clamp_lo, c.clamp_hi);
   s.report.pages = desc.param_pages + desc.n_tiles * desc.k_tiles;
-  s.report.weight_bytes = c.weights.size();
-  s.report.macs = std::uint64_t{desc.out_h} * desc.out_w * c.weights.size();
+  s.report.weight_bytes = c.weights.size() / (c.transposed ? u32(c.stride_y) : 1);
+  s.report.macs = swept_rows(desc) * s.report.weight_bytes;
 }
 
 // --- Depthwise convolution -----------------------------------------------------------------------
@@ -248,6 +294,9 @@ void lower(const draft& d, step& s, const model::qconstant& c) {
 
 /// It is no step: whoever reads it reads what it is of.
 void lower(const draft&, step&, const model::qview&) {}
+
+/// A step for each part: part_step.
+void lower(const draft&, step&, const model::qjoin&) {}
 
 // --- Attention and its neighbours ----------------------------------------------------------------
 
@@ -374,21 +423,66 @@ step output_step(const draft& d) {
   return s;
 }
 
+void check_channels(const draft& d, const model::qnode& n, int t, const char* which) {
+  if (d.tensor(t).c > static_cast<int>(spec::max_channels)) {
+    unsupported(n.name, std::string("its ") + which + " has " + std::to_string(d.tensor(t).c) +
+                            " channels; the accelerator takes " +
+                            std::to_string(spec::max_channels));
+  }
+}
+
 step node_step(const draft& d, const model::qnode& n) {
   step s;
   s.report.name = n.name;
   s.nodes.push_back(&n);
-  for (const int t : n.inputs) {
-    if (d.tensor(t).c > static_cast<int>(spec::max_channels)) {
-      unsupported(n.name, "its input has " + std::to_string(d.tensor(t).c) +
-                              " channels; the accelerator takes " +
-                              std::to_string(spec::max_channels));
-    }
-  }
+  for (const int t : n.inputs) check_channels(d, n, t, "input");
   if (!n.inputs.empty()) set_input(d, s, n.inputs[0]);
   set_output(d, s, n.output);
   std::visit([&](const auto& op) { lower(d, s, op); }, n.op);
   return s;
+}
+
+/// Copies part `part` of a join to its place among the channel blocks of the whole.
+step part_step(const draft& d, const model::qnode& n, std::size_t part) {
+  const auto& join = std::get<model::qjoin>(n.op);
+  check_channels(d, n, n.output, "output");
+  const int from = n.inputs[part];
+  const model::qtensor &in = d.tensor(from), &out = d.tensor(n.output);
+  step s;
+  s.report.name = n.name + " part " + std::to_string(part);
+  s.nodes.push_back(&n);
+  set_input(d, s, from);
+  set_output(d, s, n.output);
+  const bool as_it_is = in.scale == out.scale && in.zero_point == out.zero_point &&
+                        join.clamp_lo == 0 && join.clamp_hi == 255;
+  if (as_it_is) {
+    lower(d, s, model::qmaxpool{});
+  } else {
+    model::qavgpool requantised;
+    requantised.scale = join.scale[part];
+    requantised.clamp_lo = join.clamp_lo;
+    requantised.clamp_hi = join.clamp_hi;
+    lower(d, s, requantised);
+  }
+  s.desc.out_pitch = s.desc.out_cb;
+  s.desc.out_cb = s.desc.in_cb;
+  s.desc.out_c_last = s.desc.in_c_last;
+  for (std::size_t i = 0; i < part; ++i) s.out_offset += d.layout(n.inputs[i]).cb;
+  s.report.op = "join";
+  s.report.shape = shape(d, from);
+  s.report.words = d.layout(from).words;
+  return s;
+}
+
+/// The other rows of a transposed convolution's output, of which `first` makes a share.
+void push_rows_behind(draft& d, const step& first, const model::qconv& c) {
+  const tensor_layout& out = d.layout(first.output);
+  for (int row = 1; row < c.stride_y; ++row) {
+    step s = first;
+    s.out_offset = u32(row) * (out.words / out.h);
+    s.report.name += ", row " + std::to_string(row + 1) + " of " + std::to_string(c.stride_y);
+    d.steps.push_back(std::move(s));
+  }
 }
 
 }  // namespace
@@ -428,8 +522,12 @@ void lower_nodes(draft& d) {
   for (const model::qnode& n : d.graph.nodes) {
     if (std::holds_alternative<model::qview>(n.op)) {
       d.places[static_cast<std::size_t>(n.output)] = d.place(n.inputs[0]);
+    } else if (std::holds_alternative<model::qjoin>(n.op)) {
+      for (std::size_t i = 0; i < n.inputs.size(); ++i) d.steps.push_back(part_step(d, n, i));
     } else {
       d.steps.push_back(node_step(d, n));
+      const auto* conv = std::get_if<model::qconv>(&n.op);
+      if (conv != nullptr && conv->transposed) push_rows_behind(d, step(d.steps.back()), *conv);
     }
   }
   d.steps.push_back(output_step(d));

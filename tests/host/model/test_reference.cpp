@@ -97,6 +97,14 @@ qnode random_conv(generator& g, const qtensor& in, qtensor& out) {
   }
   out.h = window_output(in.h, n.kernel_h, n.stride_y, n.pad_top, n.pad_bottom);
   out.w = window_output(in.w, n.kernel_w, n.stride_x, n.pad_left, n.pad_right);
+  if (g.pick(0, 3) == 0 && in.h * in.w <= 100) {
+    n.transposed = true;
+    n.kernel_h = n.stride_y = g.pick(1, 3);
+    n.kernel_w = n.stride_x = g.pick(1, 3);
+    n.pad_top = n.pad_left = n.pad_bottom = n.pad_right = 0;
+    out.h = in.h * n.stride_y;
+    out.w = in.w * n.stride_x;
+  }
   for (int i = 0; i < n.out_channels * n.in_channels * n.kernel_h * n.kernel_w; ++i) {
     n.weights.push_back(static_cast<std::int8_t>(g.pick(0, 3) == 0 ? 0 : g.pick(-127, 127)));
   }
@@ -144,7 +152,13 @@ struct transcription {
   std::uint8_t operator()(const qconv& n) const {
     const auto o = static_cast<std::size_t>(c);
     std::int64_t acc = n.bias[o];
-    for (int i = 0; i < in.c; ++i) {
+    for (int i = 0; n.transposed && i < in.c; ++i) {
+      const int ky = oy % n.stride_y, kx = ox % n.stride_x;
+      const int kernel = ((c * in.c + i) * n.kernel_h + ky) * n.kernel_w + kx;
+      acc += n.weights[static_cast<std::size_t>(kernel)] *
+             (byte(i, oy / n.stride_y * in.w + ox / n.stride_x) - in.zero_point);
+    }
+    for (int i = 0; !n.transposed && i < in.c; ++i) {
       for_each_tap(n, in, oy, ox, [&](int tap, int at) {
         const int kernel = (c * in.c + i) * n.kernel_h * n.kernel_w;
         acc += n.weights[static_cast<std::size_t>(kernel + tap)] * (byte(i, at) - in.zero_point);
@@ -229,6 +243,17 @@ struct transcription {
     return requantise(n.scale[o], (n.negative[o] ? -z : z) + n.bias[o], out.zero_point, 0, 255);
   }
   std::uint8_t operator()(const qview&) const { return x.at(here()); }
+  /// Of two parts.
+  std::uint8_t operator()(const qjoin& n) const {
+    const bool first = c < in.c;
+    const qtensor& part = first ? in : second;
+    const std::size_t at = first ? here() : here() - in.size();
+    // What float32 makes of a byte: one product, one rounding.
+    const float ratio = part.scale / out.scale;
+    const float value = static_cast<float>((first ? x : b).at(at) - part.zero_point) * ratio;
+    const double y = std::nearbyint(static_cast<double>(value)) + out.zero_point;
+    return static_cast<std::uint8_t>(std::clamp<double>(y, n.clamp_lo, n.clamp_hi));
+  }
   std::uint8_t operator()(const qconstant& n) const { return n.values.at(here()); }
 };
 
@@ -347,6 +372,23 @@ double steps_away(generator& g, const Op& op, int channels, float scale, float o
     worst = std::max(worst, std::abs(y - got[i]));
   }
   return worst;
+}
+
+TEST(Reference, AgreesWithTheDefinitionOfJoins) {
+  for (std::uint64_t seed = 1; seed <= 100; ++seed) {
+    SCOPED_TRACE(::testing::Message() << "seed " << seed);
+    generator g(seed);
+    const auto part = [&] {
+      return qtensor{"p", 64, 2, 3, g.scale(), static_cast<std::uint8_t>(g.pick(0, 255))};
+    };
+    const qtensor a = part(), b = part();
+    qtensor y = g.pick(0, 3) == 0 ? b : part();
+    y.c = 128;
+    qjoin n;
+    n.scale = {average_requant(a.scale, y.scale, 1), average_requant(b.scale, y.scale, 1)};
+    n.clamp_lo = static_cast<std::uint8_t>(g.pick(0, 1) * g.pick(0, 100));
+    expect_definition(g, {a, b, y}, {"join", {}, -1, n});
+  }
 }
 
 TEST(Reference, SoftmaxAndLayerNormAreWithinOneStepOfRealNumbers) {
@@ -583,6 +625,32 @@ TEST(Validate, RefusesEveryBrokenRule) {
   expect_all_refused(small(), changes);
 }
 
+TEST(Validate, RefusesEveryBrokenRuleOfTransposedConvolutions) {
+  qgraph up = small();
+  up.nodes.resize(1);
+  up.tensors.resize(2);
+  up.tensors[1].h = 8, up.tensors[1].w = 12;
+  up.output = {"conv", 1, io_type::f32, {2, 8, 12}};
+  const auto conv = [](qgraph& g) -> qconv& { return std::get<qconv>(g.nodes[0].op); };
+  qconv& c = conv(up);
+  c.transposed = true;
+  c.kernel_h = c.stride_y = 2, c.kernel_w = c.stride_x = 3;
+  c.pad_top = c.pad_left = c.pad_bottom = c.pad_right = 0;
+  c.weights.resize(12);
+  EXPECT_NO_THROW(validate(up));
+  EXPECT_EQ(up.macs(), 16u * 12);
+  expect_all_refused(up,
+                     {
+                         {"another step", [&](qgraph& g) { conv(g).stride_y = 1; }},
+                         {"another kernel", [&](qgraph& g) { conv(g).kernel_w = 2; }},
+                         {"no kernel", [&](qgraph& g) { conv(g).kernel_h = conv(g).stride_y = 0; }},
+                         {"a pad", [&](qgraph& g) { conv(g).pad_bottom = 1; }},
+                         {"rows", [&](qgraph& g) { g.tensors[1].h = 7; }},
+                         {"columns", [&](qgraph& g) { g.tensors[1].w = 8; }},
+                         {"weights", [&](qgraph& g) { conv(g).weights.pop_back(); }},
+                     });
+}
+
 TEST(Validate, RefusesEveryBrokenRuleOfTheElementwiseNodes) {
   const auto dw = [](qgraph& g) -> qdepthwise& { return std::get<qdepthwise>(g.nodes[0].op); };
   const auto mean = [](qgraph& g) -> qavgpool& { return std::get<qavgpool>(g.nodes[1].op); };
@@ -614,6 +682,41 @@ TEST(Validate, RefusesEveryBrokenRuleOfTheElementwiseNodes) {
           {"difference of the mean", [&](qgraph& g) { g.nodes[3].inputs = {2, 3}; }},
           {"table of another shape", [&](qgraph& g) { g.tensors[5].w = 3; }},
           {"table of two tensors", [&](qgraph& g) { g.nodes[4].inputs = {4, 4}; }},
+      });
+}
+
+TEST(Validate, RefusesEveryBrokenRuleOfJoins) {
+  qgraph sound;
+  sound.name = "joined";
+  sound.tensors = {
+      {"in", 64, 2, 2, 0.1F, 3}, {"table", 64, 2, 2, 0.2F, 9}, {"y", 128, 2, 2, 0.1F, 3}};
+  qjoin n;
+  n.scale = {average_requant(0.1F, 0.1F, 1), average_requant(0.2F, 0.1F, 1)};
+  sound.nodes = {{"table", {0}, 1, qtable{}}, {"join", {0, 1}, 2, n}};
+  sound.input = {"in", 0, io_type::f32, {64, 2, 2}};
+  sound.output = {"y", 2, io_type::f32, {128, 2, 2}};
+  EXPECT_NO_THROW(validate(sound));
+  EXPECT_EQ(sound.macs(), 0U);
+  const auto join = [](qgraph& g) -> qjoin& { return std::get<qjoin>(g.nodes[1].op); };
+  const auto both = [](qgraph& g, int channels) {
+    g.tensors[0].c = g.tensors[1].c = g.input.dims[0] = channels;
+    g.tensors[2].c = g.output.dims[0] = 2 * channels;
+  };
+  expect_all_refused(
+      sound,
+      {
+          {"one part", [&](qgraph& g) { g.nodes[1].inputs.pop_back(), join(g).scale.pop_back(); }},
+          {"a scale too few", [&](qgraph& g) { join(g).scale.pop_back(); }},
+          {"multiplier", [&](qgraph& g) { ++join(g).scale[1].multiplier; }},
+          {"clamp", [&](qgraph& g) { join(g).clamp_lo = 9, join(g).clamp_hi = 8; }},
+          {"pixels", [&](qgraph& g) { g.tensors[2].h = 4, g.tensors[2].w = 1; }},
+          {"channels lost", [&](qgraph& g) { g.tensors[2].c = 127, g.output.dims[0] = 127; }},
+          {"half a block", [&](qgraph& g) { both(g, 96); }},
+          {"narrow parts", [&](qgraph& g) { both(g, 32); }},
+          {"a constant",
+           [&](qgraph& g) {
+             g.nodes[0] = {"constant", {}, 1, qconstant{std::vector<std::uint8_t>(256)}};
+           }},
       });
 }
 
