@@ -17,6 +17,8 @@ namespace {
 constexpr int kMaxReduced = 4096;
 /// Channels of one head, where there are several, come in blocks of these.
 constexpr int kHeadBlock = 64;
+/// Parts of the channels, each outside the next.
+const std::string kNested = "GHD";
 
 const char* const kAttention =
     "attention works as queries N x H x T x D by keys N x H x D x S, and its weights N x H x T x S "
@@ -28,18 +30,22 @@ const char* const kAttention =
 
 std::string importer::view_text(const value& x) {
   if (x.axes.empty()) return dims_text(x.dims);
-  std::string text = "N";
+  std::vector<std::string> parts;
   const bool rows = x.axes.find('y') != std::string::npos;
   for (std::size_t i = 0; i < x.axes.size(); ++i) {
     const char letter = x.axes[i];
     const char* part = letter == 'c'   ? "channels"
                        : letter == 'y' ? "rows"
                        : letter == 'x' ? (rows ? "columns" : "tokens")
+                       : letter == 'G' ? "parts"
                        : letter == 'H' ? "heads"
                        : letter == 'D' ? "channels of a head"
                                        : "";
-    text += letter == '1' ? " x 1" : format(" x {} {}", x.dims[i], part);
+    parts.push_back(letter == '1' ? "1" : format("{} {}", x.dims[i], part));
   }
+  if (x.batch != value::kNowhere) parts.insert(parts.begin() + x.batch, "N");
+  std::string text;
+  for (const std::string& part : parts) text += text.empty() ? part : " x " + part;
   return text;
 }
 
@@ -79,16 +85,30 @@ std::string importer::matrix(const value& x) const {
 
 void importer::relabel(value& x, std::string axes) const {
   x.axes = std::move(axes);
+  // Of one image any dimension that is nothing may be the batch: the first one is.
+  const std::size_t one = x.axes.find('1');
+  if (out_.batch == 1 && one != std::string::npos &&
+      (x.batch == value::kNowhere || one < static_cast<std::size_t>(x.batch))) {
+    const auto at = static_cast<std::ptrdiff_t>(one);
+    x.axes.erase(one, 1);
+    x.dims.erase(x.dims.begin() + at);
+    if (x.batch != value::kNowhere) {
+      x.axes.insert(static_cast<std::size_t>(x.batch) - 1, 1, '1');
+      x.dims.insert(x.dims.begin() + x.batch - 1, 1);
+    }
+    x.batch = static_cast<int>(one);
+  }
   const ftensor& t = tensor(x);
   std::vector<int> plane = x.dims;
   plane.resize(std::max<std::size_t>(plane.size(), 3), 1);
-  const bool split = x.axes.find_first_of("HD") != std::string::npos;
+  const bool split = x.axes.find_first_of("GHD") != std::string::npos;
   if (!split && plane == std::vector<int>{t.c, t.h, t.w} && plane_order(x)) x.axes.clear();
 }
 
 bool importer::plane_order(const value& x) const {
+  if (x.batch != 0) return false;
   if (x.axes.empty()) return true;
-  static const std::string order = "cHDyx";
+  static const std::string order = "cGHDyx";
   const std::string parts = core(x);
   return std::is_sorted(parts.begin(), parts.end(),
                         [&](char a, char b) { return order.find(a) < order.find(b); });
@@ -97,6 +117,7 @@ bool importer::plane_order(const value& x) const {
 bool importer::channels_last(const value& x) const {
   const ftensor& t = tensor(x);
   if (x.dims.empty() || x.dims.back() != t.c) return false;
+  if (x.batch == static_cast<int>(x.dims.size())) return false;
   if (x.axes.empty()) return x.dims.size() == 1 && t.h * t.w == 1;
   return x.axes.back() == 'c' || x.axes.back() == 'D';
 }
@@ -110,31 +131,39 @@ std::string importer::reshaped_view(const value& x, const std::vector<int>& dims
     from += all[i];
     sizes.push_back(x.dims[i]);
   }
-  // Dimensions keep their meaning; channels may be split into heads, and joined again.
+  // Dimensions keep their meaning, but all channels together may be split, and joined, in any way.
+  static const std::array<const char*, 4> split{"", "c", "HD", "GHD"};
+  const int channels = tensor(x).c;
   std::string to;
-  std::size_t at = 0, i = 0;
-  for (; i < dims.size(); ++i) {
+  std::size_t at = 0;
+  for (std::size_t i = 0; i < dims.size(); ++i) {
     if (dims[i] == 1) {
       to += at < from.size() && sizes[at] == 1 ? from[at++] : '1';
       continue;
     }
     while (at < from.size() && sizes[at] == 1) ++at;
     if (at == from.size()) return {};
-    std::size_t next = i + 1;
-    while (next < dims.size() && dims[next] == 1) ++next;
-    if (dims[i] == sizes[at]) {
+    // Channels in their order from here on, and the dimensions that they become.
+    std::size_t end = at, last = i, parts = 0;
+    std::int64_t together = 1, made = 1;
+    if (from[at] == 'c') together = sizes[end++];
+    for (std::size_t depth = 0; end < from.size(); ++end) {
+      const std::size_t next = kNested.find(from[end], depth);
+      if (next == std::string::npos) break;
+      depth = next + 1;
+      together *= sizes[end];
+    }
+    for (; last < dims.size() && made < channels; ++last) {
+      made *= dims[last];
+      parts += dims[last] != 1 ? 1 : 0;
+    }
+    if (together == channels && made == channels && parts < split.size()) {
+      const char* letter = split[parts];
+      for (; i < last; ++i) to += dims[i] == 1 ? '1' : *letter++;
+      --i;
+      at = end;
+    } else if (dims[i] == sizes[at]) {
       to += from[at++];
-    } else if (from[at] == 'c' && next < dims.size() &&
-               std::int64_t{dims[i]} * dims[next] == sizes[at]) {
-      to += 'H';
-      to.append(next - i - 1, '1');
-      to += 'D';
-      i = next;
-      ++at;
-    } else if (from[at] == 'H' && at + 1 < from.size() && from[at + 1] == 'D' &&
-               std::int64_t{sizes[at]} * sizes[at + 1] == dims[i]) {
-      to += 'c';
-      at += 2;
     } else {
       return {};
     }
@@ -170,6 +199,7 @@ std::optional<value> importer::regrouped(const value& x, const std::vector<int>&
   v.type = x.type;
   tensor(v).pinned = t.pinned;
   v.dims = dims;
+  v.batch = x.batch;
   relabel(v, std::move(seen));
   return v;
 }
@@ -178,6 +208,7 @@ value importer::as_planes(value x) const {
   const ftensor& t = tensor(x);
   x.dims = {t.c, t.h, t.w};
   x.axes.clear();
+  x.batch = 0;
   return x;
 }
 
@@ -185,6 +216,7 @@ value importer::seen_as(value planes, const value& x) const {
   const ftensor& t = tensor(planes);
   const bool whole = core(x).find('H') == std::string::npos;
   planes.dims = x.dims;
+  planes.batch = x.batch;
   for (std::size_t i = 0; i < x.axes.size(); ++i) {
     const char letter = x.axes[i];
     if (letter == 'c' || (letter == 'D' && whole)) planes.dims[i] = t.c;
@@ -193,6 +225,56 @@ value importer::seen_as(value planes, const value& x) const {
   }
   relabel(planes, x.axes);
   return planes;
+}
+
+int importer::channel_step(const value& x, std::size_t at) {
+  const std::size_t depth = kNested.find(x.axes[at]);
+  int step = 1;
+  for (std::size_t i = 0; depth != std::string::npos && i < x.axes.size(); ++i) {
+    const std::size_t other = kNested.find(x.axes[i]);
+    if (other != std::string::npos && other > depth) step *= x.dims[i];
+  }
+  return step;
+}
+
+value importer::taken(const value& x, std::size_t at, const std::vector<int>& kept,
+                      const std::string& name) {
+  const int size = x.dims[at];
+  const int step = x.axes.empty() ? 1 : channel_step(x, at);
+  std::vector<int> channels;
+  for (int first = 0; first < tensor(x).c; first += size * step) {
+    for (const int k : kept) {
+      for (int i = 0; i < step; ++i) channels.push_back(first + k * step + i);
+    }
+  }
+  value v = select(x.axes.empty() ? x : as_planes(x), channels, name);
+  follow(v, x);
+  if (x.axes.empty()) return v;
+  v.dims = x.dims;
+  v.dims[at] = static_cast<int>(kept.size());
+  v.batch = x.batch;
+  std::string seen = x.axes;
+  if (kept.size() == 1 && seen[at] != 'c') {
+    // What is left is split in one less.
+    const bool three = seen.find('G') != std::string::npos;
+    const std::size_t gone = kNested.find(seen[at]);
+    seen[at] = '1';
+    for (char& c : seen) {
+      const std::size_t depth = kNested.find(c);
+      if (depth == std::string::npos) continue;
+      c = !three ? 'c' : depth < gone ? kNested[depth + 1] : c;
+    }
+  }
+  relabel(v, std::move(seen));
+  return v;
+}
+
+void importer::drop(value& x, std::size_t at) const {
+  x.dims.erase(x.dims.begin() + static_cast<std::ptrdiff_t>(at));
+  std::string seen = x.axes;
+  if (!seen.empty()) seen.erase(at, 1);
+  if (static_cast<int>(at) < x.batch) --x.batch;
+  if (!seen.empty()) relabel(x, std::move(seen));
 }
 
 bool importer::read_channels_last(const std::string& name, std::size_t rank, int size) const {
@@ -253,12 +335,18 @@ bool importer::read_channels_last(const std::string& name, std::size_t rank, int
   return false;
 }
 
-std::size_t importer::axis_of(const value& x, std::int64_t axis) const {
-  const auto rank = static_cast<std::int64_t>(x.dims.size()) + 1;
+std::optional<std::size_t> importer::dim_of(const value& x, std::int64_t axis) const {
+  const auto rank = static_cast<std::int64_t>(x.rank());
   if (axis < -rank || axis >= rank) damaged(format("axis {} is outside {} dimensions", axis, rank));
   if (axis < 0) axis += rank;
-  if (axis == 0) fail("works along the batch", "keep images apart");
-  return static_cast<std::size_t>(axis);
+  if (axis == x.batch) return {};
+  return static_cast<std::size_t>(axis - (x.rank() > x.dims.size() && axis > x.batch ? 1 : 0));
+}
+
+std::size_t importer::axis_of(const value& x, std::int64_t axis) const {
+  const auto at = dim_of(x, axis);
+  if (!at) fail("works along the batch", "keep images apart");
+  return *at;
 }
 
 // ---- Softmax ----
@@ -268,30 +356,33 @@ std::size_t importer::axis_of(const value& x, std::int64_t axis) const {
 void importer::softmax() {
   value x = activation(0, true, kViews);
   const ftensor& t = tensor(x);
-  const std::size_t axis = axis_of(x, integer("axis", opset_ < 13 ? 1 : -1));
-  // Of features, also as N x C x 1 x 1.
-  const bool features =
-      x.axes.empty() && !x.dims.empty() && t.h * t.w == 1 && x.dims[0] == t.c && axis == 1;
-  if (features && node_->output(0) == model_.graph().output(0).name()) {
+  const std::int64_t given = integer("axis", opset_ < 13 ? 1 : -1);
+  const std::size_t axis = axis_of(x, given);
+  const std::string parts = letters(x);
+  const bool channels = parts.size() > axis && parts[axis] == 'c' && x.dims[axis] == t.c;
+  // Of features, also as N x C x 1 x 1. Tokens have theirs computed where the card can.
+  const bool features = channels && x.axes.empty() && t.h * t.w == 1;
+  const bool last = node_->output(0) == model_.graph().output(0).name();
+  if (last && (features || (channels && t.c > kMaxReduced))) {
     if (options_.exact_output) fail("is left to the host", hint_for(node_->op_type()));
-    out_.remarks.push_back(
-        format("{} is left out: the output holds its input, the logits. Their argmax is the same; "
-               "'latchkey run --mode softmax' gives probabilities",
-               where()));
+    out_.remarks.push_back(format(
+        "{} is left out: the output holds its input, the logits. {}", where(),
+        features ? "Their argmax is the same; 'latchkey run --mode softmax' gives probabilities"
+                 : format("The argmax of each token is the same; up to {} channels are computed",
+                          kMaxReduced)));
     result(std::move(x));
     return;
   }
   if (node_->op_type() == "LogSoftmax") {
     fail("is not the last node, or not of features", hint_for(node_->op_type()));
   }
-  const std::string parts = letters(x);
-  const bool channels = parts.size() >= axis && parts[axis - 1] == 'c' && x.dims[axis - 1] == t.c;
   // Up to operator set 12 the dimensions behind the axis belong to it.
-  const bool joint = opset_ < 13 && std::any_of(
-                                        x.dims.begin() + static_cast<std::ptrdiff_t>(axis),
-                                        x.dims.end(), [](int d) { return d != 1; });
+  const bool joint = opset_ < 13 && (x.batch > static_cast<int>(axis) ||
+                                     std::any_of(
+                                         x.dims.begin() + static_cast<std::ptrdiff_t>(axis) + 1,
+                                         x.dims.end(), [](int d) { return d != 1; }));
   if (!channels || joint) {
-    fail(format("works along axis {}{} of {}", axis, joint ? " and all behind it" : "",
+    fail(format("works along axis {}{} of {}", given, joint ? " and all behind it" : "",
                 view_text(x)),
          "use it along the channels: axis 1 of N x C x H x W, the last axis of tokens and of the "
          "scores of attention");
@@ -320,8 +411,8 @@ void importer::layer_norm() {
       fail("its mean or deviation is read", "use its first result only");
     }
   }
-  if (axis != x.dims.size() || !channels_last(x)) {
-    fail(format("normalises {} from axis {} on", view_text(x), axis),
+  if (axis + 1 != x.dims.size() || !channels_last(x)) {
+    fail(format("normalises {} from axis {} on", view_text(x), integer("axis", -1)),
          "normalise the channels, the last axis of tokens, N x T x C; for planes use "
          "BatchNormalization, which folds into the layer before it");
   }
@@ -352,7 +443,7 @@ std::vector<int> importer::norm_at(int mean) {
     const auto& by = readers(out);
     return by.size() == 1 && at(by[0]).op_type() == op && g.output(0).name() != out ? by[0] : -1;
   };
-  const auto averages_channels = [&](int n, std::size_t rank) {
+  const auto averages_channels = [&](int n, std::size_t axis) {
     if (at(n).op_type() != "ReduceMean" || at(n).input_size() != 1 || at(n).output_size() != 1) {
       return false;
     }
@@ -361,7 +452,7 @@ std::vector<int> importer::norm_at(int mean) {
       if (a.name() == "keepdims" && a.i() == 0) return false;
       if (a.name() != "axes") continue;
       last =
-          a.ints_size() == 1 && (a.ints(0) == -1 || a.ints(0) == static_cast<std::int64_t>(rank));
+          a.ints_size() == 1 && (a.ints(0) == -1 || a.ints(0) == static_cast<std::int64_t>(axis));
     }
     return last;
   };
@@ -385,9 +476,9 @@ std::vector<int> importer::norm_at(int mean) {
   const auto found = values_.find(input);
   if (found == values_.end() || found->second.data) return {};
   const value x = found->second;
-  const std::size_t rank = x.dims.size();
+  const std::size_t end_axis = x.rank() - 1;
   if (x.type != io_type::f32 || x.sum || x.padded() || !channels_last(x) ||
-      tensor(x).c > kMaxReduced || !averages_channels(mean, rank)) {
+      tensor(x).c > kMaxReduced || !averages_channels(mean, end_axis)) {
     return {};
   }
   // One difference from the mean, or two alike.
@@ -416,7 +507,7 @@ std::vector<int> importer::norm_at(int mean) {
   const int last = square == users[0] ? users[1] : users[0];
   if (!squares(square)) return {};
   const int variance = only(square, "ReduceMean");
-  if (variance < 0 || !averages_channels(variance, rank)) return {};
+  if (variance < 0 || !averages_channels(variance, end_axis)) return {};
   const int sum = only(variance, "Add");
   if (sum < 0 || at(sum).input_size() != 2) return {};
   const bool first = at(sum).input(0) == at(variance).output(0);
@@ -468,8 +559,10 @@ void importer::product() {
   // The matrices are the last two dimensions, and heads lie at one place.
   const auto all_a = letters(a), all_b = letters(b);
   const std::size_t head_a = all_a.find(scores ? 'H' : 'y'), head_b = all_b.find('H');
-  if ((!scores && !context) || rank != b.dims.size() || rank < 2 || (split && head_a != head_b) ||
-      a.dims[rank - 1] != b.dims[rank - 2]) {
+  // Images stay apart: the batch is none of the matrices' dimensions.
+  const bool apart = a.batch == b.batch && a.batch + 1 < static_cast<int>(rank);
+  if ((!scores && !context) || rank != b.dims.size() || rank < 2 || !apart ||
+      (split && head_a != head_b) || a.dims[rank - 1] != b.dims[rank - 2]) {
     fail(format("multiplies {} by {}", view_text(a), view_text(b)), kAttention);
   }
   const int heads = split ? b.dims[head_b] : 1;
@@ -519,6 +612,7 @@ void importer::product() {
   // The last dimension is that of b.
   v.dims = a.dims;
   v.dims[rank - 1] = b.dims[rank - 1];
+  v.batch = a.batch;
   std::string seen = all_a;
   if (scores) {
     std::replace(seen.begin(), seen.end(), 'H', 'y');
