@@ -100,7 +100,8 @@ std::vector<int> importer::sizes_of(value& x, const constant& shape, std::string
   }
   const auto size = static_cast<std::int64_t>(tensor(x).size());
   const std::int64_t images = std::max<std::int64_t>(out_.batch, 1);
-  // The batch is where as many elements lie before it as now. A number has to be its size.
+  // The batch is where as many elements lie before it as now; a number has to be its size. One
+  // image is anywhere.
   const auto product = [](auto first, auto last) {
     std::int64_t all = 1;
     for (; first != last; ++first) all = std::min(all * *first, kMaxElements + 1);
@@ -120,8 +121,7 @@ std::vector<int> importer::sizes_of(value& x, const constant& shape, std::string
       *rest = size / product(sizes.begin(), sizes.end());
     }
     const auto place = sizes.begin() + static_cast<std::ptrdiff_t>(nowhere ? 0 : at);
-    const bool kept =
-        nowhere || x.batch == value::kNowhere || product(sizes.begin(), place) == before;
+    const bool kept = out_.batch == 1 || product(sizes.begin(), place) == before;
     if (product(sizes.begin(), sizes.end()) != size || !kept) continue;
     if (!nowhere && out_.batch == 0 && to[at] == 1) {
       out_.remarks.push_back(format("{}: a batch of 1 written in the shape is ignored", where()));
@@ -138,7 +138,8 @@ std::vector<int> importer::sizes_of(value& x, const constant& shape, std::string
 }
 
 void importer::reshape() {
-  value x = activation(0, false, kViews);
+  const value given = activation(0, false, kViews);
+  value x = given;
   std::string wanted;
   std::vector<int> dims = sizes_of(x, *weights(1), wanted);
   const auto relabelled = [&] {
@@ -161,7 +162,7 @@ void importer::reshape() {
       result(std::move(*v));
       return;
     }
-    fail(format("shape {} joins or splits the dimensions of {}", wanted, view_text(x)),
+    fail(format("shape {} joins or splits the dimensions of {}", wanted, view_text(given)),
          "split the channels of tokens into heads, [0, T, H, D], or parts and heads, "
          "[0, T, 3, H, D], or join them again, [0, T, C]");
   }
@@ -218,16 +219,27 @@ void importer::squeeze() {
   x.axes = letters(x);
   const std::vector<std::int64_t> given = axes(static_cast<std::int64_t>(x.rank()));
   std::vector<std::size_t> gone;
+  bool alone = false;  // without the batch
   for (const std::int64_t a : given) {
     const auto at = dim_of(x, a);
-    if (!at) fail("takes the batch away", "keep the batch as the first dimension");
+    if (!at && (out_.batch != 1 || x.axes.empty())) {
+      fail("takes the batch away", "keep the batch as the first dimension");
+    }
+    alone = alone || !at;
+    if (!at) continue;
     if (x.dims[*at] != 1) damaged(format("axis {} has {} elements, not 1", a, x.dims[*at]));
     gone.push_back(*at);
   }
   for (std::size_t i = 0; given.empty() && i < x.dims.size(); ++i) {
     if (x.dims[i] == 1) gone.push_back(i);
   }
+  if (alone) x.batch = value::kNowhere;
   for (auto at = gone.rbegin(); at != gone.rend(); ++at) drop(x, *at);
+  // Of one image, what is left of one element may be the batch as well.
+  if (const auto one = x.axes.find('1'); alone && one != std::string::npos) {
+    drop(x, one);
+    x.batch = static_cast<int>(one);
+  }
   relabel(x, x.axes);
   result(std::move(x));
 }

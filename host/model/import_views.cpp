@@ -22,7 +22,8 @@ const std::string kNested = "GHD";
 
 const char* const kAttention =
     "attention works as queries N x H x T x D by keys N x H x D x S, and its weights N x H x T x S "
-    "by values N x H x S x D, or the same without H; the weights of a layer must be constant";
+    "by values N x H x S x D, their transposes the other way round, or the same without H; the "
+    "weights of a layer must be constant";
 
 }  // namespace
 
@@ -85,19 +86,6 @@ std::string importer::matrix(const value& x) const {
 
 void importer::relabel(value& x, std::string axes) const {
   x.axes = std::move(axes);
-  // Of one image any dimension that is nothing may be the batch: the first one is.
-  const std::size_t one = x.axes.find('1');
-  if (out_.batch == 1 && one != std::string::npos &&
-      (x.batch == value::kNowhere || one < static_cast<std::size_t>(x.batch))) {
-    const auto at = static_cast<std::ptrdiff_t>(one);
-    x.axes.erase(one, 1);
-    x.dims.erase(x.dims.begin() + at);
-    if (x.batch != value::kNowhere) {
-      x.axes.insert(static_cast<std::size_t>(x.batch) - 1, 1, '1');
-      x.dims.insert(x.dims.begin() + x.batch - 1, 1);
-    }
-    x.batch = static_cast<int>(one);
-  }
   const ftensor& t = tensor(x);
   std::vector<int> plane = x.dims;
   plane.resize(std::max<std::size_t>(plane.size(), 3), 1);
@@ -173,28 +161,31 @@ std::string importer::reshaped_view(const value& x, const std::vector<int>& dims
 }
 
 std::optional<value> importer::regrouped(const value& x, const std::vector<int>& dims) {
-  const std::string all = letters(x);
   const ftensor t = tensor(x);
-  const bool joins = all.find("yx") != std::string::npos;
-  const std::size_t at = joins ? all.find("yx") : all.find('x');
-  if (at == std::string::npos || (!joins && t.h != 1) || x.padded()) return {};
-  const auto i = static_cast<std::ptrdiff_t>(at);
-  std::vector<int> wanted = x.dims;
-  std::string seen = all;
-  if (joins) {
-    wanted[at] = t.h * t.w;
-    wanted.erase(wanted.begin() + i + 1);
-    seen.replace(at, 2, "x");
-  } else {
-    if (dims.size() != x.dims.size() + 1) return {};
-    wanted[at] = dims[at];
-    wanted.insert(wanted.begin() + i + 1, dims[at + 1]);
-    if (dims[at] * dims[at + 1] != t.w) return {};
-    seen.replace(at, 1, "yx");
+  if (x.padded() || std::int64_t{t.h} * t.w > kMaxDim) return {};
+  value tokens = x;
+  tokens.axes = letters(x);
+  std::string seen;
+  std::vector<int> plane;
+  if (const std::size_t at = tokens.axes.find("yx"); at != std::string::npos) {
+    plane = {t.c, 1, t.h * t.w};
+    tokens.axes.replace(at, 2, "x");
+    tokens.dims[at] = plane[2];
+    tokens.dims.erase(tokens.dims.begin() + static_cast<std::ptrdiff_t>(at) + 1);
+    seen = reshaped_view(tokens, dims);
+  } else if (t.h == 1) {
+    for (std::size_t i = 0; i + 1 < dims.size() && plane.empty(); ++i) {
+      if (std::int64_t{dims[i]} * dims[i + 1] != t.w) continue;
+      std::vector<int> joined = dims;
+      joined[i] = t.w;
+      joined.erase(joined.begin() + static_cast<std::ptrdiff_t>(i) + 1);
+      seen = reshaped_view(tokens, joined);
+      if (seen.empty() || seen[i] != 'x') continue;
+      seen.replace(i, 1, "yx");
+      plane = {t.c, dims[i], dims[i + 1]};
+    }
   }
-  if (wanted != dims || std::int64_t{t.h} * t.w > kMaxDim) return {};
-  const std::vector<int> plane =
-      joins ? std::vector<int>{t.c, 1, t.h * t.w} : std::vector<int>{t.c, dims[at], dims[at + 1]};
+  if (plane.empty() || seen.empty()) return {};
   value v = emit({x.tensor}, fview{}, plane);
   v.type = x.type;
   tensor(v).pinned = t.pinned;
@@ -550,6 +541,20 @@ std::vector<int> importer::norm_at(int mean) {
 void importer::product() {
   value a = activation(0, true, kViews);
   value b = activation(1, true, kViews);
+  // Values D x S by weights S x T are the transpose of weights T x S by values S x D.
+  const std::string first = matrix(a), second = matrix(b);
+  const bool turned =
+      (first == "HDx" && second == "ycx") || (first == "cx" && second == "cx" && b.rank() > 2);
+  const auto turn = [&](value& x) {
+    x.axes = letters(x);
+    std::swap(x.axes[x.axes.size() - 2], x.axes.back());
+    std::swap(x.dims[x.dims.size() - 2], x.dims.back());
+  };
+  if (turned) {
+    std::swap(a, b);
+    turn(a);
+    turn(b);
+  }
   const ftensor ta = tensor(a), tb = tensor(b);
   const std::string la = matrix(a), lb = matrix(b);
   const std::size_t rank = a.dims.size();
@@ -621,7 +626,9 @@ void importer::product() {
     std::replace(seen.begin(), seen.end(), 'y', split ? 'H' : '1');
     if (split) seen.back() = 'D';
   }
-  relabel(v, std::move(seen));
+  v.axes = std::move(seen);
+  if (turned) turn(v);
+  relabel(v, v.axes);
   result(std::move(v));
 }
 
