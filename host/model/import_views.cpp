@@ -13,8 +13,6 @@ namespace latchkey::model {
 
 namespace {
 
-/// Channels that the accelerator's units for Softmax and LayerNormalization take.
-constexpr int kMaxReduced = 4096;
 /// Channels of one head, where there are several, come in blocks of these.
 constexpr int kHeadBlock = 64;
 /// Parts of the channels, each outside the next.
@@ -354,13 +352,13 @@ void importer::softmax() {
   // Of features, also as N x C x 1 x 1. Tokens have theirs computed where the card can.
   const bool features = channels && x.axes.empty() && t.h * t.w == 1;
   const bool last = node_->output(0) == model_.graph().output(0).name();
-  if (last && (features || (channels && t.c > kMaxReduced))) {
+  if (last && (features || (channels && t.c > kMaxChannels))) {
     if (options_.exact_output) fail("is left to the host", hint_for(node_->op_type()));
     out_.remarks.push_back(format(
         "{} is left out: the output holds its input, the logits. {}", where(),
         features ? "Their argmax is the same; 'latchkey run --mode softmax' gives probabilities"
                  : format("The argmax of each token is the same; up to {} channels are computed",
-                          kMaxReduced)));
+                          kMaxChannels)));
     result(std::move(x));
     return;
   }
@@ -378,8 +376,8 @@ void importer::softmax() {
          "use it along the channels: axis 1 of N x C x H x W, the last axis of tokens and of the "
          "scores of attention");
   }
-  if (t.c > kMaxReduced) {
-    fail(format("works on {} channels", t.c), format("use up to {}", kMaxReduced));
+  if (t.c > kMaxChannels) {
+    fail(format("works on {} channels", t.c), format("use up to {}", kMaxChannels));
   }
   value v = emit({x.tensor}, fsoftmax{}, x.dims);
   copy_shape(x, v);
@@ -408,8 +406,8 @@ void importer::layer_norm() {
          "BatchNormalization, which folds into the layer before it");
   }
   const auto c = static_cast<std::size_t>(tensor(x).c);
-  if (c > static_cast<std::size_t>(kMaxReduced)) {
-    fail(format("works on {} channels", c), format("use up to {}", kMaxReduced));
+  if (c > static_cast<std::size_t>(kMaxChannels)) {
+    fail(format("works on {} channels", c), format("use up to {}", kMaxChannels));
   }
   flayernorm op;
   op.epsilon = finite(real("epsilon", 1e-5F), "epsilon");
@@ -469,7 +467,7 @@ std::vector<int> importer::norm_at(int mean) {
   const value x = found->second;
   const std::size_t end_axis = x.rank() - 1;
   if (x.type != io_type::f32 || x.sum || x.padded() || !channels_last(x) ||
-      tensor(x).c > kMaxReduced || !averages_channels(mean, end_axis)) {
+      tensor(x).c > kMaxChannels || !averages_channels(mean, end_axis)) {
     return {};
   }
   // One difference from the mean, or two alike.
@@ -576,10 +574,11 @@ void importer::product() {
                     (scores || ta.h == heads) && (!split || a.dims[head_a] == heads);
   if (!fits) fail(format("multiplies {} by {}", view_text(a), view_text(b)), kAttention);
 
-  // Several heads lie in blocks of 64 channels each; the others are zeros.
+  // Several heads lie in blocks of 64 channels each, one fills more than half of a word; the others
+  // are zeros.
   const int depth = tb.c / heads;
   const int blocks = (depth + kHeadBlock - 1) / kHeadBlock * kHeadBlock;
-  const bool pads = heads > 1 && blocks != depth;
+  const bool pads = heads > 1 ? blocks != depth : depth <= kHeadBlock / 2;
   const std::string& name = node_->output(0);
   const auto padded = [&](const value& x, const char* which) {
     std::vector<int> channels(static_cast<std::size_t>(heads * blocks), -1);

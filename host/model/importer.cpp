@@ -134,6 +134,7 @@ fgraph importer::run() {
                        file_, elements, kMaxElements));
   }
   simplify(out_);
+  split_wide_output(out_);
   isolate_products(out_);
   centre_softmaxes();
   return std::move(out_);
