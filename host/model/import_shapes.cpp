@@ -162,9 +162,11 @@ void importer::reshape() {
       result(std::move(*v));
       return;
     }
-    fail(format("shape {} joins or splits the dimensions of {}", wanted, view_text(given)),
-         "split the channels of tokens into heads, [0, T, H, D], or parts and heads, "
-         "[0, T, 3, H, D], or join them again, [0, T, C]");
+    fail(
+        format("shape {} joins or splits the dimensions of {}", wanted, view_text(given)),
+        "split the channels of tokens into heads, [0, T, H, D], or parts and heads, "
+        "[0, T, 3, H, D], or join them again, [0, T, C]; where heads and an open batch are joined, "
+        "export with a batch of 1");
   }
   ftensor& t = tensor(x);
   // Five dimensions: groups of channels, for a Transpose that shuffles them.

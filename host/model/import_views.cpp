@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <string_view>
 #include <utility>
 
 #include "latchkey/error.hpp"
@@ -16,7 +17,7 @@ namespace {
 /// Channels of one head, where there are several, come in blocks of these.
 constexpr int kHeadBlock = 64;
 /// Parts of the channels, each outside the next.
-const std::string kNested = "GHD";
+constexpr std::string_view kNested = "GHD";
 
 const char* const kAttention =
     "attention works as queries N x H x T x D by keys N x H x D x S, and its weights N x H x T x S "
@@ -329,7 +330,8 @@ std::optional<std::size_t> importer::dim_of(const value& x, std::int64_t axis) c
   if (axis < -rank || axis >= rank) damaged(format("axis {} is outside {} dimensions", axis, rank));
   if (axis < 0) axis += rank;
   if (axis == x.batch) return {};
-  return static_cast<std::size_t>(axis - (x.rank() > x.dims.size() && axis > x.batch ? 1 : 0));
+  const bool behind = x.batch != value::kNowhere && axis > x.batch;
+  return static_cast<std::size_t>(axis - (behind ? 1 : 0));
 }
 
 std::size_t importer::axis_of(const value& x, std::int64_t axis) const {
@@ -541,8 +543,7 @@ void importer::product() {
   value b = activation(1, true, kViews);
   // Values D x S by weights S x T are the transpose of weights T x S by values S x D.
   const std::string first = matrix(a), second = matrix(b);
-  const bool turned =
-      (first == "HDx" && second == "ycx") || (first == "cx" && second == "cx" && b.rank() > 2);
+  const bool turned = (first == "HDx" && second == "ycx") || (first == "cx" && second == "cx");
   const auto turn = [&](value& x) {
     x.axes = letters(x);
     std::swap(x.axes[x.axes.size() - 2], x.axes.back());
