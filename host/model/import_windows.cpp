@@ -448,6 +448,7 @@ void importer::mean_of_view(const value& x, const std::vector<std::int64_t>& axe
   std::string over;
   if (std::adjacent_find(axes.begin(), axes.end()) != axes.end()) damaged("names an axis twice");
   for (const std::int64_t a : axes) {
+    if (a < 0) damaged(format("axis {} is outside the tensor", a));
     const std::size_t at = axis_of(x, a);
     over += x.axes[at];
     v.dims[at] = 1;

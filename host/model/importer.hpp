@@ -68,8 +68,9 @@ struct constant {
 ///   x  the columns             H  the heads: the outer part of channels split in two
 ///   1  nothing: one element    D  the channels of one head: their inner part
 ///
-/// Tokens are "xc", split into heads "xHD" and then "HxD" or "HDx"; the scores of attention are
-/// "yxc", with the heads as rows. Of planes, whole or flattened, axes is empty and the batch first.
+/// Tokens are "xc", split into heads "xHD" and then "HxD" or "HDx", or into parts "xGHD"; the
+/// scores of attention are "yxc", with the heads as rows. Of planes, whole or flattened, axes is
+/// empty and the batch first.
 struct value {
   std::shared_ptr<const constant> data;  // Constant, or null:
   int tensor = -1;                       // an activation, of
