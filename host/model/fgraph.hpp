@@ -20,6 +20,9 @@
 
 namespace latchkey::model {
 
+/// Channels of a pixel that the accelerator holds.
+constexpr int kMaxChannels = 4096;
+
 /// real = scale * (byte - zero_point).
 struct quantisation {
   float scale = 1.0F;
@@ -177,6 +180,12 @@ struct fgraph {
 /// scale and shift behind a layer normalisation into its gamma and beta. A join that another join
 /// alone reads becomes parts of that one. No affine node is left afterwards.
 void simplify(fgraph& graph);
+
+/// Makes an output of more than kMaxChannels, that a dense 1x1 convolution writes and whose values
+/// leave pixel by pixel, columns of fewer channels each, whose values come in the same order: token
+/// t of 6,625 channels becomes row t of 5 columns of 1,325. It stays as it is where no number of
+/// columns up to 255 divides the channels. Call it behind simplify().
+void split_wide_output(fgraph& graph);
 
 /// Makes the tensors of products with several heads fit the accelerator, which keeps each head by
 /// itself: what such a product reads as tokens is written by a dense 1x1 convolution and read by

@@ -9,7 +9,8 @@
 //                 columns
 //   two tensors   Add, Sub, Mul, Sum, the second also N x C x 1 x 1
 //   transformers  MatMul of two tensors as attention has it, Softmax over channels and scores,
-//                 LayerNormalization over channels, also spelt out; ReduceMean over tokens
+//                 LayerNormalization over channels, also spelt out; ReduceMean over tokens; Gemm of
+//                 the tokens of one image
 //   constants     Add, Sub, Mul, Div, of any shape that spreads over the tensor; Max, Min, Pow, one
 //                 value or one per channel
 //   elements      Relu, Clip, LeakyRelu, PRelu with one slope, Sigmoid, HardSigmoid, HardSwish,
@@ -17,15 +18,17 @@
 //                 Neg, Reciprocal, Floor, Ceil, Round, Sign, Shrink, ThresholdedRelu,
 //                 trigonometric and hyperbolic functions
 //   moves         Concat, Split and Gather of channels, Reshape and Transpose that shuffle them;
-//                 Slice of channels, rows and columns; Concat of tokens and constant ones; Resize
-//                 and Upsample that repeat pixels or interpolate between them, at whole factors
+//                 Split, Slice and Gather of parts and heads; Slice of channels, rows and columns;
+//                 Concat of tokens and constant ones; Resize and Upsample that repeat pixels or
+//                 interpolate between them, at whole factors
 //   sizes         Shape, and what Cast, Concat, Gather, Slice, Squeeze, Unsqueeze, Add, Sub, Mul
 //                 Div, Sqrt, Equal and Where make of it and of other vectors of constants, for
 //                 Reshape; weights through ConstantOfShape, Reshape, Squeeze, Unsqueeze, Transpose
 //                 and Expand along the batch
 //   relabelling   Flatten, Reshape, Squeeze, Unsqueeze, Transpose that keeps the order of the
 //                 elements, Identity, Dropout, Constant, Pad with zeros before Conv or AveragePool;
-//                 Softmax of features as the last node is left out with a remark
+//                 Softmax of features, or over more than 4,096 channels, as the last node is left
+//                 out with a remark
 //   integers      QuantizeLinear, DequantizeLinear, QLinearConv, QLinearMatMul, ConvInteger and
 //                 MatMulInteger with their scale in a Mul behind them, also behind
 //                 DynamicQuantizeLinear, which calibration replaces; of com.microsoft QGemm,
@@ -36,14 +39,19 @@
 // Tokens. A graph input of three dimensions is tokens, its channels last, when MatMul,
 // LayerNormalization, or Softmax or ReduceMean over its last axis reads it, behind functions of
 // elements too; one of four dimensions is then N x H x W x C. Tokens are columns of one row.
-// Reshape splits their channels into heads and joins them again, Transpose moves dimensions in any
-// order: both only rename, and so they do for planes whose channels an operator wants last. Reshape
-// also makes tokens of rows and columns, and rows and columns of tokens.
+// Reshape splits their channels in two (heads) or three (queries, keys and values of a layer that
+// makes all of them) and joins them again, Transpose moves dimensions in any order, the batch too:
+// both only rename, and so they do for planes whose channels an operator wants last. Reshape also
+// makes tokens of rows and columns, and rows and columns of tokens. Where the file's batch is 1, it
+// may be left out of a shape and come back elsewhere.
 // Attention is queries N x H x T x D by keys N x H x D x S, and its weights N x H x T x S by values
-// N x H x S x D; or the same of one head without H. Where several heads have no multiple of 64
-// channels, queries, keys and values get zeros in between. Functions of elements, layers with
+// N x H x S x D; or the same of one head without H; or the transposes of the latter the other way
+// round. Where several heads have no multiple of 64 channels, or one has 32 and less, queries, keys
+// and values get zeros in between. Functions of elements, layers with
 // constant weights, Concat, Split, Slice and Gather work on the channels of tokens; Slice and
 // Gather of one index also take tokens apart.
+//
+// An output of more than 4,096 channels is split into columns (split_wide_output in fgraph.hpp).
 //
 // A ConvTranspose whose kernel is no larger than its strides, which nothing cuts off and which
 // fills its output, is one layer. Any other is two: the first sets the pixels apart with zeros

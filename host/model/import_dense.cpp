@@ -54,8 +54,12 @@ value importer::emit_dense(const value& x, fconv op) {
 }
 
 void importer::gemm() {
-  const value x = activation(0);
+  const value x = activation(0, true, kViews);
   const auto w = weights(1);
+  if (!x.axes.empty() && x.rank() != 2) {
+    fail(format("multiplies {}", view_text(x)),
+         "use MatMul, or two dimensions, T x C, of one image");
+  }
   if (integer("transA", 0) != 0) {
     fail("transA is set: rows would no longer be images", "use transA = 0");
   }
@@ -84,7 +88,7 @@ void importer::gemm() {
     }
   }
   if (w->q && alpha == 1.0F) integers_of(*w, op, k, transposed);
-  result(emit({x.tensor}, std::move(op), {static_cast<int>(outs)}));
+  result(emit_dense(x, std::move(op)));
 }
 
 void importer::integers_of(const constant& w, fconv& op, std::size_t k, bool transposed) {

@@ -83,7 +83,8 @@ importer::pair importer::paired(const value& a, const value& b) const {
   const ftensor& ta = tensor(a);
   const ftensor& tb = tensor(b);
   const bool views = !a.axes.empty() || !b.axes.empty();
-  if (a.dims == b.dims && a.axes == b.axes && ta.c == tb.c && ta.h == tb.h && ta.w == tb.w) {
+  if (a.dims == b.dims && a.axes == b.axes && a.batch == b.batch && ta.c == tb.c && ta.h == tb.h &&
+      ta.w == tb.w) {
     return {a, b, false};
   }
   if (views) {
@@ -214,16 +215,16 @@ std::vector<float> importer::spread_over(const value& x, const constant& c) cons
   const ftensor& t = tensor(x);
   const std::vector<float> v = finite(c.values, "the constant");
   if (v.size() == 1) return std::vector<float>(t.size(), v[0]);
-  // Shapes are aligned at their ends; dimension 0 of N, C, H, W is the batch.
-  const std::size_t rank = x.dims.size() + 1;
+  // Shapes are aligned at their ends.
+  const std::size_t rank = x.rank();
   bool fits = c.dims.size() <= rank;
   std::vector<std::size_t> step(x.dims.size(), 0);  // between elements of the constant
   std::size_t inner = 1;
   for (std::size_t i = c.dims.size(); fits && i-- > 0;) {
-    const std::size_t axis = rank - c.dims.size() + i;
     if (c.dims[i] == 1) continue;
-    fits = axis > 0 && c.dims[i] == x.dims[axis - 1];
-    if (fits) step[axis - 1] = inner;
+    const auto at = dim_of(x, static_cast<std::int64_t>(rank - c.dims.size() + i));
+    fits = at && c.dims[i] == x.dims[*at];
+    if (fits) step[*at] = inner;
     inner *= static_cast<std::size_t>(c.dims[i]);
   }
   if (!fits) {
@@ -232,7 +233,10 @@ std::vector<float> importer::spread_over(const value& x, const constant& c) cons
   }
   const auto columns = static_cast<std::size_t>(t.w);
   const std::size_t plane = static_cast<std::size_t>(t.h) * columns;
-  const auto channels = static_cast<std::size_t>(t.c);
+  std::vector<std::size_t> skipped;  // channels between elements of x
+  for (std::size_t i = 0; i < x.axes.size(); ++i) {
+    skipped.push_back(static_cast<std::size_t>(channel_step(x, i)));
+  }
   std::vector<float> out(t.size());
   for (std::size_t e = 0; e < out.size(); ++e) {
     std::size_t from = 0, rest = e;
@@ -242,8 +246,7 @@ std::vector<float> importer::spread_over(const value& x, const constant& c) cons
       const std::size_t at = letter == '*'   ? rest % size
                              : letter == 'x' ? e % columns
                              : letter == 'y' ? e / columns % static_cast<std::size_t>(t.h)
-                             : letter == 'H' ? e / plane / (channels / size)
-                                             : e / plane % size;  // c, D and 1
+                                             : e / plane / skipped[i] % size;  // of channels, and 1
       from += at * step[i];
       rest /= size;
     }

@@ -40,9 +40,12 @@ constant importer::shape_of(const value& x) const {
   if (x.data) {
     sizes.assign(x.data->dims.begin(), x.data->dims.end());
   } else {
-    sizes.push_back(out_.batch > 0 ? static_cast<double>(out_.batch)
-                                   : std::numeric_limits<double>::quiet_NaN());
-    sizes.insert(sizes.end(), x.dims.begin(), x.dims.end());
+    sizes.assign(x.dims.begin(), x.dims.end());
+    if (x.batch != value::kNowhere) {
+      sizes.insert(sizes.begin() + x.batch, out_.batch > 0
+                                                ? static_cast<double>(out_.batch)
+                                                : std::numeric_limits<double>::quiet_NaN());
+    }
   }
   const auto rank = static_cast<std::int64_t>(sizes.size());
   const auto bound = [&](std::int64_t at) {

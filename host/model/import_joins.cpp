@@ -16,17 +16,14 @@ namespace latchkey::model {
 
 int importer::plane_axis(const value& x, std::int64_t axis) const {
   const ftensor& t = tensor(x);
-  const auto rank = static_cast<std::int64_t>(x.dims.size()) + 1;
-  if (axis < -rank || axis >= rank) damaged(format("axis {} is outside {} dimensions", axis, rank));
-  if (axis < 0) axis += rank;
-  if (axis == 0) fail("works along the batch", "keep images apart");
+  const std::size_t at = axis_of(x, axis);
   if (!x.axes.empty()) {
-    const std::size_t part = std::string("cyx").find(x.axes[static_cast<std::size_t>(axis) - 1]);
-    if (part == std::string::npos) {
+    const char letter = x.axes[at];
+    if (letter == '1') {
       fail(format("works along axis {} of {}", axis, view_text(x)),
            "work along the channels or the tokens");
     }
-    return static_cast<int>(part) + 1;
+    return letter == 'y' ? 2 : letter == 'x' ? 3 : 1;
   }
   // Dimensions that are left out at the end have one element.
   std::vector<int> plane = x.dims;
@@ -35,7 +32,7 @@ int importer::plane_axis(const value& x, std::int64_t axis) const {
     fail(format("works along axis {} of {}, which is no N x C x H x W", axis, dims_text(x.dims)),
          "work on planes, or on features behind a Gemm");
   }
-  return static_cast<int>(axis);
+  return static_cast<int>(at) + 1;
 }
 
 value importer::select(const value& x, const std::vector<int>& channels, const std::string& name) {
@@ -109,7 +106,7 @@ void importer::concat_tokens(std::size_t given) {
   if (!a) damaged("has no axis");
   const int axis = plane_axis(x, a->i());
   const ftensor in = tensor(x);
-  if (x.axes.empty() || axis != 3 || in.h != 1 || !channels_last(x)) {
+  if (x.axes.empty() || axis != 3 || in.h != 1 || !channels_last(x) || x.batch != 0) {
     fail(format("joins a constant and {} along axis {}", view_text(x), a->i()),
          "join constant tokens to tokens, N x T x C, along axis 1");
   }
@@ -205,11 +202,11 @@ void importer::check_parts(const std::vector<value>& parts) const {
   const auto* a = attribute("axis");
   if (!a || parts.empty()) damaged("has no axis, or no input");
   const int axis = plane_axis(parts[0], a->i());
-  if (axis != 1) {
+  if (axis != 1 || parts[0].axes.find_first_of("GHD") != std::string::npos) {
     fail(format("joins along axis {}", a->i()), "join channels, axis 1 of planes");
   }
   for (const value& p : parts) {
-    if (p.axes != parts[0].axes) {
+    if (p.axes != parts[0].axes || p.batch != parts[0].batch) {
       fail(format("joins {} and {}", view_text(parts[0]), view_text(p)),
            "bring both into one order");
     }
@@ -222,12 +219,12 @@ void importer::check_parts(const std::vector<value>& parts) const {
 }
 
 void importer::split() {
-  const value given = activation(0, false, kViews);
-  const int axis = plane_axis(given, integer("axis", 0));
-  if (axis != 1) {
-    fail(format("splits along axis {}", integer("axis", 0)), "split channels, axis 1 of planes");
+  const value x = activation(0, false, kViews);
+  const std::int64_t axis = integer("axis", 0);
+  if (plane_axis(x, axis) != 1) {
+    fail(format("splits along axis {}", axis), "split channels, axis 1 of planes");
   }
-  const value x = given.axes.empty() ? given : as_planes(given);
+  const std::size_t at = axis_of(x, axis);
   const int outputs = node_->output_size();
   std::vector<std::int64_t> sizes = integers("split");
   if (has(1)) {
@@ -235,25 +232,23 @@ void importer::split() {
     for (const double v : weights(1)->values) sizes.push_back(static_cast<std::int64_t>(v));
   }
   if (sizes.empty()) {
-    if (x.dims[0] % outputs != 0) {
-      damaged(format("{} channels in {} equal parts", x.dims[0], outputs));
+    if (x.dims[at] % outputs != 0) {
+      damaged(format("{} channels in {} equal parts", x.dims[at], outputs));
     }
-    sizes.assign(static_cast<std::size_t>(outputs), x.dims[0] / outputs);
+    sizes.assign(static_cast<std::size_t>(outputs), x.dims[at] / outputs);
   }
   const bool fits = sizes.size() == static_cast<std::size_t>(outputs) &&
                     std::all_of(sizes.begin(), sizes.end(),
                                 [](std::int64_t s) { return s > 0 && s <= kMaxDim; }) &&
-                    std::accumulate(sizes.begin(), sizes.end(), std::int64_t{0}) == x.dims[0];
-  if (!fits) damaged(format("parts {} of {} channels", list_text(sizes), x.dims[0]));
+                    std::accumulate(sizes.begin(), sizes.end(), std::int64_t{0}) == x.dims[at];
+  if (!fits) damaged(format("parts {} of {} channels", list_text(sizes), x.dims[at]));
   int first = 0;
   for (int i = 0; i < outputs; ++i) {
-    std::vector<int> channels(static_cast<std::size_t>(sizes[static_cast<std::size_t>(i)]));
-    std::iota(channels.begin(), channels.end(), first);
-    first += static_cast<int>(channels.size());
+    std::vector<int> kept(static_cast<std::size_t>(sizes[static_cast<std::size_t>(i)]));
+    std::iota(kept.begin(), kept.end(), first);
+    first += static_cast<int>(kept.size());
     if (node_->output(i).empty() || !read(node_->output(i))) continue;
-    const value v = select(x, channels, node_->output(i));
-    follow(v, x);
-    define(node_->output(i), given.axes.empty() ? v : seen_as(v, given));
+    define(node_->output(i), taken(x, at, kept, node_->output(i)));
   }
 }
 
@@ -273,28 +268,29 @@ value importer::shuffled(const value& x) {
 }
 
 void importer::gather() {
-  const value given = activation(0, false, kViews);
-  const int axis = plane_axis(given, integer("axis", 0));
-  const auto at = weights(1);
-  if (!given.axes.empty() && axis != 1 && at->dims.empty()) {
-    pick(given, axis, at->values.at(0));
+  const value x = activation(0, false, kViews);
+  const int axis = plane_axis(x, integer("axis", 0));
+  const std::size_t at = axis_of(x, integer("axis", 0));
+  const auto given = weights(1);
+  const bool one = !x.axes.empty() && given->dims.empty();  // and its dimension goes
+  if (one && axis != 1) {
+    pick(x, axis, given->values.at(0));
     return;
   }
-  const value x = given.axes.empty() ? given : as_planes(given);
-  if (axis != 1 || at->dims.size() != 1) {
-    fail(format("picks along axis {} by {} dimensions of indices", axis, at->dims.size()),
+  if (axis != 1 || (!one && given->dims.size() != 1)) {
+    fail(format("picks along axis {} by {} dimensions of indices", axis, given->dims.size()),
          "pick channels, axis 1, by a list");
   }
-  std::vector<int> channels;
-  for (double v : at->values) {
-    if (v < 0) v += x.dims[0];
-    if (!(v >= 0 && v < x.dims[0])) damaged(format("index {} of {} channels", v, x.dims[0]));
-    channels.push_back(static_cast<int>(v));
+  std::vector<int> kept;
+  for (double v : given->values) {
+    if (v < 0) v += x.dims[at];
+    if (!(v >= 0 && v < x.dims[at])) damaged(format("index {} of {} channels", v, x.dims[at]));
+    kept.push_back(static_cast<int>(v));
   }
-  if (channels.empty()) damaged("picks nothing");
-  value v = select(x, channels, node_->output(0));
-  follow(v, x);
-  result(given.axes.empty() ? v : seen_as(v, given));
+  if (kept.empty()) damaged("picks nothing");
+  value v = taken(x, at, kept, node_->output(0));
+  if (one) drop(v, at);
+  result(std::move(v));
 }
 
 /// One row or column of a view, such as the first token.
@@ -304,16 +300,11 @@ void importer::pick(const value& x, int axis, double index) {
   if (index < 0) index += size;
   if (!(index >= 0 && index < size)) damaged(format("index {} of {}", index, size));
   const range_of one{static_cast<std::int64_t>(index), 1, 1};
-  const value v = seen_as(crop(as_planes(x), axis == 2 ? one : range_of{0, 1, in.h},
-                               axis == 2 ? range_of{0, 1, in.w} : one, node_->output(0)),
-                          x);
-  value out = v;
-  const auto at = letters(x).find(axis == 2 ? 'y' : 'x');
-  std::string left = x.axes;
-  left.erase(at, 1);
-  out.dims.erase(out.dims.begin() + static_cast<std::ptrdiff_t>(at));
-  relabel(out, std::move(left));
-  result(std::move(out));
+  value v = seen_as(crop(as_planes(x), axis == 2 ? one : range_of{0, 1, in.h},
+                         axis == 2 ? range_of{0, 1, in.w} : one, node_->output(0)),
+                    x);
+  drop(v, x.axes.find(axis == 2 ? 'y' : 'x'));
+  result(std::move(v));
 }
 
 /// One axis of a Slice: elements first, first + step, ...
@@ -332,8 +323,7 @@ importer::range_of importer::sliced_axis(std::int64_t start, std::int64_t end, s
 }
 
 void importer::slice() {
-  const value given = activation(0, false, kViews);
-  value x = given.axes.empty() ? given : as_planes(given);
+  value x = activation(0, false, kViews);
   const auto list = [&](int i, const char* name) {
     std::vector<std::int64_t> out = integers(name);
     if (has(i)) {
@@ -355,36 +345,37 @@ void importer::slice() {
   if (starts.size() != ends.size() || at.size() != starts.size() || steps.size() != starts.size()) {
     damaged("starts, ends, axes and steps differ in number");
   }
-  std::array<range_of, 3> keep{};
-  for (std::size_t a = 0; a < x.dims.size(); ++a) keep[a] = {0, 1, x.dims[a]};
-  const auto rank = static_cast<std::int64_t>(given.dims.size()) + 1;
+  const ftensor in = tensor(x);
+  range_of rows{0, 1, in.h}, columns{0, 1, in.w};
+  std::vector<std::pair<std::size_t, std::vector<int>>> channels;  // kept, by dimension
   for (std::size_t i = 0; i < at.size(); ++i) {
-    const bool batch = at[i] == 0 || at[i] == -rank;
-    if (batch && starts[i] == 0 && steps[i] == 1 &&
+    const auto dim = dim_of(x, at[i]);
+    if (!dim && starts[i] == 0 && steps[i] == 1 &&
         ends[i] >= std::max<std::int64_t>(out_.batch, 1)) {
       continue;  // the whole batch
     }
-    const int axis = plane_axis(given, at[i]);
-    const auto a = static_cast<std::size_t>(axis) - 1;
-    keep[a] = sliced_axis(starts[i], ends[i], steps[i], x.dims[a]);
-  }
-  const auto whole = [&](std::size_t a) {
-    return a >= x.dims.size() || keep[a].count == x.dims[a];
-  };
-  const bool channels = !whole(0), plane = !whole(1) || !whole(2);
-  if (plane) {
-    x = crop(x, keep[1], keep[2], channels ? node_->output(0) + " cropped" : node_->output(0));
-  }
-  if (channels) {
-    std::vector<int> from;
-    for (std::int64_t i = 0; i < keep[0].count; ++i) {
-      from.push_back(static_cast<int>(keep[0].first + i * keep[0].step));
+    const int axis = plane_axis(x, at[i]);
+    const range_of r = sliced_axis(starts[i], ends[i], steps[i], x.dims[*dim]);
+    if (axis != 1) {
+      (axis == 2 ? rows : columns) = r;
+    } else if (r.count != x.dims[*dim]) {
+      auto& kept = channels.emplace_back(*dim, std::vector<int>{}).second;
+      for (std::int64_t k = 0; k < r.count; ++k) {
+        kept.push_back(static_cast<int>(r.first + k * r.step));
+      }
     }
-    const value v = select(x, from, node_->output(0));
-    follow(v, x);
-    x = v;
   }
-  result(given.axes.empty() ? x : seen_as(x, given));
+  const std::string& name = node_->output(0);
+  if (rows.count != in.h || columns.count != in.w) {
+    const value whole = x;
+    x = crop(whole.axes.empty() ? whole : as_planes(whole), rows, columns,
+             channels.empty() ? name : name + " cropped");
+    if (!whole.axes.empty()) x = seen_as(x, whole);
+  }
+  for (const auto& [dim, kept] : channels) {
+    x = taken(x, dim, kept, name);
+  }
+  result(std::move(x));
 }
 
 /// Rows and columns of every channel: a depthwise kernel of one tap.

@@ -74,67 +74,74 @@ void importer::flatten() {
   result(std::move(x));
 }
 
-void importer::reshape() {
-  value x = activation(0, false, kViews);
-  const auto shape = weights(1);
-  if (shape->type != pb::TensorProto::INT64) damaged("the shape is not INT64");
+std::vector<int> importer::sizes_of(value& x, const constant& shape, std::string& wanted) {
+  if (shape.type != pb::TensorProto::INT64) damaged("the shape is not INT64");
   if (integer("allowzero", 0) != 0) fail("allowzero is set", "use sizes without 0");
-  const auto size = static_cast<std::int64_t>(tensor(x).size());
   std::vector<std::int64_t> to;
-  int open = -1;
-  for (std::size_t i = 0; i < shape->values.size(); ++i) {
-    const double size_given = shape->values[i];
-    if (std::abs(size_given) > static_cast<double>(kMaxElements)) {
-      damaged(format("size {} makes no sense", size_given));
+  std::optional<std::size_t> open, whole;  // the size that is -1, and the one that is the batch's
+  for (const double size : shape.values) {
+    const std::size_t i = to.size();
+    if (std::abs(size) > static_cast<double>(kMaxElements) || size < -1) {
+      damaged(format("size {} makes no sense", size));
     }
-    const bool batch = std::isnan(size_given);  // the open batch, see import_folding.cpp
-    if (batch && i > 0) {
-      fail("the shape moves the batch, or computes with it",
-           "keep the batch first: [0, -1] flattens, [0, C, H, W] restores a plane");
+    auto d = std::isnan(size) ? 0 : static_cast<std::int64_t>(size);  // see import_folding.cpp
+    if (size == 0) {
+      if (i >= x.rank()) damaged("copies a dimension that the input has not got");
+      if (const auto from = dim_of(x, static_cast<std::int64_t>(i))) d = x.dims[*from];
     }
-    auto d = batch ? 0 : static_cast<std::int64_t>(size_given);
-    if (d == 0 && i > 0) {
-      if (i - 1 >= x.dims.size()) damaged("copies a dimension that the input has not got");
-      d = x.dims[i - 1];
-    }
-    if (d == -1) {
-      if (open >= 0) damaged("two sizes are -1");
-      open = static_cast<int>(i);
-    }
-    if (d < -1 || d > kMaxElements) damaged(format("size {} makes no sense", d));
+    if (d == -1 && std::exchange(open, i)) damaged("two sizes are -1");
+    if (d == 0 && std::exchange(whole, i)) damaged("two sizes are the batch's");
     to.push_back(d);
   }
-  const std::string wanted = list_text(to);
+  wanted = list_text(to);
   if (to.empty() || to.size() > 5) {
     fail(format("shape {} has {} dimensions", wanted, to.size()),
          "reshape to two or four dimensions, the batch first");
   }
-  std::int64_t rest = 1;
-  for (std::size_t i = 1; i < to.size(); ++i) {
-    if (to[i] > 0) rest = std::min(rest * to[i], kMaxElements + 1);
-  }
-  if (open > 0) {
-    if (size % rest != 0) damaged(format("shape {} does not divide {} elements", wanted, size));
-    to[static_cast<std::size_t>(open)] = size / rest;
-    rest = size;
-  }
-  // First size: 0 and -1 stand for the batch; a number has to be the batch.
-  const bool batch_kept =
-      open == 0 || to[0] == 0 || to[0] == out_.batch || (out_.batch == 0 && to[0] == 1);
-  if (rest != size || !batch_kept) {
-    fail(format("shape {} mixes the batch with other dimensions", wanted),
-         "keep the batch first: [0, -1] flattens, [0, C, H, W] restores a plane");
-  }
-  if (out_.batch == 0 && to[0] == 1 && open != 0) {
-    out_.remarks.push_back(format("{}: a batch of 1 written in the shape is ignored", where()));
-  }
-  std::vector<int> dims;
-  for (std::size_t i = 1; i < to.size(); ++i) {
-    if (to[i] < 1 || to[i] > kMaxDim) {
-      if (to.size() != 2) fail(format("shape {} is too large", wanted), "use smaller planes");
+  const auto size = static_cast<std::int64_t>(tensor(x).size());
+  const std::int64_t images = std::max<std::int64_t>(out_.batch, 1);
+  // The batch is where as many elements lie before it as now; a number has to be its size. One
+  // image is anywhere.
+  const auto product = [](auto first, auto last) {
+    std::int64_t all = 1;
+    for (; first != last; ++first) all = std::min(all * *first, kMaxElements + 1);
+    return all;
+  };
+  const auto before = product(x.dims.begin(), x.dims.begin() + std::max(x.batch, 0));
+  for (std::size_t at = 0; at <= to.size(); ++at) {
+    const bool nowhere = at == to.size();
+    if (whole ? at != *whole : nowhere ? out_.batch != 1 : to[at] != images && to[at] != -1) {
+      continue;
     }
-    dims.push_back(static_cast<int>(to[i]));
+    std::vector<std::int64_t> sizes = to;
+    if (!nowhere) sizes.erase(sizes.begin() + static_cast<std::ptrdiff_t>(at));
+    const auto rest = std::find(sizes.begin(), sizes.end(), -1);
+    if (rest != sizes.end()) {
+      *rest = 1;
+      *rest = size / product(sizes.begin(), sizes.end());
+    }
+    const auto place = sizes.begin() + static_cast<std::ptrdiff_t>(nowhere ? 0 : at);
+    const bool kept = out_.batch == 1 || product(sizes.begin(), place) == before;
+    if (product(sizes.begin(), sizes.end()) != size || !kept) continue;
+    if (!nowhere && out_.batch == 0 && to[at] == 1) {
+      out_.remarks.push_back(format("{}: a batch of 1 written in the shape is ignored", where()));
+    }
+    if (sizes.size() > 1 &&
+        std::any_of(sizes.begin(), sizes.end(), [](std::int64_t d) { return d > kMaxDim; })) {
+      fail(format("shape {} is too large", wanted), "use smaller planes");
+    }
+    x.batch = nowhere ? value::kNowhere : static_cast<int>(at);
+    return {sizes.begin(), sizes.end()};
   }
+  fail(format("shape {} moves the batch, or mixes it with other dimensions", wanted),
+       "keep the batch as it is: [0, -1] flattens, [0, C, H, W] restores a plane");
+}
+
+void importer::reshape() {
+  const value given = activation(0, false, kViews);
+  value x = given;
+  std::string wanted;
+  std::vector<int> dims = sizes_of(x, *weights(1), wanted);
   const auto relabelled = [&] {
     std::string seen = reshaped_view(x, dims);
     if (seen.empty()) return false;
@@ -143,7 +150,7 @@ void importer::reshape() {
     result(x);
     return true;
   };
-  if (!x.axes.empty()) {
+  if (!x.axes.empty() || x.batch != 0) {
     if (relabelled()) return;
     if (dims.size() == 1 && plane_order(x)) {
       x.dims = std::move(dims);
@@ -155,8 +162,11 @@ void importer::reshape() {
       result(std::move(*v));
       return;
     }
-    fail(format("shape {} joins or splits the dimensions of {}", wanted, view_text(x)),
-         "split the channels of tokens into heads, [0, T, H, D], or join them again, [0, T, C]");
+    fail(
+        format("shape {} joins or splits the dimensions of {}", wanted, view_text(given)),
+        "split the channels of tokens into heads, [0, T, H, D], or parts and heads, "
+        "[0, T, 3, H, D], or join them again, [0, T, C]; where heads and an open batch are joined, "
+        "export with a batch of 1");
   }
   ftensor& t = tensor(x);
   // Five dimensions: groups of channels, for a Transpose that shuffles them.
@@ -208,21 +218,31 @@ std::vector<std::int64_t> importer::axes(std::int64_t rank) const {
 
 void importer::squeeze() {
   value x = activation(0, false, kViews);
-  std::string seen = letters(x);
-  std::vector<std::int64_t> gone = axes(static_cast<std::int64_t>(x.dims.size()) + 1);
-  if (gone.empty()) {
-    for (std::size_t i = 0; i < x.dims.size(); ++i) {
-      if (x.dims[i] == 1) gone.push_back(static_cast<std::int64_t>(i) + 1);
+  x.axes = letters(x);
+  const std::vector<std::int64_t> given = axes(static_cast<std::int64_t>(x.rank()));
+  std::vector<std::size_t> gone;
+  bool alone = false;  // without the batch
+  for (const std::int64_t a : given) {
+    const auto at = dim_of(x, a);
+    if (!at && (out_.batch != 1 || x.axes.empty())) {
+      fail("takes the batch away", "keep the batch as the first dimension");
     }
+    alone = alone || !at;
+    if (!at) continue;
+    if (x.dims[*at] != 1) damaged(format("axis {} has {} elements, not 1", a, x.dims[*at]));
+    gone.push_back(*at);
   }
-  for (auto a = gone.rbegin(); a != gone.rend(); ++a) {
-    if (*a == 0) fail("takes the batch away", "keep the batch as the first dimension");
-    const auto at = x.dims.begin() + (*a - 1);
-    if (*at != 1) damaged(format("axis {} has {} elements, not 1", *a, *at));
-    x.dims.erase(at);
-    if (!seen.empty()) seen.erase(static_cast<std::size_t>(*a) - 1, 1);
+  for (std::size_t i = 0; given.empty() && i < x.dims.size(); ++i) {
+    if (x.dims[i] == 1) gone.push_back(i);
   }
-  if (!seen.empty()) relabel(x, std::move(seen));
+  if (alone) x.batch = value::kNowhere;
+  for (auto at = gone.rbegin(); at != gone.rend(); ++at) drop(x, *at);
+  // Of one image, what is left of one element may be the batch as well.
+  if (const auto one = x.axes.find('1'); alone && one != std::string::npos) {
+    drop(x, one);
+    x.batch = static_cast<int>(one);
+  }
+  relabel(x, x.axes);
   result(std::move(x));
 }
 
@@ -230,18 +250,20 @@ void importer::unsqueeze() {
   value x = activation(0, false, kViews);
   const auto given = has(1) ? weights(1)->values.size() : integers("axes").size();
   if (given > 4) damaged(format("adds {} dimensions", given));
-  const auto rank = static_cast<std::int64_t>(x.dims.size() + 1 + given);
-  for (const std::int64_t a : axes(rank)) {
-    if (a == 0) fail("puts a dimension before the batch", "keep the batch as the first dimension");
-    x.dims.insert(x.dims.begin() + (a - 1), 1);
-    if (!x.axes.empty()) x.axes.insert(static_cast<std::size_t>(a) - 1, 1, '1');
+  const bool view = !x.axes.empty();
+  for (const std::int64_t a : axes(static_cast<std::int64_t>(x.rank() + given))) {
+    if (a == 0 && !view) {
+      fail("puts a dimension before the batch", "keep the batch as the first dimension");
+    }
+    const bool ahead = a <= x.batch;
+    const auto at = a - (ahead || x.batch == value::kNowhere ? 0 : 1);
+    x.batch += ahead ? 1 : 0;
+    x.dims.insert(x.dims.begin() + at, 1);
+    if (view) x.axes.insert(static_cast<std::size_t>(at), 1, '1');
   }
-  if (!x.axes.empty()) {
-    std::string seen = x.axes;
-    relabel(x, std::move(seen));
-  }
+  if (view) relabel(x, x.axes);
   if (x.dims.size() > (x.axes.empty() ? 3U : 4U)) {
-    fail(format("gives {} dimensions", x.dims.size() + 1), "use up to four dimensions");
+    fail(format("gives {} dimensions", x.rank()), "use up to four dimensions");
   }
   result(std::move(x));
 }
@@ -264,31 +286,37 @@ std::vector<std::size_t> importer::permutation(std::size_t rank) const {
 
 void importer::transpose() {
   value x = activation(0, false, kViews);
-  const std::size_t rank = x.dims.size() + 1;
+  const std::size_t rank = x.rank();
   const std::vector<std::size_t> perm = permutation(rank);
   if (x.axes.empty() && rank == 5 && perm == std::vector<std::size_t>{0, 2, 1, 3, 4}) {
     result(shuffled(x));
     return;
   }
   // The elements keep their order if the dimensions of more than one element do.
+  const std::string before = letters(x);
   std::vector<int> dims;
+  std::string seen;
+  int batch = x.batch;
   std::size_t last = 0;
   bool keeps = perm[0] == 0;
-  for (std::size_t i = 1; i < rank; ++i) {
-    const int d = perm[i] == 0 ? 1 : x.dims[perm[i] - 1];
-    dims.push_back(d);
-    if (d == 1) continue;
-    keeps = keeps && perm[i] > last;
-    last = perm[i];
+  for (std::size_t i = 0; i < rank; ++i) {
+    const auto at = dim_of(x, static_cast<std::int64_t>(perm[i]));
+    if (!at) {
+      batch = static_cast<int>(i);
+      continue;
+    }
+    if (!before.empty()) seen += before[*at];
+    dims.push_back(x.dims[*at]);
+    if (dims.back() == 1) continue;
+    keeps = keeps && *at >= last;
+    last = *at;
   }
   // Views take any order; planes become one where something works on their last dimension.
-  const std::string before = letters(x);
-  const bool viewed =
-      !x.axes.empty() || (!keeps && read_channels_last(node_->output(0), rank, dims.back()));
-  if (perm[0] == 0 && !before.empty() && viewed) {
-    std::string seen;
-    for (std::size_t i = 1; i < rank; ++i) seen += before[perm[i] - 1];
+  const bool viewed = !x.axes.empty() || (perm[0] == 0 && !before.empty() && !keeps &&
+                                          read_channels_last(node_->output(0), rank, dims.back()));
+  if (viewed) {
     x.dims = std::move(dims);
+    x.batch = batch;
     relabel(x, std::move(seen));
     result(std::move(x));
     return;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <string_view>
 #include <utility>
 
 #include "latchkey/error.hpp"
@@ -13,12 +14,13 @@ namespace latchkey::model {
 
 namespace {
 
-/// Channels that the accelerator's units for Softmax and LayerNormalization take.
-constexpr int kMaxReduced = 4096;
+/// Parts of the channels, each outside the next.
+constexpr std::string_view kNested = "GHD";
 
 const char* const kAttention =
     "attention works as queries N x H x T x D by keys N x H x D x S, and its weights N x H x T x S "
-    "by values N x H x S x D, or the same without H; the weights of a layer must be constant";
+    "by values N x H x S x D, their transposes the other way round, or the same without H; the "
+    "weights of a layer must be constant";
 
 }  // namespace
 
@@ -26,18 +28,22 @@ const char* const kAttention =
 
 std::string importer::view_text(const value& x) {
   if (x.axes.empty()) return dims_text(x.dims);
-  std::string text = "N";
+  std::vector<std::string> parts;
   const bool rows = x.axes.find('y') != std::string::npos;
   for (std::size_t i = 0; i < x.axes.size(); ++i) {
     const char letter = x.axes[i];
     const char* part = letter == 'c'   ? "channels"
                        : letter == 'y' ? "rows"
                        : letter == 'x' ? (rows ? "columns" : "tokens")
+                       : letter == 'G' ? "parts"
                        : letter == 'H' ? "heads"
                        : letter == 'D' ? "channels of a head"
                                        : "";
-    text += letter == '1' ? " x 1" : format(" x {} {}", x.dims[i], part);
+    parts.push_back(letter == '1' ? "1" : format("{} {}", x.dims[i], part));
   }
+  if (x.batch != value::kNowhere) parts.insert(parts.begin() + x.batch, "N");
+  std::string text;
+  for (const std::string& part : parts) text += text.empty() ? part : " x " + part;
   return text;
 }
 
@@ -80,13 +86,14 @@ void importer::relabel(value& x, std::string axes) const {
   const ftensor& t = tensor(x);
   std::vector<int> plane = x.dims;
   plane.resize(std::max<std::size_t>(plane.size(), 3), 1);
-  const bool split = x.axes.find_first_of("HD") != std::string::npos;
+  const bool split = x.axes.find_first_of("GHD") != std::string::npos;
   if (!split && plane == std::vector<int>{t.c, t.h, t.w} && plane_order(x)) x.axes.clear();
 }
 
 bool importer::plane_order(const value& x) const {
+  if (x.batch != 0) return false;
   if (x.axes.empty()) return true;
-  static const std::string order = "cHDyx";
+  static const std::string order = "cGHDyx";
   const std::string parts = core(x);
   return std::is_sorted(parts.begin(), parts.end(),
                         [&](char a, char b) { return order.find(a) < order.find(b); });
@@ -95,6 +102,7 @@ bool importer::plane_order(const value& x) const {
 bool importer::channels_last(const value& x) const {
   const ftensor& t = tensor(x);
   if (x.dims.empty() || x.dims.back() != t.c) return false;
+  if (x.batch == static_cast<int>(x.dims.size())) return false;
   if (x.axes.empty()) return x.dims.size() == 1 && t.h * t.w == 1;
   return x.axes.back() == 'c' || x.axes.back() == 'D';
 }
@@ -108,31 +116,39 @@ std::string importer::reshaped_view(const value& x, const std::vector<int>& dims
     from += all[i];
     sizes.push_back(x.dims[i]);
   }
-  // Dimensions keep their meaning; channels may be split into heads, and joined again.
+  // Dimensions keep their meaning, but all channels together may be split, and joined, in any way.
+  static const std::array<const char*, 4> split{"", "c", "HD", "GHD"};
+  const int channels = tensor(x).c;
   std::string to;
-  std::size_t at = 0, i = 0;
-  for (; i < dims.size(); ++i) {
+  std::size_t at = 0;
+  for (std::size_t i = 0; i < dims.size(); ++i) {
     if (dims[i] == 1) {
       to += at < from.size() && sizes[at] == 1 ? from[at++] : '1';
       continue;
     }
     while (at < from.size() && sizes[at] == 1) ++at;
     if (at == from.size()) return {};
-    std::size_t next = i + 1;
-    while (next < dims.size() && dims[next] == 1) ++next;
-    if (dims[i] == sizes[at]) {
+    // Channels in their order from here on, and the dimensions that they become.
+    std::size_t end = at, last = i, parts = 0;
+    std::int64_t together = 1, made = 1;
+    if (from[at] == 'c') together = sizes[end++];
+    for (std::size_t depth = 0; end < from.size(); ++end) {
+      const std::size_t next = kNested.find(from[end], depth);
+      if (next == std::string::npos) break;
+      depth = next + 1;
+      together *= sizes[end];
+    }
+    for (; last < dims.size() && made < channels; ++last) {
+      made *= dims[last];
+      parts += dims[last] != 1 ? 1 : 0;
+    }
+    if (together == channels && made == channels && parts < split.size()) {
+      const char* letter = split[parts];
+      for (; i < last; ++i) to += dims[i] == 1 ? '1' : *letter++;
+      --i;
+      at = end;
+    } else if (dims[i] == sizes[at]) {
       to += from[at++];
-    } else if (from[at] == 'c' && next < dims.size() &&
-               std::int64_t{dims[i]} * dims[next] == sizes[at]) {
-      to += 'H';
-      to.append(next - i - 1, '1');
-      to += 'D';
-      i = next;
-      ++at;
-    } else if (from[at] == 'H' && at + 1 < from.size() && from[at + 1] == 'D' &&
-               std::int64_t{sizes[at]} * sizes[at + 1] == dims[i]) {
-      to += 'c';
-      at += 2;
     } else {
       return {};
     }
@@ -142,32 +158,36 @@ std::string importer::reshaped_view(const value& x, const std::vector<int>& dims
 }
 
 std::optional<value> importer::regrouped(const value& x, const std::vector<int>& dims) {
-  const std::string all = letters(x);
   const ftensor t = tensor(x);
-  const bool joins = all.find("yx") != std::string::npos;
-  const std::size_t at = joins ? all.find("yx") : all.find('x');
-  if (at == std::string::npos || (!joins && t.h != 1) || x.padded()) return {};
-  const auto i = static_cast<std::ptrdiff_t>(at);
-  std::vector<int> wanted = x.dims;
-  std::string seen = all;
-  if (joins) {
-    wanted[at] = t.h * t.w;
-    wanted.erase(wanted.begin() + i + 1);
-    seen.replace(at, 2, "x");
-  } else {
-    if (dims.size() != x.dims.size() + 1) return {};
-    wanted[at] = dims[at];
-    wanted.insert(wanted.begin() + i + 1, dims[at + 1]);
-    if (dims[at] * dims[at + 1] != t.w) return {};
-    seen.replace(at, 1, "yx");
+  if (x.padded() || std::int64_t{t.h} * t.w > kMaxDim) return {};
+  value tokens = x;
+  tokens.axes = letters(x);
+  std::string seen;
+  std::vector<int> plane;
+  if (const std::size_t at = tokens.axes.find("yx"); at != std::string::npos) {
+    plane = {t.c, 1, t.h * t.w};
+    tokens.axes.replace(at, 2, "x");
+    tokens.dims[at] = plane[2];
+    tokens.dims.erase(tokens.dims.begin() + static_cast<std::ptrdiff_t>(at) + 1);
+    seen = reshaped_view(tokens, dims);
+  } else if (t.h == 1) {
+    for (std::size_t i = 0; i + 1 < dims.size() && plane.empty(); ++i) {
+      if (std::int64_t{dims[i]} * dims[i + 1] != t.w) continue;
+      std::vector<int> joined = dims;
+      joined[i] = t.w;
+      joined.erase(joined.begin() + static_cast<std::ptrdiff_t>(i) + 1);
+      seen = reshaped_view(tokens, joined);
+      if (seen.empty() || seen[i] != 'x') continue;
+      seen.replace(i, 1, "yx");
+      plane = {t.c, dims[i], dims[i + 1]};
+    }
   }
-  if (wanted != dims || std::int64_t{t.h} * t.w > kMaxDim) return {};
-  const std::vector<int> plane =
-      joins ? std::vector<int>{t.c, 1, t.h * t.w} : std::vector<int>{t.c, dims[at], dims[at + 1]};
+  if (plane.empty() || seen.empty()) return {};
   value v = emit({x.tensor}, fview{}, plane);
   v.type = x.type;
   tensor(v).pinned = t.pinned;
   v.dims = dims;
+  v.batch = x.batch;
   relabel(v, std::move(seen));
   return v;
 }
@@ -176,6 +196,7 @@ value importer::as_planes(value x) const {
   const ftensor& t = tensor(x);
   x.dims = {t.c, t.h, t.w};
   x.axes.clear();
+  x.batch = 0;
   return x;
 }
 
@@ -183,6 +204,7 @@ value importer::seen_as(value planes, const value& x) const {
   const ftensor& t = tensor(planes);
   const bool whole = core(x).find('H') == std::string::npos;
   planes.dims = x.dims;
+  planes.batch = x.batch;
   for (std::size_t i = 0; i < x.axes.size(); ++i) {
     const char letter = x.axes[i];
     if (letter == 'c' || (letter == 'D' && whole)) planes.dims[i] = t.c;
@@ -191,6 +213,56 @@ value importer::seen_as(value planes, const value& x) const {
   }
   relabel(planes, x.axes);
   return planes;
+}
+
+int importer::channel_step(const value& x, std::size_t at) {
+  const std::size_t depth = kNested.find(x.axes[at]);
+  int step = 1;
+  for (std::size_t i = 0; depth != std::string::npos && i < x.axes.size(); ++i) {
+    const std::size_t other = kNested.find(x.axes[i]);
+    if (other != std::string::npos && other > depth) step *= x.dims[i];
+  }
+  return step;
+}
+
+value importer::taken(const value& x, std::size_t at, const std::vector<int>& kept,
+                      const std::string& name) {
+  const int size = x.dims[at];
+  const int step = x.axes.empty() ? 1 : channel_step(x, at);
+  std::vector<int> channels;
+  for (int first = 0; first < tensor(x).c; first += size * step) {
+    for (const int k : kept) {
+      for (int i = 0; i < step; ++i) channels.push_back(first + k * step + i);
+    }
+  }
+  value v = select(x.axes.empty() ? x : as_planes(x), channels, name);
+  follow(v, x);
+  if (x.axes.empty()) return v;
+  v.dims = x.dims;
+  v.dims[at] = static_cast<int>(kept.size());
+  v.batch = x.batch;
+  std::string seen = x.axes;
+  if (kept.size() == 1 && seen[at] != 'c') {
+    // What is left is split in one less.
+    const bool three = seen.find('G') != std::string::npos;
+    const std::size_t gone = kNested.find(seen[at]);
+    seen[at] = '1';
+    for (char& c : seen) {
+      const std::size_t depth = kNested.find(c);
+      if (depth == std::string::npos) continue;
+      c = !three ? 'c' : depth < gone ? kNested[depth + 1] : c;
+    }
+  }
+  relabel(v, std::move(seen));
+  return v;
+}
+
+void importer::drop(value& x, std::size_t at) const {
+  x.dims.erase(x.dims.begin() + static_cast<std::ptrdiff_t>(at));
+  std::string seen = x.axes;
+  if (!seen.empty()) seen.erase(at, 1);
+  if (static_cast<int>(at) < x.batch) --x.batch;
+  if (!seen.empty()) relabel(x, std::move(seen));
 }
 
 bool importer::read_channels_last(const std::string& name, std::size_t rank, int size) const {
@@ -251,12 +323,19 @@ bool importer::read_channels_last(const std::string& name, std::size_t rank, int
   return false;
 }
 
-std::size_t importer::axis_of(const value& x, std::int64_t axis) const {
-  const auto rank = static_cast<std::int64_t>(x.dims.size()) + 1;
+std::optional<std::size_t> importer::dim_of(const value& x, std::int64_t axis) const {
+  const auto rank = static_cast<std::int64_t>(x.rank());
   if (axis < -rank || axis >= rank) damaged(format("axis {} is outside {} dimensions", axis, rank));
   if (axis < 0) axis += rank;
-  if (axis == 0) fail("works along the batch", "keep images apart");
-  return static_cast<std::size_t>(axis);
+  if (axis == x.batch) return {};
+  const bool behind = x.batch != value::kNowhere && axis > x.batch;
+  return static_cast<std::size_t>(axis - (behind ? 1 : 0));
+}
+
+std::size_t importer::axis_of(const value& x, std::int64_t axis) const {
+  const auto at = dim_of(x, axis);
+  if (!at) fail("works along the batch", "keep images apart");
+  return *at;
 }
 
 // ---- Softmax ----
@@ -266,36 +345,39 @@ std::size_t importer::axis_of(const value& x, std::int64_t axis) const {
 void importer::softmax() {
   value x = activation(0, true, kViews);
   const ftensor& t = tensor(x);
-  const std::size_t axis = axis_of(x, integer("axis", opset_ < 13 ? 1 : -1));
-  // Of features, also as N x C x 1 x 1.
-  const bool features =
-      x.axes.empty() && !x.dims.empty() && t.h * t.w == 1 && x.dims[0] == t.c && axis == 1;
-  if (features && node_->output(0) == model_.graph().output(0).name()) {
+  const std::int64_t given = integer("axis", opset_ < 13 ? 1 : -1);
+  const std::size_t axis = axis_of(x, given);
+  const std::string parts = letters(x);
+  const bool channels = parts.size() > axis && parts[axis] == 'c' && x.dims[axis] == t.c;
+  // Of features, also as N x C x 1 x 1. Tokens have theirs computed where the card can.
+  const bool features = channels && x.axes.empty() && t.h * t.w == 1;
+  const bool last = node_->output(0) == model_.graph().output(0).name();
+  if (last && (features || (channels && t.c > kMaxChannels))) {
     if (options_.exact_output) fail("is left to the host", hint_for(node_->op_type()));
-    out_.remarks.push_back(
-        format("{} is left out: the output holds its input, the logits. Their argmax is the same; "
-               "'latchkey run --mode softmax' gives probabilities",
-               where()));
+    out_.remarks.push_back(format(
+        "{} is left out: the output holds its input, the logits. {}", where(),
+        features ? "Their argmax is the same; 'latchkey run --mode softmax' gives probabilities"
+                 : format("The argmax of each token is the same; up to {} channels are computed",
+                          kMaxChannels)));
     result(std::move(x));
     return;
   }
   if (node_->op_type() == "LogSoftmax") {
     fail("is not the last node, or not of features", hint_for(node_->op_type()));
   }
-  const std::string parts = letters(x);
-  const bool channels = parts.size() >= axis && parts[axis - 1] == 'c' && x.dims[axis - 1] == t.c;
   // Up to operator set 12 the dimensions behind the axis belong to it.
-  const bool joint = opset_ < 13 && std::any_of(
-                                        x.dims.begin() + static_cast<std::ptrdiff_t>(axis),
-                                        x.dims.end(), [](int d) { return d != 1; });
+  const bool joint = opset_ < 13 && (x.batch > static_cast<int>(axis) ||
+                                     std::any_of(
+                                         x.dims.begin() + static_cast<std::ptrdiff_t>(axis) + 1,
+                                         x.dims.end(), [](int d) { return d != 1; }));
   if (!channels || joint) {
-    fail(format("works along axis {}{} of {}", axis, joint ? " and all behind it" : "",
+    fail(format("works along axis {}{} of {}", given, joint ? " and all behind it" : "",
                 view_text(x)),
          "use it along the channels: axis 1 of N x C x H x W, the last axis of tokens and of the "
          "scores of attention");
   }
-  if (t.c > kMaxReduced) {
-    fail(format("works on {} channels", t.c), format("use up to {}", kMaxReduced));
+  if (t.c > kMaxChannels) {
+    fail(format("works on {} channels", t.c), format("use up to {}", kMaxChannels));
   }
   value v = emit({x.tensor}, fsoftmax{}, x.dims);
   copy_shape(x, v);
@@ -318,14 +400,14 @@ void importer::layer_norm() {
       fail("its mean or deviation is read", "use its first result only");
     }
   }
-  if (axis != x.dims.size() || !channels_last(x)) {
-    fail(format("normalises {} from axis {} on", view_text(x), axis),
+  if (axis + 1 != x.dims.size() || !channels_last(x)) {
+    fail(format("normalises {} from axis {} on", view_text(x), integer("axis", -1)),
          "normalise the channels, the last axis of tokens, N x T x C; for planes use "
          "BatchNormalization, which folds into the layer before it");
   }
   const auto c = static_cast<std::size_t>(tensor(x).c);
-  if (c > static_cast<std::size_t>(kMaxReduced)) {
-    fail(format("works on {} channels", c), format("use up to {}", kMaxReduced));
+  if (c > static_cast<std::size_t>(kMaxChannels)) {
+    fail(format("works on {} channels", c), format("use up to {}", kMaxChannels));
   }
   flayernorm op;
   op.epsilon = finite(real("epsilon", 1e-5F), "epsilon");
@@ -350,7 +432,7 @@ std::vector<int> importer::norm_at(int mean) {
     const auto& by = readers(out);
     return by.size() == 1 && at(by[0]).op_type() == op && g.output(0).name() != out ? by[0] : -1;
   };
-  const auto averages_channels = [&](int n, std::size_t rank) {
+  const auto averages_channels = [&](int n, std::size_t axis) {
     if (at(n).op_type() != "ReduceMean" || at(n).input_size() != 1 || at(n).output_size() != 1) {
       return false;
     }
@@ -359,7 +441,7 @@ std::vector<int> importer::norm_at(int mean) {
       if (a.name() == "keepdims" && a.i() == 0) return false;
       if (a.name() != "axes") continue;
       last =
-          a.ints_size() == 1 && (a.ints(0) == -1 || a.ints(0) == static_cast<std::int64_t>(rank));
+          a.ints_size() == 1 && (a.ints(0) == -1 || a.ints(0) == static_cast<std::int64_t>(axis));
     }
     return last;
   };
@@ -383,9 +465,9 @@ std::vector<int> importer::norm_at(int mean) {
   const auto found = values_.find(input);
   if (found == values_.end() || found->second.data) return {};
   const value x = found->second;
-  const std::size_t rank = x.dims.size();
+  const std::size_t end_axis = x.rank() - 1;
   if (x.type != io_type::f32 || x.sum || x.padded() || !channels_last(x) ||
-      tensor(x).c > kMaxReduced || !averages_channels(mean, rank)) {
+      tensor(x).c > kMaxChannels || !averages_channels(mean, end_axis)) {
     return {};
   }
   // One difference from the mean, or two alike.
@@ -414,7 +496,7 @@ std::vector<int> importer::norm_at(int mean) {
   const int last = square == users[0] ? users[1] : users[0];
   if (!squares(square)) return {};
   const int variance = only(square, "ReduceMean");
-  if (variance < 0 || !averages_channels(variance, rank)) return {};
+  if (variance < 0 || !averages_channels(variance, end_axis)) return {};
   const int sum = only(variance, "Add");
   if (sum < 0 || at(sum).input_size() != 2) return {};
   const bool first = at(sum).input(0) == at(variance).output(0);
@@ -457,6 +539,19 @@ std::vector<int> importer::norm_at(int mean) {
 void importer::product() {
   value a = activation(0, true, kViews);
   value b = activation(1, true, kViews);
+  // Values D x S by weights S x T are the transpose of weights T x S by values S x D.
+  const std::string first = matrix(a), second = matrix(b);
+  const bool turned = (first == "HDx" && second == "ycx") || (first == "cx" && second == "cx");
+  const auto turn = [&](value& x) {
+    x.axes = letters(x);
+    std::swap(x.axes[x.axes.size() - 2], x.axes.back());
+    std::swap(x.dims[x.dims.size() - 2], x.dims.back());
+  };
+  if (turned) {
+    std::swap(a, b);
+    turn(a);
+    turn(b);
+  }
   const ftensor ta = tensor(a), tb = tensor(b);
   const std::string la = matrix(a), lb = matrix(b);
   const std::size_t rank = a.dims.size();
@@ -466,8 +561,10 @@ void importer::product() {
   // The matrices are the last two dimensions, and heads lie at one place.
   const auto all_a = letters(a), all_b = letters(b);
   const std::size_t head_a = all_a.find(scores ? 'H' : 'y'), head_b = all_b.find('H');
-  if ((!scores && !context) || rank != b.dims.size() || rank < 2 || (split && head_a != head_b) ||
-      a.dims[rank - 1] != b.dims[rank - 2]) {
+  // Images stay apart: the batch is none of the matrices' dimensions.
+  const bool apart = a.batch == b.batch && a.batch + 1 < static_cast<int>(rank);
+  if ((!scores && !context) || rank != b.dims.size() || rank < 2 || !apart ||
+      (split && head_a != head_b) || a.dims[rank - 1] != b.dims[rank - 2]) {
     fail(format("multiplies {} by {}", view_text(a), view_text(b)), kAttention);
   }
   const int heads = split ? b.dims[head_b] : 1;
@@ -476,10 +573,11 @@ void importer::product() {
                     (scores || ta.h == heads) && (!split || a.dims[head_a] == heads);
   if (!fits) fail(format("multiplies {} by {}", view_text(a), view_text(b)), kAttention);
 
-  // Several heads lie in blocks of 64 channels each; the others are zeros.
+  // Several heads lie in blocks of 64 channels each, one fills more than half of a word; the others
+  // are zeros.
   const int depth = tb.c / heads;
   const int blocks = (depth + kBlockChannels - 1) / kBlockChannels * kBlockChannels;
-  const bool pads = heads > 1 && blocks != depth;
+  const bool pads = heads > 1 ? blocks != depth : depth <= kBlockChannels / 2;
   const std::string& name = node_->output(0);
   const auto padded = [&](const value& x, const char* which) {
     std::vector<int> channels(static_cast<std::size_t>(heads * blocks), -1);
@@ -517,6 +615,7 @@ void importer::product() {
   // The last dimension is that of b.
   v.dims = a.dims;
   v.dims[rank - 1] = b.dims[rank - 1];
+  v.batch = a.batch;
   std::string seen = all_a;
   if (scores) {
     std::replace(seen.begin(), seen.end(), 'H', 'y');
@@ -525,7 +624,9 @@ void importer::product() {
     std::replace(seen.begin(), seen.end(), 'y', split ? 'H' : '1');
     if (split) seen.back() = 'D';
   }
-  relabel(v, std::move(seen));
+  v.axes = std::move(seen);
+  if (turned) turn(v);
+  relabel(v, v.axes);
   result(std::move(v));
 }
 

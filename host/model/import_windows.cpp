@@ -432,7 +432,7 @@ void importer::reduce_mean() {
     for (const double v : weights(1)->values) axes.push_back(static_cast<std::int64_t>(v));
   }
   for (std::int64_t& a : axes) {
-    if (a < 0) a += static_cast<std::int64_t>(x.dims.size()) + 1;
+    if (a < 0) a += static_cast<std::int64_t>(x.rank());
   }
   std::sort(axes.begin(), axes.end());
   if (!x.axes.empty()) {
@@ -456,9 +456,8 @@ void importer::mean_of_view(const value& x, const std::vector<std::int64_t>& axe
   std::string over;
   if (std::adjacent_find(axes.begin(), axes.end()) != axes.end()) damaged("names an axis twice");
   for (const std::int64_t a : axes) {
-    const auto at = static_cast<std::size_t>(a) - 1;
-    if (a == 0) fail("takes the mean over the batch", "keep images apart");
-    if (a < 1 || at >= x.dims.size()) damaged(format("axis {} is outside the tensor", a));
+    if (a < 0) damaged(format("axis {} is outside the tensor", a));
+    const std::size_t at = axis_of(x, a);
     over += x.axes[at];
     v.dims[at] = 1;
     v.axes[at] = '1';
@@ -471,13 +470,10 @@ void importer::mean_of_view(const value& x, const std::vector<std::int64_t>& axe
          "use the mean over all tokens, axis 1; over channels it has to be the start of a layer "
          "normalisation (mean, Sub, Pow 2, mean, Add, Sqrt, Div)");
   }
-  if (integer("keepdims", 1) == 0) {
-    for (auto a = axes.rbegin(); a != axes.rend(); ++a) {
-      v.dims.erase(v.dims.begin() + (*a - 1));
-      v.axes.erase(static_cast<std::size_t>(*a) - 1, 1);
-    }
-  }
   v.tensor = emit({x.tensor}, whole_plane<favgpool>(as_planes(x)), {in.c, 1, 1}).tensor;
+  if (integer("keepdims", 1) == 0) {
+    for (auto a = axes.rbegin(); a != axes.rend(); ++a) drop(v, axis_of(x, *a));
+  }
   const std::string names = v.axes;
   relabel(v, names);
   result(std::move(v));

@@ -133,6 +133,7 @@ fgraph importer::run() {
                        file_, elements, kMaxElements));
   }
   simplify(out_);
+  split_wide_output(out_);
   isolate_products(out_);
   centre_softmaxes();
   return std::move(out_);
@@ -149,7 +150,7 @@ io_spec importer::output_of(const value& result) const {
   const std::string parts = core(result);
   const bool heads_apart =
       parts.find('H') != std::string::npos && parts.find("HD") == std::string::npos;
-  if (heads_apart || (order != "xc" && order != "yc" && order != "yxc")) {
+  if (heads_apart || result.batch != 0 || (order != "xc" && order != "yc" && order != "yxc")) {
     throw error(errc::unsupported_model,
                 format("{}: output '{}' is {}, an order that results do not leave the card in; end "
                        "with N x C x H x W, N x H x W x C or tokens, N x T x C",
@@ -170,7 +171,8 @@ void importer::fail(const std::string& reason, const std::string& hint, errc cod
   for (const std::string& name : node_->input()) {
     const auto found = values_.find(name);
     if (found != values_.end() && !found->second.data) {
-      on = format(" on {}", dims_text(found->second.dims));
+      const value& x = found->second;
+      on = format(" on {}", x.batch == 0 ? dims_text(x.dims) : view_text(x));
       break;
     }
   }
@@ -461,6 +463,7 @@ double importer::scalar(int i, const char* what) const {
 
 void importer::copy_shape(const value& from, value& to) {
   to.axes = from.axes;
+  to.batch = from.batch;
   const ftensor source = tensor(from);
   ftensor& t = tensor(to);
   t.c = source.c;

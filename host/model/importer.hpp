@@ -60,26 +60,33 @@ struct constant {
 
 /// What a name of the ONNX graph stands for.
 ///
-/// A view is an activation whose dimensions are not planes: `axes` says for each dimension behind
-/// the batch which part of the tensor it is.
+/// A view is an activation whose dimensions are not planes: `axes` says for each dimension but the
+/// batch which part of the tensor it is.
 ///
-///   c  the channels            H  the heads: the outer part of the channels
-///   y  the rows                D  the channels of one head: their inner part
-///   x  the columns             1  nothing: one element
+///   c  the channels            G  parts, such as queries, keys and values: the outermost of the
+///   y  the rows                   channels split in three
+///   x  the columns             H  the heads: the outer part of channels split in two
+///   1  nothing: one element    D  the channels of one head: their inner part
 ///
-/// Tokens are "xc", split into heads "xHD" and then "HxD" or "HDx"; the scores of attention are
-/// "yxc", with the heads as rows. Of planes, whole or flattened, axes is empty.
+/// Tokens are "xc", split into heads "xHD" and then "HxD" or "HDx", or into parts "xGHD"; the
+/// scores of attention are "yxc", with the heads as rows. Of planes, whole or flattened, axes is
+/// empty and the batch first.
 struct value {
   std::shared_ptr<const constant> data;  // Constant, or null:
   int tensor = -1;                       // an activation, of
   io_type type = io_type::f32;           // this type,
-  std::vector<int> dims;                 // with this shape behind the batch,
+  std::vector<int> dims;                 // with this shape without the batch,
   std::array<int, 4> pads{};  // zeros that a Pad puts around it (top, left, bottom, right),
   bool sum = false;           // and an int32 sum that waits for its scale.
   std::string axes;           // A view, see above; of planes empty.
+  int batch = 0;              // Its place among the dimensions; kNowhere: one image, no batch.
   std::string dynamic;        // Bytes of a DynamicQuantizeLinear, or sums of them: its name.
 
+  static constexpr int kNowhere = -1;
+
   [[nodiscard]] bool padded() const { return pads != std::array<int, 4>{}; }
+  /// Dimensions in the file.
+  [[nodiscard]] std::size_t rank() const { return dims.size() + (batch == kNowhere ? 0 : 1); }
 };
 
 /// What an operator takes besides plain planes.
@@ -248,6 +255,9 @@ class importer {
   void dropout();
   void flatten();
   void pad();
+  /// The dimensions that a Reshape gives to x, without the batch, whose place x gets; in `wanted`
+  /// the shape for messages.
+  std::vector<int> sizes_of(value& x, const constant& shape, std::string& wanted);
   void reshape();
   void squeeze();
   void transpose();
@@ -266,6 +276,13 @@ class importer {
   std::string matrix(const value& x) const;
   /// Names the dimensions of x; makes it planes where they are.
   void relabel(value& x, std::string axes) const;
+  /// Channels that one step along dimension `at`, some of the channels, skips.
+  static int channel_step(const value& x, std::size_t at);
+  /// The elements `kept` of dimension `at`, the channels or some of them.
+  value taken(const value& x, std::size_t at, const std::vector<int>& kept,
+              const std::string& name);
+  /// Takes a dimension of one element away.
+  void drop(value& x, std::size_t at) const;
   /// The letters of these dimensions over the elements of x, in their order; empty if there are
   /// none.
   std::string reshaped_view(const value& x, const std::vector<int>& dims) const;
@@ -282,7 +299,9 @@ class importer {
   /// Whether the last dimension of a tensor is taken for its channels, by what reads it behind
   /// functions of elements; with `size`, that of the dimension, also behind a Reshape to tokens.
   bool read_channels_last(const std::string& name, std::size_t rank, int size = 0) const;
-  /// Axis of the node, counted from the batch.
+  /// Dimension of x that is this axis of the file; nothing for the batch.
+  std::optional<std::size_t> dim_of(const value& x, std::int64_t axis) const;
+  /// The same, and refuses the batch.
   std::size_t axis_of(const value& x, std::int64_t axis) const;
   void softmax();
   void layer_norm();
@@ -297,7 +316,8 @@ class importer {
 
   // ---- Channels, rows and columns (import_joins.cpp) ----
 
-  /// An axis of planes, of features or of a view: 1 for channels, 2 for rows, 3 for columns.
+  /// An axis of planes, of features or of a view: 1 for channels, all or a part of them, 2 for
+  /// rows, 3 for columns.
   int plane_axis(const value& x, std::int64_t axis) const;
   /// Channel channels[o] of x as channel o; zeros where it is -1.
   value select(const value& x, const std::vector<int>& channels, const std::string& name);

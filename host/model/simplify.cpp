@@ -1,5 +1,5 @@
-// What becomes of an imported graph before it is quantised: simplify(), and isolate_products() for
-// the heads of attention.
+// What becomes of an imported graph before it is quantised: simplify(), split_wide_output() for
+// outputs of many classes, and isolate_products() for the heads of attention.
 #include <algorithm>
 #include <memory>
 #include <optional>
@@ -376,6 +376,14 @@ class simplifier {
   fgraph& g_;
 };
 
+/// A dense 1x1 convolution.
+bool pointwise(const fnode& node) {
+  const auto* conv = std::get_if<fconv>(&node.op);
+  return conv && !conv->depthwise && !conv->transposed && conv->kernel_h == 1 &&
+         conv->kernel_w == 1 && conv->stride_y == 1 && conv->stride_x == 1 && conv->pad_top == 0 &&
+         conv->pad_left == 0 && conv->pad_bottom == 0 && conv->pad_right == 0;
+}
+
 /// Puts convolutions that copy between products of several heads and what does not suit them.
 class isolator {
  public:
@@ -414,14 +422,6 @@ class isolator {
   }
 
  private:
-  static bool pointwise(const fnode& node) {
-    const auto* conv = std::get_if<fconv>(&node.op);
-    return conv && !conv->depthwise && !conv->transposed && conv->kernel_h == 1 &&
-           conv->kernel_w == 1 && conv->stride_y == 1 && conv->stride_x == 1 &&
-           conv->pad_top == 0 && conv->pad_left == 0 && conv->pad_bottom == 0 &&
-           conv->pad_right == 0;
-  }
-
   /// What a convolution makes of one channel each: channel from[o] times scale[o] plus shift[o].
   struct selection {
     std::vector<int> from;  ///< -1: of none
@@ -615,6 +615,81 @@ class isolator {
 }  // namespace
 
 void simplify(fgraph& graph) { simplifier(graph).run(); }
+
+void split_wide_output(fgraph& graph) {
+  const int t = graph.output.tensor;
+  const auto reads = [t](const fnode& n) {
+    return std::count(n.inputs.begin(), n.inputs.end(), t) > 0;
+  };
+  const auto last = std::find_if(graph.nodes.begin(), graph.nodes.end(),
+                                 [t](const fnode& n) { return n.output == t; });
+  if (last == graph.nodes.end() || !pointwise(*last) ||
+      std::any_of(graph.nodes.begin(), graph.nodes.end(), reads)) {
+    return;
+  }
+  const ftensor out = graph.tensors[static_cast<std::size_t>(t)];
+  const auto whole = std::get<fconv>(last->op);
+  const bool by_pixel = graph.output.channels_last || out.w == 1;
+  if (out.c <= kMaxChannels || out.h != 1 || !by_pixel || whole.integers) return;
+  constexpr int kMaxColumns = 255;  // of a window
+  int columns = 2;
+  while (columns <= kMaxColumns && (out.c % columns != 0 || out.c / columns > kMaxChannels)) {
+    ++columns;
+  }
+  if (columns > kMaxColumns) return;
+  const auto many = static_cast<std::size_t>(columns),
+             ins = static_cast<std::size_t>(whole.in_channels);
+  const std::size_t each = whole.bias.size() / many, tokens = static_cast<std::size_t>(out.w);
+
+  // Tokens are rows of one pixel. A window of column j sees that pixel in its tap columns - 1 - j
+  // and nothing else, so the weights there are those of the j-th part of the channels. A bias,
+  // which is one for all columns, becomes a constant of its own.
+  fconv conv;
+  conv.out_channels = out.c / columns;
+  conv.in_channels = whole.in_channels;
+  conv.kernel_w = columns;
+  conv.pad_left = conv.pad_right = columns - 1;
+  conv.weights.resize(whole.weights.size());
+  conv.bias.assign(each, 0.0F);
+  fconstant bias;
+  bias.values.resize(each * tokens * many);
+  for (std::size_t o = 0; o < each; ++o) {
+    for (std::size_t j = 0; j < many; ++j) {
+      for (std::size_t i = 0; i < ins; ++i) {
+        conv.weights[(o * ins + i) * many + many - 1 - j] = whole.weights[(j * each + o) * ins + i];
+      }
+      for (std::size_t k = 0; k < tokens; ++k) {
+        bias.values[(o * tokens + k) * many + j] = whole.bias[j * each + o];
+      }
+    }
+  }
+  const auto add_tensor = [&](const ftensor& like, int c, int w, const char* what) {
+    ftensor added;
+    added.name = like.name + what;
+    added.c = c;
+    added.h = out.w;
+    added.w = w;
+    graph.tensors.push_back(std::move(added));
+    return static_cast<int>(graph.tensors.size()) - 1;
+  };
+  const int from = last->inputs[0];
+  const ftensor in = graph.tensors[static_cast<std::size_t>(from)];
+  const int rows = add_tensor(in, in.c, 1, " in rows");
+  graph.tensors.back().pinned = in.pinned;
+  const int sums = add_tensor(out, conv.out_channels, columns, " without bias");
+  const int biases = add_tensor(out, conv.out_channels, columns, " bias");
+  ftensor& result = graph.tensors[static_cast<std::size_t>(t)];
+  result.c = conv.out_channels;
+  result.h = out.w;
+  result.w = columns;
+  graph.output.channels_last = true;
+  const std::string name = last->name;
+  graph.nodes.erase(last);
+  graph.nodes.push_back({name, {from}, rows, fview{}});
+  graph.nodes.push_back({name, {rows}, sums, std::move(conv)});
+  graph.nodes.push_back({format("bias of '{}'", name), {}, biases, std::move(bias)});
+  graph.nodes.push_back({name, {sums, biases}, t, fadd{whole.clip}});
+}
 
 void isolate_products(fgraph& graph) { isolator(graph).run(); }
 

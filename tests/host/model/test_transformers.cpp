@@ -5,6 +5,7 @@
 #include <set>
 
 #include "latchkey/error.hpp"
+#include "model/format.hpp"
 #include "model/partition.hpp"
 #include "model/quantise.hpp"
 #include "model/reference.hpp"
@@ -23,6 +24,10 @@ struct encoder {
   bool two_means = false;  ///< and with two differences from the mean
   bool flat = false;       ///< One head without a dimension of its own
   bool fused = false;      ///< One layer for queries, keys and values
+  /// How its channels split in three lie: "3HD" as timm and PaddleOCR have it, "H3D", "HD3".
+  std::string parts;
+  std::string take = "Gather";  ///< and the operator that takes a part, moved before the batch
+  bool torch = false;           ///< As PyTorch's MultiheadAttention does it with one image
 
   [[nodiscard]] int hidden() const { return heads * depth; }
 
@@ -52,6 +57,112 @@ struct encoder {
   }
 
   // ---- The file ----
+
+  static void shape(builder& b, const std::string& name, const longs& sizes) {
+    b.weight(name, {static_cast<std::int64_t>(sizes.size())}, floats(sizes.begin(), sizes.end()),
+             pb::TensorProto::INT64);
+  }
+  static void number(builder& b, const std::string& name, std::int64_t v) {
+    b.weight(name, {}, {static_cast<float>(v)}, pb::TensorProto::INT64);
+  }
+
+  /// The weights and biases of queries, keys and values in one layer, by the order of its channels.
+  void fuse(builder& b, const std::string& order) const {
+    const auto n = static_cast<std::size_t>(hidden()), d = static_cast<std::size_t>(depth);
+    floats w(3 * n * n), bias(3 * n);
+    for (std::size_t p = 0; p < 3; ++p) {
+      const auto seed = static_cast<std::uint32_t>(p + 1);
+      const floats part = weights(hidden(), hidden(), seed), b3 = biases(hidden(), seed + 100);
+      for (std::size_t c = 0; c < n; ++c) {
+        const std::size_t to = order == "3HD"   ? p * n + c
+                               : order == "H3D" ? (c / d * 3 + p) * d + c % d
+                                                : c * 3 + p;
+        bias[to] = b3[c];
+        for (std::size_t k = 0; k < n; ++k) w[k * 3 * n + to] = part[k * n + c];
+      }
+    }
+    b.weight("qkv_w", {hidden(), 3 * hidden()}, w);
+    b.weight("qkv_b", {3 * hidden()}, bias);
+  }
+
+  /// Queries, keys and values of "qkv", N x T x C, as "qh", "kh" and "vh".
+  void take_parts(builder& b) const {
+    longs sizes{0, tokens, 0, 0, 0}, perm{0, 0, 0, 1, 0};
+    for (std::size_t i = 0; i < 3; ++i) {
+      const auto at = static_cast<std::int64_t>(i + 2);
+      sizes[i + 2] = parts[i] == '3' ? 3 : parts[i] == 'H' ? heads : depth;
+      perm[parts[i] == '3' ? 0 : parts[i] == 'H' ? 2 : 4] = at;
+    }
+    shape(b, "five", sizes);
+    b.node("Reshape", {"qkv", "five"}, {"qkv5"});
+    builder::ints(b.node("Transpose", {"qkv5"}, {"moved"}), "perm", perm);
+    shape(b, "first", {0});
+    const char* const names[] = {"q", "k", "v"};
+    if (take == "Split") {
+      builder::integer(b.node("Split", {"moved"}, {"q1", "k1", "v1"}), "axis", 0);
+    }
+    for (std::int64_t i = 0; i < 3; ++i) {
+      const std::string n = names[i];
+      if (take == "Gather") {
+        number(b, n + "_at", i);
+        builder::integer(b.node("Gather", {"moved", n + "_at"}, {n}), "axis", 0);
+        continue;
+      }
+      if (take == "Slice") {
+        shape(b, n + "_from", {i});
+        shape(b, n + "_to", {i + 1});
+        b.node("Slice", {"moved", n + "_from", n + "_to", "first"}, {n + "1"});
+      }
+      b.node("Squeeze", {n + "1", "first"}, {n});
+    }
+    b.weight("factor", {}, {1 / std::sqrt(static_cast<float>(depth))});
+    b.node("Mul", {"q", "factor"}, {"qh"});
+    builder::ints(b.node("Transpose", {"k"}, {"kh"}), "perm", {0, 1, 3, 2});
+    b.node("Identity", {"v"}, {"vh"});
+  }
+
+  /// nn.MultiheadAttention(batch_first=True) of "x", with a batch of 1: tokens first, the batch in
+  /// and out of the heads.
+  void attend_torch(builder& b) const {
+    shape(b, "three", {tokens, 1, 3, hidden()});
+    shape(b, "first", {0});
+    shape(b, "fourth", {3});
+    shape(b, "to_heads", {tokens, heads, depth});
+    shape(b, "to_batch", {1, heads, tokens, depth});
+    shape(b, "flat", {tokens, hidden()});
+    shape(b, "apart", {tokens, 1, hidden()});
+    b.weight("root", {}, {1 / std::pow(static_cast<float>(depth), 0.25F)});
+    builder::ints(b.node("Transpose", {"x"}, {"xt"}), "perm", {1, 0, 2});
+    b.node("MatMul", {"xt", "qkv_w"}, {"qkv_x"});
+    b.node("Add", {"qkv_x", "qkv_b"}, {"qkv"});
+    b.node("Reshape", {"qkv", "three"}, {"qkv4"});
+    b.node("Unsqueeze", {"qkv4", "first"}, {"qkv5"});
+    builder::ints(b.node("Transpose", {"qkv5"}, {"moved"}), "perm", {3, 1, 2, 0, 4});
+    b.node("Squeeze", {"moved", "fourth"}, {"parts"});
+    const char* const names[] = {"q", "k", "v"};
+    for (std::int64_t i = 0; i < 3; ++i) {
+      const std::string n = names[i];
+      number(b, n + "_at", i);
+      builder::integer(b.node("Gather", {"parts", n + "_at"}, {n}), "axis", 0);
+      b.node("Reshape", {n, "to_heads"}, {n + "3"});
+      builder::ints(b.node("Transpose", {n + "3"}, {n + "t"}), "perm", {1, 0, 2});
+      b.node("Reshape", {n + "t", "to_batch"}, {n + "4"});
+    }
+    builder::ints(b.node("Transpose", {"k4"}, {"k4t"}), "perm", {0, 1, 3, 2});
+    b.node("Mul", {"q4", "root"}, {"qh"});
+    b.node("Mul", {"k4t", "root"}, {"kh"});
+    b.node("MatMul", {"qh", "kh"}, {"scores"});
+    builder::integer(b.node("Softmax", {"scores"}, {"shares"}), "axis", -1);
+    b.node("MatMul", {"shares", "v4"}, {"context"});
+    builder::ints(b.node("Transpose", {"context"}, {"back"}), "perm", {2, 0, 1, 3});
+    b.node("Reshape", {"back", "flat"}, {"joined"});
+    const floats w = weights(hidden(), hidden(), 4);
+    b.weight("o_w", {hidden(), hidden()}, w);
+    b.weight("o_b", {hidden()}, biases(hidden(), 104));
+    b.node("Gemm", {"joined", "o_w", "o_b"}, {"o2"});
+    b.node("Reshape", {"o2", "apart"}, {"o3"});
+    builder::ints(b.node("Transpose", {"o3"}, {"o"}), "perm", {1, 0, 2});
+  }
 
   void norm(builder& b, const std::string& x, const std::string& y, std::uint32_t seed) const {
     const longs size{hidden()};
@@ -89,34 +200,51 @@ struct encoder {
 
   [[nodiscard]] builder model() const {
     builder b(17);
-    b.input("x", {-1, tokens, hidden()}).output("y");
+    b.input("x", {torch ? 1 : -1, tokens, hidden()}).output("y");
     const auto product = [&](const dense& l, const std::string& x, const std::string& y) {
       b.weight(y + "_w", {l.ins, l.outs}, weights(l.ins, l.outs, l.seed));
       b.weight(y + "_b", {l.outs}, biases(l.outs, l.seed + 100));
       b.node("MatMul", {x, y + "_w"}, {y + "_x"});
       b.node("Add", {y + "_b", y + "_x"}, {y});
     };
-    b.weight("split", {4}, {0, 0, static_cast<float>(heads), static_cast<float>(depth)},
-             pb::TensorProto::INT64);
-    b.weight("join", {3}, {0, static_cast<float>(tokens), -1}, pb::TensorProto::INT64);
-    b.weight("root", {}, {std::sqrt(static_cast<float>(depth))});
     const auto all = layers();
-    if (fused) {
-      const auto n = static_cast<std::size_t>(hidden());
-      floats w(3 * n * n), bias;
-      for (std::size_t p = 0; p < 3; ++p) {
-        const floats part = weights(hidden(), hidden(), all[p].seed);
-        const floats b3 = biases(hidden(), all[p].seed + 100);
-        for (std::size_t k = 0; k < n * n; ++k) w[k / n * 3 * n + p * n + k % n] = part[k];
-        bias.insert(bias.end(), b3.begin(), b3.end());
-      }
-      b.weight("qkv_w", {hidden(), 3 * hidden()}, w);
-      b.weight("qkv_b", {3 * hidden()}, bias);
+    if (fused || torch || !parts.empty()) fuse(b, parts.empty() ? "3HD" : parts);
+    if (torch) {
+      attend_torch(b);
+    } else {
+      attend(b, product);
+    }
+    b.node("Add", {"o", "x"}, {"sum1"});
+    norm(b, "sum1", "n1", 20);
+    product(all[4], "n1", "in");
+    b.weight("r2", {}, {std::numbers::sqrt2_v<float>});
+    b.weight("one", {1}, {1});
+    b.weight("half", {}, {0.5F});
+    b.node("Div", {"in", "r2"}, {"g1"});
+    b.node("Erf", {"g1"}, {"g2"});
+    b.node("Add", {"g2", "one"}, {"g3"});
+    b.node("Mul", {"in", "g3"}, {"g4"});
+    b.node("Mul", {"g4", "half"}, {"gelu"});
+    product(all[5], "gelu", "out");
+    b.node("Add", {"out", "n1"}, {"sum2"});
+    norm(b, "sum2", "y", 30);
+    return b;
+  }
+
+  /// Attention of "x" with the batch first, up to its last layer, "o".
+  template <typename Product>
+  void attend(builder& b, const Product& product) const {
+    const auto all = layers();
+    shape(b, "split", {0, 0, heads, depth});
+    shape(b, "join", {0, tokens, -1});
+    b.weight("root", {}, {std::sqrt(static_cast<float>(depth))});
+    if (fused || !parts.empty()) {
       b.node("MatMul", {"x", "qkv_w"}, {"qkv_x"});
       b.node("Add", {"qkv_x", "qkv_b"}, {"qkv"});
-      builder::integer(b.node("Split", {"qkv"}, {"q", "k", "v"}), "axis", -1);
     }
-    for (std::size_t i = 0; i < 3; ++i) {
+    if (fused) builder::integer(b.node("Split", {"qkv"}, {"q", "k", "v"}), "axis", -1);
+    if (!parts.empty()) take_parts(b);
+    for (std::size_t i = 0; i < 3 && parts.empty(); ++i) {
       const std::string name = all[i].name;
       if (!fused) product(all[i], "x", name);
       const bool key = i == 1;
@@ -133,8 +261,9 @@ struct encoder {
                     key ? longs{0, 2, 3, 1} : longs{0, 2, 1, 3});
     }
     b.node("MatMul", {"qh", "kh"}, {"scores"});
-    b.node("Div", {"scores", "root"}, {"scaled"});
-    builder::integer(b.node("Softmax", {"scaled"}, {"shares"}), "axis", -1);
+    if (parts.empty()) b.node("Div", {"scores", "root"}, {"scaled"});
+    builder::integer(b.node("Softmax", {parts.empty() ? "scaled" : "scores"}, {"shares"}), "axis",
+                     -1);
     b.node("MatMul", {"shares", "vh"}, {"context"});
     std::string joined = "context";
     if (!flat) {
@@ -143,21 +272,6 @@ struct encoder {
       joined = "joined";
     }
     product(all[3], joined, "o");
-    b.node("Add", {"o", "x"}, {"sum1"});
-    norm(b, "sum1", "n1", 20);
-    product(all[4], "n1", "in");
-    b.weight("r2", {}, {std::numbers::sqrt2_v<float>});
-    b.weight("one", {1}, {1});
-    b.weight("half", {}, {0.5F});
-    b.node("Div", {"in", "r2"}, {"g1"});
-    b.node("Erf", {"g1"}, {"g2"});
-    b.node("Add", {"g2", "one"}, {"g3"});
-    b.node("Mul", {"in", "g3"}, {"g4"});
-    b.node("Mul", {"g4", "half"}, {"gelu"});
-    product(all[5], "gelu", "out");
-    b.node("Add", {"out", "n1"}, {"sum2"});
-    norm(b, "sum2", "y", 30);
-    return b;
   }
 
   // ---- The arithmetic ----
@@ -376,6 +490,200 @@ TEST(Transformers, OneLayerForQueriesKeysAndValues) {
   const fgraph g = expect_right(layer);
   EXPECT_EQ(g.nodes.size(), 14U);
   expect_isolated(g);
+}
+
+TEST(Transformers, PartsMoveBeforeTheBatch) {
+  struct {
+    const char *parts, *take;
+    int tokens, heads, depth;
+  } const cases[] = {{"3HD", "Gather", 9, 4, 15}, {"3HD", "Slice", 7, 3, 32},
+                     {"3HD", "Split", 12, 2, 48}, {"H3D", "Gather", 5, 2, 64},
+                     {"HD3", "Slice", 11, 4, 15}, {"3HD", "Gather", 10, 1, 15}};
+  for (const auto& c : cases) {
+    SCOPED_TRACE(format("{} {}, {} heads of {}", c.parts, c.take, c.heads, c.depth));
+    encoder layer;
+    layer.parts = c.parts;
+    layer.take = c.take;
+    layer.tokens = c.tokens;
+    layer.heads = c.heads;
+    layer.depth = c.depth;
+    const fgraph g = expect_right(layer);
+    EXPECT_EQ(g.nodes.size(), 14U);  // parts cost nothing
+    expect_isolated(g);
+    for (const fnode& node : g.nodes) {
+      if (!std::holds_alternative<fproduct>(node.op)) continue;
+      // A word of the accelerator holds one head.
+      const int c2 = g.tensors[static_cast<std::size_t>(node.inputs[1])].c;
+      EXPECT_TRUE(c2 / c.heads > 32) << c2;
+    }
+  }
+}
+
+TEST(Transformers, OneImageWhoseBatchMovesThroughHeads) {
+  encoder layer;
+  layer.torch = true;
+  for (const auto& [heads, depth] : {std::pair{2, 64}, {3, 24}, {1, 40}}) {
+    SCOPED_TRACE(heads);
+    layer.heads = heads;
+    layer.depth = depth;
+    const fgraph g = expect_right(layer);
+    EXPECT_EQ(g.nodes.size(), 14U);
+    expect_isolated(g);
+  }
+}
+
+TEST(Transformers, DamagedPartsNeverCrash) {
+  encoder layer;
+  layer.tokens = 3;
+  layer.depth = 4;
+  layer.inner = 8;
+  layer.parts = "H3D";
+  layer.take = "Slice";
+  EXPECT_GT(refused_when_damaged(layer.model(), 2000), 300);
+  layer.torch = true;
+  EXPECT_GT(refused_when_damaged(layer.model(), 2000), 300);
+}
+
+TEST(Transformers, HeadsOfPlanes) {
+  // As YOLO11 has it: queries and keys of another depth than values, values by the weights.
+  constexpr std::size_t kHeads = 2, kKeys = 3, kDepth = 5, kWide = 2 * kKeys + kDepth;
+  constexpr std::size_t kTokens = 12, kOut = kHeads * kDepth;
+  builder b(13);
+  b.input("x", {-1, 4, 3, 4}).output("y");
+  const floats w = random_floats(kHeads * kWide * 4, 1), o = random_floats(3 * kOut, 2);
+  b.weight("w", {kHeads * kWide, 4, 1, 1}, w);
+  b.weight("o", {3, kOut, 1, 1}, o);
+  encoder::shape(b, "to_heads", {0, kHeads, kWide, kTokens});
+  encoder::shape(b, "sizes", {kKeys, kKeys, kDepth});
+  encoder::shape(b, "to_planes", {0, kOut, 3, 4});
+  b.node("Conv", {"x", "w"}, {"c"});
+  b.node("Reshape", {"c", "to_heads"}, {"h"});
+  builder::integer(b.node("Split", {"h", "sizes"}, {"q", "k", "v"}), "axis", 2);
+  builder::ints(b.node("Transpose", {"q"}, {"qt"}), "perm", {0, 1, 3, 2});
+  b.node("MatMul", {"qt", "k"}, {"scores"});
+  builder::integer(b.node("Softmax", {"scores"}, {"shares"}), "axis", -1);
+  builder::ints(b.node("Transpose", {"shares"}, {"st"}), "perm", {0, 1, 3, 2});
+  b.node("MatMul", {"v", "st"}, {"context"});
+  b.node("Reshape", {"context", "to_planes"}, {"p"});
+  b.node("Reshape", {"v", "to_planes"}, {"vp"});
+  b.node("Add", {"p", "vp"}, {"s"});
+  b.node("Conv", {"s", "o"}, {"y"});
+  const fgraph g = b.import();
+  expect_isolated(g);
+  EXPECT_EQ(g.output.dims, (std::vector<int>{3, 3, 4}));
+  float_executor e(g);
+  const auto samples = inputs(g, 4);
+  reference r(quantise(g, samples));
+  for (const floats& x : samples) {
+    const auto c = [&](std::size_t h, std::size_t i, std::size_t t) {
+      double sum = 0;
+      for (std::size_t k = 0; k < 4; ++k) sum += w[(h * kWide + i) * 4 + k] * x[k * kTokens + t];
+      return sum;
+    };
+    doubles sums(kOut * kTokens);
+    for (std::size_t h = 0; h < kHeads; ++h) {
+      for (std::size_t t = 0; t < kTokens; ++t) {
+        doubles share;
+        double all = 0;
+        for (std::size_t s = 0; s < kTokens; ++s) {
+          double dot = 0;
+          for (std::size_t i = 0; i < kKeys; ++i) dot += c(h, i, t) * c(h, kKeys + i, s);
+          share.push_back(std::exp(dot));
+          all += share.back();
+        }
+        for (std::size_t i = 0; i < kDepth; ++i) {
+          double& sum = sums[(h * kDepth + i) * kTokens + t];
+          sum = c(h, 2 * kKeys + i, t);
+          for (std::size_t s = 0; s < kTokens; ++s) {
+            sum += share[s] / all * c(h, 2 * kKeys + i, s);
+          }
+        }
+      }
+    }
+    const floats real = infer(e, x), bytes = infer(r, x);
+    for (std::size_t i = 0; i < real.size(); ++i) {
+      double want = 0;
+      for (std::size_t k = 0; k < kOut; ++k) {
+        want += o[i / kTokens * kOut + k] * sums[k * kTokens + i % kTokens];
+      }
+      EXPECT_NEAR(real[i], want, 1e-4) << i;
+      EXPECT_NEAR(bytes[i], want, 8 * r.graph().output_tensor().scale) << i;
+    }
+  }
+}
+
+/// Columns of text: a convolution's one row becomes tokens, and each of those many classes.
+builder recogniser(int classes) {
+  builder b(13);
+  b.input("x", {-1, 3, 2, 5}).output("y");
+  b.weight("k", {8, 3, 2, 1}, random_floats(48, 1));
+  b.weight("w", {8, classes}, random_floats(static_cast<std::size_t>(classes) * 8, 2));
+  b.weight("b", {classes}, random_floats(static_cast<std::size_t>(classes), 3));
+  encoder::shape(b, "second", {2});
+  b.node("Conv", {"x", "k"}, {"c"});
+  b.node("Squeeze", {"c", "second"}, {"s"});
+  builder::ints(b.node("Transpose", {"s"}, {"t"}), "perm", {0, 2, 1});
+  b.node("MatMul", {"t", "w"}, {"m"});
+  b.node("Add", {"m", "b"}, {"l"});
+  builder::integer(b.node("Softmax", {"l"}, {"y"}), "axis", 2);
+  return b;
+}
+
+TEST(Transformers, MoreClassesThanAPixelHasChannels) {
+  constexpr std::size_t kClasses = 4101;  // three columns of 1367
+  const fgraph g = recogniser(kClasses).import();
+  ASSERT_EQ(g.remarks.size(), 1U);
+  EXPECT_THAT(g.remarks[0], HasSubstr("argmax of each token is the same"));
+  EXPECT_EQ(g.output.dims, (std::vector<int>{5, kClasses}));
+  EXPECT_TRUE(g.output.channels_last);
+  const ftensor& out = g.tensors[static_cast<std::size_t>(g.output.tensor)];
+  EXPECT_EQ((std::array{out.c, out.h, out.w}), (std::array{1367, 5, 3}));
+  const floats k = random_floats(48, 1), w = random_floats(kClasses * 8, 2);
+  const floats bias = random_floats(kClasses, 3);
+  float_executor e(g);
+  const auto samples = inputs(g, 3);
+  reference r(quantise(g, samples));
+  for (const floats& x : samples) {
+    const floats real = infer(e, x), bytes = infer(r, x);
+    ASSERT_EQ(real.size(), 5 * kClasses);
+    for (std::size_t t = 0; t < 5; ++t) {
+      doubles c(8);
+      for (std::size_t i = 0; i < 48; ++i) c[i / 6] += k[i] * x[i % 6 * 5 + t];
+      for (std::size_t o = 0; o < kClasses; ++o) {
+        double want = bias[o];
+        for (std::size_t i = 0; i < 8; ++i) want += c[i] * w[i * kClasses + o];
+        ASSERT_NEAR(real[t * kClasses + o], want, 1e-4) << t << ' ' << o;
+        ASSERT_NEAR(bytes[t * kClasses + o], want, 4 * r.graph().output_tensor().scale);
+      }
+    }
+  }
+  // As many as a pixel has are computed; a prime number more than that has no columns.
+  EXPECT_EQ(count<fsoftmax>(recogniser(kMaxChannels).import()), 1U);
+  const fgraph prime = recogniser(4099).import();
+  EXPECT_EQ(prime.tensors[static_cast<std::size_t>(prime.output.tensor)].c, 4099);
+  import_options exact;
+  exact.exact_output = true;
+  expect_refusal([&] { import_onnx(recogniser(kClasses).bytes(), "test.onnx", exact); }, kNo,
+                 {"my_Softmax", "left to the host"});
+}
+
+TEST(Transformers, ClassesOfOneImage) {
+  builder b;
+  b.input("x", {-1, 6}).output("y");
+  const floats w = random_floats(6 * 8194, 1), bias = random_floats(8194, 2);
+  b.weight("w", {6, 8194}, w);
+  b.weight("b", {8194}, bias);
+  b.node("Gemm", {"x", "w", "b"}, {"y"});
+  const fgraph g = b.import();
+  EXPECT_EQ(g.output.dims, (std::vector<int>{8194}));
+  float_executor e(g);
+  const floats x = inputs(g, 1)[0], y = infer(e, x);
+  ASSERT_EQ(y.size(), 8194U);
+  for (std::size_t o = 0; o < 8194; ++o) {
+    double want = bias[o];
+    for (std::size_t i = 0; i < 6; ++i) want += x[i] * w[i * 8194 + o];
+    ASSERT_NEAR(y[o], want, 1e-4) << o;
+  }
 }
 
 TEST(Transformers, OneHeadOfAnyDepth) {
@@ -920,6 +1228,63 @@ TEST(Transformers, RefusesWhatMisreadsViews) {
                    builder::ints(b.node("Transpose", {"r"}, {"y"}), "perm", {0, 2, 1, 3});
                  }),
                  kNo, {"output 'y'", "2 heads x 6 tokens", "N x T x C"});
+}
+
+TEST(Transformers, RefusesPartsAndBatchesElsewhere) {
+  // Queries, keys and values before the batch, and what is made of them.
+  const auto on_parts = [](std::int64_t batch, const std::function<void(builder&)>& add) {
+    builder b(13);
+    b.input("x", {batch, 6, 8}).output("y");
+    b.weight("w", {8, 24}, random_floats(192, 1));
+    encoder::shape(b, "five", {0, 6, 3, 2, 4});
+    encoder::shape(b, "first", {0});
+    encoder::shape(b, "second", {1});
+    b.node("MatMul", {"x", "w"}, {"m"});
+    b.node("Reshape", {"m", "five"}, {"r"});
+    builder::ints(b.node("Transpose", {"r"}, {"p"}), "perm", {2, 0, 3, 1, 4});
+    add(b);
+    return [b] { b.import(); };
+  };
+  const auto reshaped = [](const longs& shape) {
+    return [shape](builder& b) {
+      encoder::shape(b, "s", shape);
+      b.node("Reshape", {"p", "s"}, {"y"});
+    };
+  };
+  expect_refusal(on_parts(-1, [](builder& b) { b.node("Relu", {"p"}, {"y"}); }), kNo,
+                 {"output 'y'", "3 parts x N x 2 heads x 6 tokens x 4 channels of a head"});
+  expect_refusal(on_parts(-1, [](builder& b) { b.node("MatMul", {"p", "p"}, {"y"}); }), kNo,
+                 {"my_MatMul", "3 parts x N", "queries"});
+  expect_refusal(
+      on_parts(-1,
+               [](builder& b) { builder::ints(b.node("ReduceMean", {"p"}, {"y"}), "axes", {1}); }),
+      kNo, {"my_ReduceMean", "along the batch"});
+  expect_refusal(on_parts(-1, [](builder& b) { b.node("Squeeze", {"p", "second"}, {"y"}); }), kNo,
+                 {"my_Squeeze", "3 parts x N", "takes the batch away"});
+  expect_refusal(
+      on_parts(
+          -1, [](builder& b) { builder::integer(b.node("Concat", {"p", "p"}, {"y"}), "axis", 0); }),
+      kNo, {"my_Concat", "axis 0", "join channels"});
+  expect_refusal(on_parts(-1, reshaped({3, 0, 2, 24})), kNo, {"my_Reshape", "3 parts x N"});
+  // Of an open batch a size has to say where it is, and it stays there.
+  expect_refusal(on_parts(-1, reshaped({6, 2, 6, 4})), kNo,
+                 {"my_Reshape", "[6, 2, 6, 4]", "batch"});
+  expect_refusal(on_parts(2, reshaped({2, 3, 2, 6, 4})), kNo, {"my_Reshape", "moves the batch"});
+  EXPECT_NO_THROW(on_parts(-1, [](builder& b) {
+    encoder::number(b, "one", 1);
+    encoder::shape(b, "join", {0, 6, 8});
+    builder::integer(b.node("Gather", {"p", "one"}, {"k"}), "axis", 0);
+    builder::ints(b.node("Transpose", {"k"}, {"t"}), "perm", {0, 2, 1, 3});
+    b.node("Reshape", {"t", "join"}, {"y"});
+  })());
+  expect_refusal(on_parts(1, [](builder& b) { b.node("Squeeze", {"p", "second"}, {"y"}); }), kNo,
+                 {"output 'y'", "3 parts x 2 heads"});
+  expect_refusal(on_parts(-1,
+                          [](builder& b) {
+                            b.weight("v", {4, 4}, random_floats(16, 2));
+                            b.node("Gemm", {"p", "v"}, {"y"});
+                          }),
+                 kNo, {"my_Gemm", "3 parts x N"});
 }
 
 // QDQ files quantise the weights of attention from 0 on; they are quantised again around 128, in
