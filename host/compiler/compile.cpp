@@ -21,6 +21,7 @@ constexpr std::array pipeline{
     pass{"fuse_depthwise", passes::fuse_depthwise},
     pass{"fuse_add", passes::fuse_add},
     pass{"fuse_table", passes::fuse_table},
+    pass{"join_in_place", passes::join_in_place},
     pass{"fold_pixels", passes::fold_pixels},
     pass{"place_blocks", passes::place_blocks},
     pass{"spill_tensors", passes::spill_tensors},

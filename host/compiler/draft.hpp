@@ -8,6 +8,9 @@
 //   fuse_depthwise    steps                   steps, merged: see `step`
 //   fuse_add          steps                   steps, merged
 //   fuse_table        steps                   steps, merged
+//   join_in_place     steps, layouts,         steps: those that make parts of a join write the
+//   whole
+//                     options                 themselves
 //   fold_pixels       steps                   window, output shape and tiles of narrow layers; fold
 //   place_blocks      steps, graph            in_planar, in2_planar, out_planar
 //   spill_tensors     steps, layouts,         steps: Spill and Load; tensors, layouts of what comes
@@ -85,9 +88,9 @@ std::size_t writer_of(const draft& d, int t);
 /// counted; else nowhere.
 std::size_t writer_for_one(const draft& d, int t);
 
-/// A tensor lives from the first step that writes to it to the last one that reads it. A step reads its
-/// inputs while it writes its output, so all of them are alive in it. A tensor that no step touches
-/// has no words.
+/// A tensor lives from the first step that writes to it to the last one that reads it. A step reads
+/// its inputs while it writes its output, so all of them are alive in it. A tensor that no step
+/// touches has no words.
 std::vector<lifetime> lifetimes(const draft& d);
 /// Scratchpad words of the tensors that a step reads and writes, for one image.
 std::uint64_t words_used(const draft& d, const step& s);

@@ -84,10 +84,10 @@ struct io_tensor {
 /// What one descriptor does, for people; sizes per image.
 struct layer_report {
   std::string name;
-  std::string
-      op;  ///< "conv", "fc", "depthwise", "max_pool", "upsample", "avg_pool", "add", "sub", "mul",
-           ///< "table", "product", "softmax", "layer_norm", "input", "output", "spill", "load";
-           ///< "+add", "+table" or "+depthwise" behind it: fused
+  std::string op;  ///< "conv", "fc", "depthwise", "max_pool", "upsample", "avg_pool", "add", "sub",
+                   ///< "mul", "table", "product", "softmax", "layer_norm", "join", "input",
+                   ///< "output", "spill", "load";
+                   ///< "+add", "+table" or "+depthwise" behind it: fused
   std::vector<std::int64_t> shape;  ///< Output, [C, H, W]
   std::uint64_t macs = 0;           ///< Useful multiply-accumulates
   std::uint64_t weight_bytes = 0;   ///< Weights before padding to tiles

@@ -250,6 +250,14 @@ const std::vector<std::vector<float>>& float_executor::run(
                             product(op, ot, x, graph_.tensors[second], b, y);
                           },
                           [](const fconstant&) {}, [&](const fview&) { y = x; },
+                          [&](const fjoin& op) {
+                            auto to = y.begin();
+                            for (const int t : node.inputs) {
+                              const auto& part = values_[static_cast<std::size_t>(t)];
+                              to = std::transform(part.begin(), part.end(), to,
+                                                  [&](float v) { return clip(op.clip, v); });
+                            }
+                          },
                           [&](const fsoftmax&) { softmax(x, plane, y); },
                           [&](const flayernorm& op) { normalise(op, x, plane, y); },
                           [&](const ftable& op) {

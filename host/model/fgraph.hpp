@@ -132,6 +132,11 @@ struct faffine {
 /// The same pixels in other rows, see qview.
 struct fview {};
 
+/// The parts' channels one behind the other; see qjoin for what parts can be.
+struct fjoin {
+  bounds clip;
+};
+
 /// Values of the file, the same for every image. Only the second input of an fadd or fmul reads it.
 struct fconstant {
   std::vector<float> values;  ///< CHW
@@ -142,7 +147,7 @@ struct fnode {
   std::vector<int> inputs;  ///< Indices into fgraph::tensors.
   int output = -1;
   std::variant<fconv, fmaxpool, fadd, faffine, favgpool, fmul, ftable, fproduct, fsoftmax,
-               flayernorm, fconstant, fview>
+               flayernorm, fconstant, fview, fjoin>
       op;
 };
 
@@ -168,8 +173,8 @@ struct fgraph {
 /// node that is alike for all channels, and sums and products of such functions of one tensor (GELU
 /// spelt with Erf, x * Sigmoid(x) and the like become one table). What differs between channels
 /// becomes a depthwise 1x1 convolution. A positive factor behind a product goes into the product,
-/// scale and shift behind a layer normalisation into its gamma and beta. No affine node is left
-/// afterwards.
+/// scale and shift behind a layer normalisation into its gamma and beta. A join that another join
+/// alone reads becomes parts of that one. No affine node is left afterwards.
 void simplify(fgraph& graph);
 
 /// Makes the tensors of products with several heads fit the accelerator, which keeps each head by

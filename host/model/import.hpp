@@ -46,9 +46,10 @@
 //
 // Weights may be initializers, Constant nodes or bound graph inputs. Groups that are not depthwise,
 // and depthwise kernels of more than 64 taps, become dense convolutions; dilated kernels get zeros
-// between their taps. Moves are convolutions with weights of 0 and 1, and count as such: 1x1 dense
-// for channels (a Concat adds the parts, each at its place among zeros), one tap of a depthwise
-// kernel of up to 64 for rows and columns. Moved bytes keep their quantisation.
+// between their taps. A Concat whose parts fill channel blocks (qjoin) is only a place for each.
+// Other moves are convolutions with weights of 0 and 1, and count as such: 1x1 dense for channels (a
+// Concat adds the parts, each at its place among zeros), one tap of a depthwise kernel of up to 64
+// for rows and columns. Moved bytes keep their quantisation.
 //
 // Integer weights. The array holds int8 weights in [-127, 127] with zero point 0. Weights with
 // another zero point (unsigned ones around 128, say) are converted by subtracting it, which is

@@ -1,5 +1,6 @@
-// Operators that move channels, rows and columns: Concat, Split, Slice, Gather. The array does it,
-// by convolutions with weights of 0 and 1; values keep their quantisation on the way.
+// Operators that move channels, rows and columns: Concat, Split, Slice, Gather. But for a Concat of
+// whole channel blocks the array does it, by convolutions with weights of 0 and 1; values keep
+// their quantisation on the way.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -63,12 +64,21 @@ void importer::follow(const value& x, const value& of) {
   out_.follows.emplace_back(x.tensor, of.tensor);
 }
 
-/// Each part at its place among zeros, and their sum: of one value a channel.
+/// Whole channel blocks are only put in their place. Others take a convolution each, to its place
+/// among zeros, and their sum: of one value a channel.
 value importer::join(const std::vector<value>& parts) {
   std::vector<int> dims = parts[0].dims;
   dims[0] = 0;
   for (const value& p : parts) dims[0] += p.dims[0];
   if (dims[0] > kMaxDim) fail(format("joins {} channels", dims[0]), "use fewer channels");
+  const bool blocks = parts.back().dims[0] > kBlockChannels / 2 &&
+                      std::all_of(parts.begin(), parts.end() - 1,
+                                  [](const value& p) { return p.dims[0] % kBlockChannels == 0; });
+  if (blocks) {
+    std::vector<int> tensors;
+    for (const value& p : parts) tensors.push_back(p.tensor);
+    return emit(std::move(tensors), fjoin{}, dims);
+  }
   std::vector<value> placed;
   int first = 0;
   for (const value& p : parts) {

@@ -15,8 +15,6 @@ namespace {
 
 /// Channels that the accelerator's units for Softmax and LayerNormalization take.
 constexpr int kMaxReduced = 4096;
-/// Channels of one head, where there are several, come in blocks of these.
-constexpr int kHeadBlock = 64;
 
 const char* const kAttention =
     "attention works as queries N x H x T x D by keys N x H x D x S, and its weights N x H x T x S "
@@ -480,7 +478,7 @@ void importer::product() {
 
   // Several heads lie in blocks of 64 channels each; the others are zeros.
   const int depth = tb.c / heads;
-  const int blocks = (depth + kHeadBlock - 1) / kHeadBlock * kHeadBlock;
+  const int blocks = (depth + kBlockChannels - 1) / kBlockChannels * kBlockChannels;
   const bool pads = heads > 1 && blocks != depth;
   const std::string& name = node_->output(0);
   const auto padded = [&](const value& x, const char* which) {

@@ -185,6 +185,30 @@ void check(const std::string& where, const qview& /*n*/, const qtensor& in, cons
   }
 }
 
+void check(const std::string& where, const qjoin& n, const std::vector<const qtensor*>& parts,
+           const qtensor& out) {
+  check_clamp(where, n.clamp_lo, n.clamp_hi);
+  if (parts.size() < 2) fail(where, "a join of fewer than two parts");
+  int channels = 0;
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    const qtensor& part = *parts[i];
+    if (part.h != out.h || part.w != out.w) {
+      fail(where, format("part {} is {}, the output {}", i, shape_of(part), shape_of(out)));
+    }
+    if (i + 1 < parts.size() ? part.c % kBlockChannels != 0 : part.c <= kBlockChannels / 2) {
+      fail(where,
+           format("part {} of {} channels does not fill blocks of {}", i, part.c, kBlockChannels));
+    }
+    if (!(average_requant(part.scale, out.scale, 1) == n.scale[i])) {
+      fail(where, format("part {}: the multiplier does not follow from the scales", i));
+    }
+    channels += part.c;
+  }
+  if (channels != out.c) {
+    fail(where, format("{} channels join to {}", channels, shape_of(out)));
+  }
+}
+
 void check(const std::string& where, const qtable& /*n*/, const qtensor& in, const qtensor& out) {
   check_alike(where, in, out);
 }
@@ -199,9 +223,9 @@ void check(const std::string& where, const qproduct& n, const qtensor& a, const 
                        shape_of(out)));
   }
   const int depth = product_depth(n, a);
-  if (n.heads > 1 && wide.c / n.heads % 64 != 0) {
-    fail(where,
-         format("heads of {} channels; more than one must have multiples of 64", wide.c / n.heads));
+  if (n.heads > 1 && wide.c / n.heads % kBlockChannels != 0) {
+    fail(where, format("heads of {} channels; more than one must have multiples of {}",
+                       wide.c / n.heads, kBlockChannels));
   }
   if (a.zero_point != 128 || b.zero_point != 128) {
     fail(where,
@@ -245,7 +269,7 @@ void check(const std::string& where, const qlayernorm& n, const qtensor& in, con
   }
 }
 
-/// Inputs of an operation.
+/// Inputs of an operation that always has as many.
 template <typename Op>
 constexpr std::size_t inputs_of =
     std::is_same_v<Op, qconstant>                                                          ? 0
@@ -263,6 +287,8 @@ requant average_requant(float input_scale, float output_scale, int count) {
 }
 
 std::size_t arity(const qnode& node) noexcept {
+  const auto* join = std::get_if<qjoin>(&node.op);
+  if (join) return join->scale.size();
   return std::visit([]<typename Op>(const Op&) { return inputs_of<Op>; }, node.op);
 }
 
@@ -313,7 +339,11 @@ void validate(const qgraph& graph) {
     const qtensor& out = graph.tensors[static_cast<std::size_t>(node.output)];
     std::visit(
         [&]<typename Op>(const Op& op) {
-          if constexpr (inputs_of<Op> == 2) {
+          if constexpr (std::is_same_v<Op, qjoin>) {
+            std::vector<const qtensor*> parts;
+            for (std::size_t n = 0; n < node.inputs.size(); ++n) parts.push_back(&in(n));
+            check(node.name, op, parts, out);
+          } else if constexpr (inputs_of<Op> == 2) {
             check(node.name, op, in(0), in(1), out);
           } else if constexpr (inputs_of<Op> == 1) {
             check(node.name, op, in(0), out);
@@ -455,6 +485,9 @@ void write_json(const qgraph& graph, std::ostream& out) {
             n["epsilon"] = op.epsilon;
             n["negative"] = op.negative;
             n["bias"] = op.bias;
+            factors(op.scale);
+          } else if constexpr (std::is_same_v<Op, qjoin>) {
+            n["op"] = "join";
             factors(op.scale);
           } else if constexpr (std::is_same_v<Op, qview>) {
             n["op"] = "view";

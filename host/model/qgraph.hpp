@@ -22,6 +22,10 @@
 
 namespace latchkey::model {
 
+/// Channels that lie together in the accelerator. Tensors of more than half as many take whole
+/// blocks.
+constexpr int kBlockChannels = 64;
+
 /// Activations between two nodes.
 struct qtensor {
   std::string name;             ///< Name in the ONNX file, for messages and dumps.
@@ -127,6 +131,18 @@ struct qtable {
   std::array<std::uint8_t, 256> entries{};
 };
 
+/// The channels of two tensors or more, one behind the other. Bytes of part i become
+///
+///   y = requantise(scale[i], x - zx, zy, clamp_lo, clamp_hi)
+///
+/// scale[i] is average_requant(sx, sy, 1), so a part with the quantisation of the output keeps its
+/// bytes. All parts but the last have a multiple of kBlockChannels, the last more than half of
+/// them.
+struct qjoin {
+  std::vector<requant> scale;  ///< One per part.
+  std::uint8_t clamp_lo = 0, clamp_hi = 255;
+};
+
 /// A product of two tensors, head by head: what attention makes of queries and keys, and of its
 /// weights and the values. Tokens lie along w, h is 1. x' = byte - 128, both zero points are 128,
 /// and the second tensor's byte 0 counts as 1 (the array holds no -128).
@@ -138,7 +154,7 @@ struct qtable {
 ///
 ///   y = requantise(scale, acc, zy, clamp_lo, clamp_hi)                    (int32, no overflow)
 ///
-/// With more than one head d is a multiple of 64.
+/// With more than one head d is a multiple of kBlockChannels.
 struct qproduct {
   int heads = 1;
   bool transposed = false;
@@ -181,21 +197,21 @@ struct qconstant {
   std::vector<std::uint8_t> values;  ///< CHW
 };
 
-/// One operation. inputs has two entries for qadd, qmul and qproduct, none for qconstant and one
-/// otherwise.
+/// One operation. inputs has an entry for each part of a qjoin, two for qadd, qmul and qproduct,
+/// none for qconstant and one otherwise.
 struct qnode {
   std::string name;
   std::vector<int> inputs;  ///< Indices into qgraph::tensors.
   int output = -1;          ///< Index into qgraph::tensors; each tensor has at most one writer.
   std::variant<qconv, qmaxpool, qadd, qdepthwise, qavgpool, qmul, qtable, qproduct, qsoftmax,
-               qlayernorm, qconstant, qview>
+               qlayernorm, qconstant, qview, qjoin>
       op;
 };
 
 /// Products in a sum of a node whose first tensor is `a`.
 [[nodiscard]] int product_depth(const qproduct& op, const qtensor& a) noexcept;
 
-/// Inputs that a node of this kind reads: 0, 1 or 2.
+/// Inputs that a node with this operation reads.
 [[nodiscard]] std::size_t arity(const qnode& node) noexcept;
 
 /// Element type at the edge of the graph, in the file it came from.

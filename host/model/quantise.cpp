@@ -80,6 +80,10 @@ class quantiser {
     for (const fnode& node : g_.nodes) {
       constants_[index(node.output)] = std::get_if<fconstant>(&node.op);
     }
+    follows_ = g_.follows;
+    for (const fnode& node : g_.nodes) {
+      if (std::holds_alternative<fjoin>(node.op)) let_parts_follow(node);
+    }
     const io_spec& in = g_.inputs[0];
     auto& first = q_[index(in.tensor)];
     // Integers that nothing in the file scales are taken as they are.
@@ -95,6 +99,38 @@ class quantiser {
   }
 
  private:
+  /// A part that nothing else reads gets the quantisation of the join: it is rounded once, and its
+  /// bytes need no more than their place. Behind what keeps its input's quantisation that input
+  /// follows too.
+  void let_parts_follow(const fnode& join) {
+    for (int t : join.inputs) {
+      std::vector<int> chain;
+      const fnode* writer = nullptr;
+      do {
+        chain.push_back(t);
+        writer = q_[index(t)] ? nullptr : writer_for_one(t);
+        if (writer && keeps_quantisation(*writer)) t = writer->inputs[0];
+      } while (writer && keeps_quantisation(*writer));
+      if (!writer) continue;
+      for (const int part : chain) {
+        std::erase_if(follows_, [&](const auto& pair) { return pair.first == part; });
+        for (auto& [tensor, of] : follows_) of = of == part ? join.output : of;
+        follows_.emplace_back(part, join.output);
+      }
+    }
+  }
+
+  /// The node that writes t, if a single input of all nodes is t, the graph's output counted.
+  const fnode* writer_for_one(int t) const {
+    const fnode* writer = nullptr;
+    std::ptrdiff_t readers = g_.output.tensor == t ? 1 : 0;
+    for (const fnode& node : g_.nodes) {
+      if (node.output == t) writer = &node;
+      readers += std::count(node.inputs.begin(), node.inputs.end(), t);
+    }
+    return readers == 1 ? writer : nullptr;
+  }
+
   /// The factors of products have the zero point 128, and so has what shares their quantisation.
   void find_symmetric() {
     symmetric_.assign(q_.size(), false);
@@ -108,7 +144,7 @@ class quantiser {
         if (symmetric_[index(a)] == symmetric_[index(b)]) return;
         symmetric_[index(a)] = symmetric_[index(b)] = again = true;
       };
-      for (const auto& [tensor, of] : g_.follows) share(tensor, of);
+      for (const auto& [tensor, of] : follows_) share(tensor, of);
       for (const fnode& node : g_.nodes) {
         if (keeps_quantisation(node)) share(node.inputs[0], node.output);
       }
@@ -135,7 +171,7 @@ class quantiser {
   void spread() {
     for (bool again = true; again;) {
       again = false;
-      for (const auto& [tensor, of] : g_.follows) {
+      for (const auto& [tensor, of] : follows_) {
         if (q_[index(tensor)] || !q_[index(of)]) continue;
         q_[index(tensor)] = q_[index(of)];
         again = true;
@@ -186,7 +222,7 @@ class quantiser {
       if (q_[index(node.output)]) continue;
       range& r = ranges[index(node.output)];
       if (keeps_quantisation(node)) r = ranges[index(node.inputs[0])];
-      for (const auto& [tensor, of] : g_.follows) {
+      for (const auto& [tensor, of] : follows_) {
         if (tensor == node.output) r = ranges[index(of)];
       }
     }
@@ -232,7 +268,7 @@ class quantiser {
   void align_additions(std::vector<bool> open, const std::vector<range>& ranges) {
     constexpr int kBits = 8, kFloatBits = std::numeric_limits<float>::digits;
     open[index(g_.inputs[0].tensor)] = false;
-    for (const auto& [tensor, of] : g_.follows) open[index(tensor)] = open[index(of)] = false;
+    for (const auto& [tensor, of] : follows_) open[index(tensor)] = open[index(of)] = false;
     for (const fnode& node : g_.nodes) {
       if (!keeps_quantisation(node)) continue;
       open[index(node.inputs[0])] = open[index(node.output)] = false;
@@ -492,6 +528,16 @@ class quantiser {
     return n;
   }
 
+  qjoin convert(const fnode& node, const fjoin& f) {
+    const quantisation& y = *q_[index(node.output)];
+    qjoin n;
+    for (const int t : node.inputs) {
+      n.scale.push_back(average_requant(q_[index(t)]->scale, y.scale, 1));
+    }
+    std::tie(n.clamp_lo, n.clamp_hi) = clamp_of(f.clip, y);
+    return n;
+  }
+
   qtable convert(const fnode& node, const ftable& f) {
     const quantisation& x = *q_[index(node.inputs[0])];
     const quantisation& y = *q_[index(node.output)];
@@ -637,9 +683,10 @@ class quantiser {
   const std::vector<std::vector<float>>& images_;
   const quantise_options& options_;
   std::vector<std::optional<quantisation>> q_;
-  std::vector<const fconstant*> constants_;  // Per tensor; null: computed.
-  std::vector<bool> symmetric_;              // Per tensor, see find_symmetric().
-  std::vector<std::vector<double>> means_;   // Per tensor, see find_means().
+  std::vector<const fconstant*> constants_;   // Per tensor; null: computed.
+  std::vector<std::pair<int, int>> follows_;  // The graph's, and parts of joins.
+  std::vector<bool> symmetric_;               // Per tensor, see find_symmetric().
+  std::vector<std::vector<double>> means_;    // Per tensor, see find_means().
 };
 
 /// Powers of a signal and of what was added to it.

@@ -176,6 +176,14 @@ void layernorm(const qlayernorm& op, const std::vector<std::uint8_t>& x, const q
   }
 }
 
+/// Writes a part of a join from y on; returns where the next one begins.
+std::uint8_t* join(const qjoin& op, const requant& scale, const qtensor& in,
+                   const std::vector<std::uint8_t>& x, const qtensor& out, std::uint8_t* y) {
+  return std::transform(x.begin(), x.end(), y, [&](std::uint8_t byte) {
+    return requantise(scale, byte - in.zero_point, out.zero_point, op.clamp_lo, op.clamp_hi);
+  });
+}
+
 template <typename... F>
 struct overloaded : F... {
   using F::operator()...;
@@ -333,6 +341,13 @@ const std::vector<std::vector<std::uint8_t>>& reference::run(std::span<const std
             [&](const qsoftmax& op) { softmax(op, x, out, y); },
             [&](const qlayernorm& op) { layernorm(op, x, out, y); }, [](const qconstant&) {},
             [&](const qview&) { y = x; },
+            [&](const qjoin& op) {
+              std::uint8_t* to = y.data();
+              for (std::size_t i = 0; i < node.inputs.size(); ++i) {
+                const auto part = static_cast<std::size_t>(node.inputs[i]);
+                to = join(op, op.scale[i], graph_.tensors[part], values_[part], out, to);
+              }
+            },
             [&](const qtable& op) {
               std::transform(x.begin(), x.end(), y.begin(),
                              [&](std::uint8_t v) { return op.entries[v]; });

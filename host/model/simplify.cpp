@@ -62,6 +62,7 @@ class simplifier {
         ++n;
       }
     }
+    flatten();
     compose();
     join_constants();
     prune();
@@ -224,6 +225,31 @@ class simplifier {
           return nullptr;
         },
         node.op);
+  }
+
+  /// Puts the parts of a join that another join alone reads in its place among that one's.
+  void flatten() {
+    for (std::size_t n = 0; n < g_.nodes.size(); ++n) {
+      if (!std::holds_alternative<fjoin>(g_.nodes[n].op)) continue;
+      auto& parts = g_.nodes[n].inputs;
+      for (std::size_t i = 0; i < parts.size();) {
+        const int t = parts[i];
+        const int w = writer(t);
+        const auto* inner =
+            w < 0 ? nullptr : std::get_if<fjoin>(&g_.nodes[static_cast<std::size_t>(w)].op);
+        // What the file rounds in between stays.
+        const auto& rounded = tensor(t).pinned;
+        if (!inner || inner->clip.active() || !private_to(t, n) ||
+            std::count(parts.begin(), parts.end(), t) > 1 ||
+            (rounded && rounded != tensor(g_.nodes[n].output).pinned)) {
+          ++i;
+          continue;
+        }
+        const auto at = parts.erase(parts.begin() + static_cast<std::ptrdiff_t>(i));
+        parts.insert(at, g_.nodes[static_cast<std::size_t>(w)].inputs.begin(),
+                     g_.nodes[static_cast<std::size_t>(w)].inputs.end());
+      }
+    }
   }
 
   /// A tensor as a function of the elements of another one.

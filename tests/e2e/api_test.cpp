@@ -262,6 +262,39 @@ TEST(Api, ABatchThatSpillsIsExact) {
   EXPECT_EQ(got.counters.attributed(), got.counters.cycles);
 }
 
+// SqueezeNet's fire module, whose convolutions write their channels beside one another, and a step
+// of a U-Net that copies the result as a part of a wider tensor.
+TEST(Api, JoinsOfChannelBlocksAreExact) {
+  World& t = world();
+  compiler::graph_builder b(6);
+  const std::vector<int> none{0, 0, 0, 0}, same{1, 1, 1, 1};
+  const int squeezed = b.conv(b.input(3, 8, 8), 16, 1, 1, 1, 1, none);
+  const int narrow = b.conv(squeezed, 64, 1, 1, 1, 1, none);
+  const int wide = b.like(b.conv(squeezed, 64, 3, 3, 1, 1, same), narrow);
+  const int fire = b.join({narrow, wide});
+  const int deep = b.conv(b.max_pool(fire, 2, 2, 2, 2, none), 64, 3, 3, 1, 1, same);
+  const int up = b.like(b.conv(b.upsample(deep, 2, 2), 64, 3, 3, 1, 1, same), fire);
+  const model::qgraph graph = b.finish(b.conv(b.join({fire, up}), 10, 1, 1, 1, 1, none));
+  const compiler::program program = compiler::compile(graph, {compiler::target::of(16), 3, {}, {}});
+  std::size_t pitched = 0, copied = 0;
+  for (std::size_t i = 0; i < program.layers.size(); ++i) {
+    pitched += program.descriptors[i].out_pitch != 0 ? 1 : 0;
+    copied += program.layers[i].op == "join" ? 1 : 0;
+  }
+  ASSERT_EQ(pitched, 4u);
+  ASSERT_EQ(copied, 1u);
+  compiler::write_program(t.w.str("joined.lkm"), program);
+  t.w.lock("joined.lkm", "21.lkd", "joined.lkx");
+
+  const Golden images(graph, b.engine(), 6);
+  Device device("sim:21");
+  Session session(device, Package::read(t.w.str("joined.lkx")), t.record("21"));
+  const RunResult got = session.run(images.words, 6, {ImageFormat::Type::f32});
+  EXPECT_TRUE(got.data == images.want);
+  EXPECT_EQ(got.counters.macs, 6 * graph.macs());
+  EXPECT_EQ(got.counters.attributed(), got.counters.cycles);
+}
+
 // Spills and Loads with nothing between them that fetches pages: what a Load reads must not be
 // asked for before its turn, when it does not lie there yet or another Load still runs.
 TEST(Api, SpillsAndLoadsInARow) {
@@ -328,9 +361,9 @@ TEST(Api, SpillsAndLoadsInARow) {
   p.spill_pages = 0;
   for (const spec::descriptor& d : ds) {
     if (d.op == static_cast<std::uint32_t>(spec::op::spill))
-      p.spill_pages = std::max(
-          p.spill_pages,
-          d.spill_page + static_cast<std::uint32_t>(compiler::pages_for(d.in_stride, 3)));
+      p.spill_pages =
+          std::max(p.spill_pages,
+                   d.spill_page + static_cast<std::uint32_t>(compiler::pages_for(d.in_stride, 3)));
   }
   p.peak_words = std::max<std::uint32_t>(p.peak_words, place / 3);
   std::fill(p.pages.begin(), p.pages.begin() + spec::page_bytes, std::uint8_t{0});

@@ -16,9 +16,14 @@ void check_graph(draft& d) {
                                  " images: 256 is the limit; 0 takes what fits");
   model::validate(d.graph);
   // Input, Output and End beside the nodes.
-  const auto layers = static_cast<std::size_t>(std::count_if(
-      d.graph.nodes.begin(), d.graph.nodes.end(),
-      [](const model::qnode& n) { return !std::holds_alternative<model::qview>(n.op); }));
+  std::size_t layers = 0;
+  for (const model::qnode& n : d.graph.nodes) {
+    if (std::holds_alternative<model::qjoin>(n.op)) {
+      layers += n.inputs.size();
+    } else if (!std::holds_alternative<model::qview>(n.op)) {
+      ++layers;
+    }
+  }
   if (layers + 3 > spec::max_descs) {
     throw error(errc::unsupported_model, "model '" + d.graph.name + "' has " +
                                              std::to_string(layers) +

@@ -249,6 +249,9 @@ void lower(const draft& d, step& s, const model::qconstant& c) {
 /// It is no step: whoever reads it reads what it is of.
 void lower(const draft&, step&, const model::qview&) {}
 
+/// A step for each part: part_step.
+void lower(const draft&, step&, const model::qjoin&) {}
+
 // --- Attention and its neighbours ----------------------------------------------------------------
 
 /// One head of one side of a product. Several heads lie one behind the other: `place_blocks`.
@@ -374,20 +377,54 @@ step output_step(const draft& d) {
   return s;
 }
 
+void check_channels(const draft& d, const model::qnode& n, int t, const char* which) {
+  if (d.tensor(t).c > static_cast<int>(spec::max_channels)) {
+    unsupported(n.name, std::string("its ") + which + " has " + std::to_string(d.tensor(t).c) +
+                            " channels; the accelerator takes " +
+                            std::to_string(spec::max_channels));
+  }
+}
+
 step node_step(const draft& d, const model::qnode& n) {
   step s;
   s.report.name = n.name;
   s.nodes.push_back(&n);
-  for (const int t : n.inputs) {
-    if (d.tensor(t).c > static_cast<int>(spec::max_channels)) {
-      unsupported(n.name, "its input has " + std::to_string(d.tensor(t).c) +
-                              " channels; the accelerator takes " +
-                              std::to_string(spec::max_channels));
-    }
-  }
+  for (const int t : n.inputs) check_channels(d, n, t, "input");
   if (!n.inputs.empty()) set_input(d, s, n.inputs[0]);
   set_output(d, s, n.output);
   std::visit([&](const auto& op) { lower(d, s, op); }, n.op);
+  return s;
+}
+
+/// Copies part `part` of a join to its place among the channel blocks of the whole.
+step part_step(const draft& d, const model::qnode& n, std::size_t part) {
+  const auto& join = std::get<model::qjoin>(n.op);
+  check_channels(d, n, n.output, "output");
+  const int from = n.inputs[part];
+  const model::qtensor &in = d.tensor(from), &out = d.tensor(n.output);
+  step s;
+  s.report.name = n.name + " part " + std::to_string(part);
+  s.nodes.push_back(&n);
+  set_input(d, s, from);
+  set_output(d, s, n.output);
+  const bool as_it_is = in.scale == out.scale && in.zero_point == out.zero_point &&
+                        join.clamp_lo == 0 && join.clamp_hi == 255;
+  if (as_it_is) {
+    lower(d, s, model::qmaxpool{});
+  } else {
+    model::qavgpool requantised;
+    requantised.scale = join.scale[part];
+    requantised.clamp_lo = join.clamp_lo;
+    requantised.clamp_hi = join.clamp_hi;
+    lower(d, s, requantised);
+  }
+  s.desc.out_pitch = s.desc.out_cb;
+  s.desc.out_cb = s.desc.in_cb;
+  s.desc.out_c_last = s.desc.in_c_last;
+  for (std::size_t i = 0; i < part; ++i) s.out_offset += d.layout(n.inputs[i]).cb;
+  s.report.op = "join";
+  s.report.shape = shape(d, from);
+  s.report.words = d.layout(from).words;
   return s;
 }
 
@@ -428,6 +465,8 @@ void lower_nodes(draft& d) {
   for (const model::qnode& n : d.graph.nodes) {
     if (std::holds_alternative<model::qview>(n.op)) {
       d.places[static_cast<std::size_t>(n.output)] = d.place(n.inputs[0]);
+    } else if (std::holds_alternative<model::qjoin>(n.op)) {
+      for (std::size_t i = 0; i < n.inputs.size(); ++i) d.steps.push_back(part_step(d, n, i));
     } else {
       d.steps.push_back(node_step(d, n));
     }

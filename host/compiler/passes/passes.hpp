@@ -8,7 +8,7 @@ namespace latchkey::compiler::passes {
 
 /// Target, batch and graph are possible at all.
 void check_graph(draft& d);
-/// Nodes to steps: one descriptor each, all but places and pages.
+/// Nodes to steps: one descriptor each, one for each part of a join, all but places and pages.
 void lower_nodes(draft& d);
 /// Depthwise convolutions into the convolution that makes their input.
 void fuse_depthwise(draft& d);
@@ -16,6 +16,8 @@ void fuse_depthwise(draft& d);
 void fuse_add(draft& d);
 /// Tables into the convolution or product that makes their input.
 void fuse_table(draft& d);
+/// Parts of joins where the whole has them, by the steps that make them.
+void join_in_place(draft& d);
 /// Neighbouring pixels of narrow layers into one row of the array.
 void fold_pixels(draft& d);
 /// Tensors of several heads lie block by block: the steps that write and read them say so.

@@ -170,6 +170,43 @@ class graph_builder {
     return node("mul", {a, b}, y, n);
   }
 
+  /// Gives a convolution or an average the quantisation of another tensor; its values spread as
+  /// before.
+  int like(int t, int other) {
+    const auto writer = std::find_if(graph_.nodes.begin(), graph_.nodes.end(),
+                                     [&](const model::qnode& n) { return n.output == t; });
+    const float in = at(writer->inputs[0]).scale, to = at(other).scale, from = at(t).scale;
+    if (auto* const pool = std::get_if<model::qavgpool>(&writer->op)) {
+      pool->scale = model::average_requant(in, to, pool->kernel_h * pool->kernel_w);
+    } else {
+      const auto scale = [&](auto& layer) {
+        for (std::size_t o = 0; o < layer.scale.size(); ++o) {
+          layer.weight_scale[o] *= to / from;
+          layer.scale[o] = model::make_requant(in, layer.weight_scale[o], to);
+        }
+      };
+      auto* const depthwise = std::get_if<model::qdepthwise>(&writer->op);
+      depthwise != nullptr ? scale(*depthwise) : scale(std::get<model::qconv>(writer->op));
+    }
+    auto& q = graph_.tensors[static_cast<std::size_t>(t)];
+    q.scale = to;
+    q.zero_point = at(other).zero_point;
+    return t;
+  }
+
+  /// The channels of all parts, with the quantisation of the last one.
+  int join(const std::vector<int>& parts) {
+    model::qjoin n;
+    const model::qtensor last = at(parts.back());
+    int channels = 0;
+    for (const int t : parts) {
+      n.scale.push_back(model::average_requant(at(t).scale, last.scale, 1));
+      channels += at(t).c;
+    }
+    const int y = tensor(channels, last.h, last.w, last.scale, last.zero_point);
+    return node("join", parts, y, std::move(n));
+  }
+
   int view(int in, int h, int w) {
     const model::qtensor x = at(in);
     return node("view", {in}, tensor(x.c, h, w, x.scale, x.zero_point), model::qview{});
@@ -275,7 +312,7 @@ class graph_builder {
     const int blocks = uniform(1, 5);
     for (int i = 0; i < blocks; ++i) {
       const int h = at(t).h, w = at(t).w;
-      switch (uniform(0, 8)) {
+      switch (uniform(0, 9)) {
         case 0:
         case 1: {
           const int kh = uniform(1, std::min(5, h + 1)), kw = uniform(1, std::min(5, w + 1));
@@ -304,6 +341,22 @@ class graph_builder {
           if (chance(50)) factor = table(factor);
           t = chance(30) ? add(t, factor) : mul(t, factor);
           if (chance(30)) t = mul(t, t);
+          break;
+        }
+        case 7: {  // parts of one quantisation or several, some with a second reader
+          std::vector<int> parts;
+          for (int part = uniform(2, 3); part > 0; --part) {
+            const int c = part == 1 ? uniform(33, 100) : 64 * uniform(1, 2);
+            const int side = h > 2 && w > 2 && chance(50) ? 3 : 1, pad = side / 2;
+            int p = conv(t, c, side, side, 1, 1, {pad, pad, pad, pad});
+            if (chance(20)) p = depthwise(p, 1, 1, 1, 1, {0, 0, 0, 0});
+            if (!parts.empty() && chance(70)) like(p, parts.front());
+            if (chance(20)) p = max_pool(p, 3, 3, 1, 1, {1, 1, 1, 1});
+            parts.push_back(p);
+          }
+          const int again = parts.back();
+          t = join(parts);
+          if (chance(30)) t = add(conv(t, at(again).c, 1, 1, 1, 1, {0, 0, 0, 0}), again);
           break;
         }
         case 6:

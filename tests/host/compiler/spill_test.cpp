@@ -52,7 +52,8 @@ std::optional<program> fitted(const model::qgraph& graph, std::uint32_t words,
 }
 
 /// A U-Net of two levels: skips of 64 and 32 words, a bottom whose two tensors have 160 words each,
-/// upsampling, one join by Concat as the importer writes it and one by an Add that is fused.
+/// upsampling, one join by Concat as the importer writes it for narrow parts and one by an Add that
+/// is fused.
 struct u_net {
   explicit u_net(unsigned seed) : builder(seed) {
     graph_builder& b = builder;

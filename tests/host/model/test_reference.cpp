@@ -229,6 +229,17 @@ struct transcription {
     return requantise(n.scale[o], (n.negative[o] ? -z : z) + n.bias[o], out.zero_point, 0, 255);
   }
   std::uint8_t operator()(const qview&) const { return x.at(here()); }
+  /// Of two parts.
+  std::uint8_t operator()(const qjoin& n) const {
+    const bool first = c < in.c;
+    const qtensor& part = first ? in : second;
+    const std::size_t at = first ? here() : here() - in.size();
+    // What float32 makes of a byte: one product, one rounding.
+    const float ratio = part.scale / out.scale;
+    const float value = static_cast<float>((first ? x : b).at(at) - part.zero_point) * ratio;
+    const double y = std::nearbyint(static_cast<double>(value)) + out.zero_point;
+    return static_cast<std::uint8_t>(std::clamp<double>(y, n.clamp_lo, n.clamp_hi));
+  }
   std::uint8_t operator()(const qconstant& n) const { return n.values.at(here()); }
 };
 
@@ -347,6 +358,23 @@ double steps_away(generator& g, const Op& op, int channels, float scale, float o
     worst = std::max(worst, std::abs(y - got[i]));
   }
   return worst;
+}
+
+TEST(Reference, AgreesWithTheDefinitionOfJoins) {
+  for (std::uint64_t seed = 1; seed <= 100; ++seed) {
+    SCOPED_TRACE(::testing::Message() << "seed " << seed);
+    generator g(seed);
+    const auto part = [&] {
+      return qtensor{"p", 64, 2, 3, g.scale(), static_cast<std::uint8_t>(g.pick(0, 255))};
+    };
+    const qtensor a = part(), b = part();
+    qtensor y = g.pick(0, 3) == 0 ? b : part();
+    y.c = 128;
+    qjoin n;
+    n.scale = {average_requant(a.scale, y.scale, 1), average_requant(b.scale, y.scale, 1)};
+    n.clamp_lo = static_cast<std::uint8_t>(g.pick(0, 1) * g.pick(0, 100));
+    expect_definition(g, {a, b, y}, {"join", {}, -1, n});
+  }
 }
 
 TEST(Reference, SoftmaxAndLayerNormAreWithinOneStepOfRealNumbers) {
@@ -614,6 +642,41 @@ TEST(Validate, RefusesEveryBrokenRuleOfTheElementwiseNodes) {
           {"difference of the mean", [&](qgraph& g) { g.nodes[3].inputs = {2, 3}; }},
           {"table of another shape", [&](qgraph& g) { g.tensors[5].w = 3; }},
           {"table of two tensors", [&](qgraph& g) { g.nodes[4].inputs = {4, 4}; }},
+      });
+}
+
+TEST(Validate, RefusesEveryBrokenRuleOfJoins) {
+  qgraph sound;
+  sound.name = "joined";
+  sound.tensors = {
+      {"in", 64, 2, 2, 0.1F, 3}, {"table", 64, 2, 2, 0.2F, 9}, {"y", 128, 2, 2, 0.1F, 3}};
+  qjoin n;
+  n.scale = {average_requant(0.1F, 0.1F, 1), average_requant(0.2F, 0.1F, 1)};
+  sound.nodes = {{"table", {0}, 1, qtable{}}, {"join", {0, 1}, 2, n}};
+  sound.input = {"in", 0, io_type::f32, {64, 2, 2}};
+  sound.output = {"y", 2, io_type::f32, {128, 2, 2}};
+  EXPECT_NO_THROW(validate(sound));
+  EXPECT_EQ(sound.macs(), 0U);
+  const auto join = [](qgraph& g) -> qjoin& { return std::get<qjoin>(g.nodes[1].op); };
+  const auto both = [](qgraph& g, int channels) {
+    g.tensors[0].c = g.tensors[1].c = g.input.dims[0] = channels;
+    g.tensors[2].c = g.output.dims[0] = 2 * channels;
+  };
+  expect_all_refused(
+      sound,
+      {
+          {"one part", [&](qgraph& g) { g.nodes[1].inputs.pop_back(), join(g).scale.pop_back(); }},
+          {"a scale too few", [&](qgraph& g) { join(g).scale.pop_back(); }},
+          {"multiplier", [&](qgraph& g) { ++join(g).scale[1].multiplier; }},
+          {"clamp", [&](qgraph& g) { join(g).clamp_lo = 9, join(g).clamp_hi = 8; }},
+          {"pixels", [&](qgraph& g) { g.tensors[2].h = 4, g.tensors[2].w = 1; }},
+          {"channels lost", [&](qgraph& g) { g.tensors[2].c = 127, g.output.dims[0] = 127; }},
+          {"half a block", [&](qgraph& g) { both(g, 96); }},
+          {"narrow parts", [&](qgraph& g) { both(g, 32); }},
+          {"a constant",
+           [&](qgraph& g) {
+             g.nodes[0] = {"constant", {}, 1, qconstant{std::vector<std::uint8_t>(256)}};
+           }},
       });
 }
 
