@@ -325,10 +325,13 @@ class importer {
   value select(const value& x, const std::vector<int>& channels, const std::string& name);
   /// x gets the quantisation of `of`, whose values it holds.
   void follow(const value& x, const value& of);
-  value join(const std::vector<value>& parts);
+  value join(const std::vector<value>& parts, int axis);
+  value join_channels(const std::vector<value>& parts);
+  value join_pixels(const std::vector<value>& parts, int axis);
   /// Tokens with constant ones before or behind them.
   void concat_tokens(std::size_t given);
-  void check_parts(const std::vector<value>& parts) const;
+  /// The axis along which a Concat joins its parts, which fit.
+  int joined_axis(const std::vector<value>& parts) const;
   struct range_of {
     std::int64_t first = 0, step = 1, count = 1;
   };
