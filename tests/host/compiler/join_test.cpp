@@ -300,7 +300,8 @@ TEST(Join, PixelsOfSeveralScalesFollowOneAnother) {
     const int large = b.conv(b.input(8, 8, 8), 64, 1, 1, 1, 1, kNone);
     const int half = b.conv(large, 64, 3, 3, 2, 2, kSame);
     const auto head = [&](int t) { return b.conv(t, c.channels, 1, 1, 1, 1, kNone); };
-    const int sum = b.add(head(half), head(b.max_pool(half, 3, 3, 1, 1, kSame)));
+    const int early = head(half);
+    const int sum = b.add(head(b.max_pool(half, 3, 3, 1, 1, kSame)), early);
     const int small = b.like(head(b.max_pool(half, 2, 2, 1, 1, kNone)), sum);
     const model::qgraph graph =
         b.finish(b.join({b.view(b.like(head(large), sum), 64, 1), b.view(sum, 16, 1),
