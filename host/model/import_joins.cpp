@@ -1,6 +1,6 @@
 // Operators that move channels, rows and columns: Concat, Split, Slice, Gather. But for a Concat of
-// whole channel blocks or of pixels the array does it, by convolutions with weights of 0 and 1; values keep
-// their quantisation on the way.
+// whole channel blocks or of pixels the array does it, by convolutions with weights of 0 and 1;
+// values keep their quantisation on the way.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -112,8 +112,8 @@ value importer::join_pixels(const std::vector<value>& parts, int axis) {
   const int channels = dims[0];
   int bytes = pixel_bytes(channels);
   const auto fills = [&](const value& p) {
-    return tensor(p).size() / static_cast<std::size_t>(channels) *
-               static_cast<std::size_t>(bytes) % kBlockChannels ==
+    return tensor(p).size() / static_cast<std::size_t>(channels) * static_cast<std::size_t>(bytes) %
+               kBlockChannels ==
            0;
   };
   while (!std::all_of(parts.begin(), parts.end() - 1, fills)) bytes *= 2;

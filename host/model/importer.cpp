@@ -177,10 +177,11 @@ io_spec importer::output_of(const value& result) const {
       parts.find('H') != std::string::npos && parts.find("HD") == std::string::npos;
   if (heads_apart || (order != "xc" && order != "yc" && order != "yxc")) {
     throw unsupported_nodes(
-        file_, {{writers_.at(name),
-                 format("{}: output '{}' is {}, an order that results do not leave the card in; end "
-                        "with N x C x H x W, N x H x W x C or tokens, N x T x C",
-                        file_, name, view_text(result))}});
+        file_,
+        {{writers_.at(name),
+          format("{}: output '{}' is {}, an order that results do not leave the card in; end "
+                 "with N x C x H x W, N x H x W x C or tokens, N x T x C",
+                 file_, name, view_text(result))}});
   }
   out.channels_last = true;
   return out;

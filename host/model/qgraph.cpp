@@ -201,8 +201,8 @@ void check(const std::string& where, const qjoin& n, const std::vector<const qte
     const std::int64_t bytes =
         n.pixels ? std::int64_t{part.h} * part.w * pixel_bytes(part.c) : part.c;
     if (last ? !n.pixels && part.c <= kBlockChannels / 2 : bytes % kBlockChannels != 0) {
-      fail(where, format("part {} of {} does not fill blocks of {}", i, shape_of(part),
-                         kBlockChannels));
+      fail(where,
+           format("part {} of {} does not fill blocks of {}", i, shape_of(part), kBlockChannels));
     }
     if (!(average_requant(part.scale, out.scale, 1) == n.scale[i])) {
       fail(where, format("part {}: the multiplier does not follow from the scales", i));

@@ -349,8 +349,8 @@ const std::vector<std::vector<std::uint8_t>>& reference::run(std::span<const std
                   const auto part = static_cast<std::size_t>(node.inputs[i]);
                   const std::span<const std::uint8_t> bytes(values_[part]);
                   const std::size_t n = bytes.size() / planes;
-                  to = join(op, op.scale[i], graph_.tensors[part], bytes.subspan(c * n, n), out,
-                            to);
+                  to =
+                      join(op, op.scale[i], graph_.tensors[part], bytes.subspan(c * n, n), out, to);
                 }
               }
             },

@@ -303,10 +303,8 @@ TEST(Join, PixelsOfSeveralScalesFollowOneAnother) {
     const int early = head(half);
     const int sum = b.add(head(b.max_pool(half, 3, 3, 1, 1, kSame)), early);
     const int small = b.like(head(b.max_pool(half, 2, 2, 1, 1, kNone)), sum);
-    const model::qgraph graph =
-        b.finish(b.join({b.view(b.like(head(large), sum), 64, 1), b.view(sum, 16, 1),
-                         b.view(small, 9, 1)},
-                        true));
+    const model::qgraph graph = b.finish(b.join(
+        {b.view(b.like(head(large), sum), 64, 1), b.view(sum, 16, 1), b.view(small, 9, 1)}, true));
     const program p = compile(graph, {{16, 1u << 16}, 1, {}});
     EXPECT_THAT(ops_of(p), Not(Contains("join")));
     EXPECT_THAT(ops_of(p), Contains("conv+add"));

@@ -48,8 +48,7 @@ std::string folded_case(const fs::path& folder) {
   for (int o = 0; o < g.output_size(); ++o) {
     const auto found = constants.find(g.output(o).name());
     if (found == constants.end()) throw error(kNo, "is not computed");
-    constant want =
-        read_constant(stored(data / ("output_" + std::to_string(o) + ".pb")), "output");
+    constant want = read_constant(stored(data / ("output_" + std::to_string(o) + ".pb")), "output");
     if (want.type == pb::TensorProto::DOUBLE) want.type = pb::TensorProto::FLOAT;  // the host's
     const constant& got = *found->second;
     if (got.dims != want.dims || got.type != want.type) {
@@ -91,12 +90,39 @@ TEST(Folding, PassesOnnxsOwnTests) {
   int sum = 0;
   for (const auto& [op, n] : passed) sum += n;
   std::printf("folding: %d cases of ONNX passed, %d are not folded\n", sum, refused);
-  for (const char* op :
-       {"Add",     "Clip",  "Concat",  "ConstantOfShape", "Div",   "Equal",          "Expand",
-        "Floor",   "Less",  "Gather",  "Greater",         "Max",   "GreaterOrEqual", "LessOrEqual",
-        "Min",     "Mul",   "Pow",     "Range",           "Slice", "ReduceMax",      "Reshape",
-        "Sigmoid", "Split", "Squeeze", "Sqrt",            "Sub",   "Sum",            "Tile",
-        "TopK",    "Where", "Shape",   "Transpose",       "Unsqueeze"}) {
+  for (const char* op : {"Add",
+                         "Clip",
+                         "Concat",
+                         "ConstantOfShape",
+                         "Div",
+                         "Equal",
+                         "Expand",
+                         "Floor",
+                         "Less",
+                         "Gather",
+                         "Greater",
+                         "Max",
+                         "GreaterOrEqual",
+                         "LessOrEqual",
+                         "Min",
+                         "Mul",
+                         "Pow",
+                         "Range",
+                         "Slice",
+                         "ReduceMax",
+                         "Reshape",
+                         "Sigmoid",
+                         "Split",
+                         "Squeeze",
+                         "Sqrt",
+                         "Sub",
+                         "Sum",
+                         "Tile",
+                         "TopK",
+                         "Where",
+                         "Shape",
+                         "Transpose",
+                         "Unsqueeze"}) {
     EXPECT_GT(passed[op], 0) << op;
   }
 }
@@ -211,34 +237,39 @@ TEST(Folding, RefusesWhatHasNoValue) {
           {"my_ConstantOfShape", "follows from the open batch"});
   refused([](builder& b) { b.node("Div", {"next", "first"}, {"r"}); },
           {"my_Div", "(1, 1)", "divides an integer by zero"});
-  refused([&](builder& b) {
-            weight(b, {2, 3}, random_floats(6, 1));
-            b.weight("l", {2, 2}, random_floats(4, 1));
-            b.node("Mul", {"k", "l"}, {"r"});
-          },
-          {"my_Mul", "(2 x 3, 2 x 2)", "do not broadcast"});
-  refused([&](builder& b) {
-            weight(b, {2}, {1, -1});
-            b.node("Sqrt", {"k"}, {"r"});
-          },
-          {"my_Sqrt", "no number"});
-  refused([&](builder& b) {
-            weight(b, {1}, {std::nanf("")});
-            b.node("Neg", {"k"}, {"r"});
-          },
-          {"my_Neg", "no number"});
-  refused([&](builder& b) {
-            b.weight("k", {2}, {1 << 13, 1 << 13}, pb::TensorProto::INT64);
-            b.node("ConstantOfShape", {"k"}, {"r"});
-          },
-          {"my_ConstantOfShape", "8192 x 8192", "16777216 elements"});
-  refused([&](builder& b) {
-            b.weight("k", {}, {0}, pb::TensorProto::INT64);
-            b.weight("l", {}, {1e9F}, pb::TensorProto::INT64);
-            b.weight("m", {}, {1}, pb::TensorProto::INT64);
-            b.node("Range", {"k", "l", "m"}, {"r"});
-          },
-          {"my_Range", "16777216 elements"});
+  refused(
+      [&](builder& b) {
+        weight(b, {2, 3}, random_floats(6, 1));
+        b.weight("l", {2, 2}, random_floats(4, 1));
+        b.node("Mul", {"k", "l"}, {"r"});
+      },
+      {"my_Mul", "(2 x 3, 2 x 2)", "do not broadcast"});
+  refused(
+      [&](builder& b) {
+        weight(b, {2}, {1, -1});
+        b.node("Sqrt", {"k"}, {"r"});
+      },
+      {"my_Sqrt", "no number"});
+  refused(
+      [&](builder& b) {
+        weight(b, {1}, {std::nanf("")});
+        b.node("Neg", {"k"}, {"r"});
+      },
+      {"my_Neg", "no number"});
+  refused(
+      [&](builder& b) {
+        b.weight("k", {2}, {1 << 13, 1 << 13}, pb::TensorProto::INT64);
+        b.node("ConstantOfShape", {"k"}, {"r"});
+      },
+      {"my_ConstantOfShape", "8192 x 8192", "16777216 elements"});
+  refused(
+      [&](builder& b) {
+        b.weight("k", {}, {0}, pb::TensorProto::INT64);
+        b.weight("l", {}, {1e9F}, pb::TensorProto::INT64);
+        b.weight("m", {}, {1}, pb::TensorProto::INT64);
+        b.node("Range", {"k", "l", "m"}, {"r"});
+      },
+      {"my_Range", "16777216 elements"});
 }
 
 }  // namespace

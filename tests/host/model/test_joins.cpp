@@ -573,8 +573,8 @@ TEST(Joins, ConcatPutsPixelsBehindOneAnother) {
       ASSERT_NE(join, nullptr);
       EXPECT_TRUE(std::get<fjoin>(join->op).pixels);
       EXPECT_EQ(g.tensors[static_cast<std::size_t>(join->output)].c, channels == 2 ? 8 : channels);
-      EXPECT_EQ(g.output.dims, tokens ? (std::vector<int>{132, channels})
-                                      : (std::vector<int>{channels, 132}));
+      EXPECT_EQ(g.output.dims,
+                tokens ? (std::vector<int>{132, channels}) : (std::vector<int>{channels, 132}));
       EXPECT_EQ(g.output.channels_last, tokens);
       const floats x = random_floats(4 * 12 * 8, 9);
       const floats y = run(g, x);

@@ -456,14 +456,15 @@ TEST(HostOperators, PassOnnxsOwnTests) {
               refused, failed);
   // Every operator that moves or compares has at least one of ONNX's cases behind it.
   EXPECT_EQ(passed["DynamicQuantizeLinear"], 3);
-  for (const char* op :
-       {"Add",      "And",        "ArgMax",         "ArgMin",    "Clip",        "Concat",
-        "Div",      "Dropout",    "Equal",          "Expand",    "Flatten",     "Gather",
-        "Greater",  "Less",       "GreaterOrEqual", "Max",       "LessOrEqual", "LogSoftmax",
-        "Min",      "Mul",        "Not",            "Or",        "Pow",         "Range",
-        "ReduceL2", "ReduceMax",  "ReduceMean",     "ReduceMin", "ReduceSum",   "Reshape",
-        "Resize",   "Shape",      "Slice",          "Softmax",   "Split",       "Squeeze",
-        "Sub",      "Tile",       "TopK",           "Transpose", "Unsqueeze",   "Where"}) {
+  for (const char* op : {"Add",       "And",         "ArgMax",     "ArgMin",    "Clip",
+                         "Concat",    "Div",         "Dropout",    "Equal",     "Expand",
+                         "Flatten",   "Gather",      "Greater",    "Less",      "GreaterOrEqual",
+                         "Max",       "LessOrEqual", "LogSoftmax", "Min",       "Mul",
+                         "Not",       "Or",          "Pow",        "Range",     "ReduceL2",
+                         "ReduceMax", "ReduceMean",  "ReduceMin",  "ReduceSum", "Reshape",
+                         "Resize",    "Shape",       "Slice",      "Softmax",   "Split",
+                         "Squeeze",   "Sub",         "Tile",       "TopK",      "Transpose",
+                         "Unsqueeze", "Where"}) {
     EXPECT_GT(passed[op], 0) << op;
   }
 }

@@ -689,8 +689,8 @@ TEST(Validate, RefusesEveryBrokenRuleOfJoins) {
 TEST(Validate, RefusesEveryBrokenRuleOfJoinedPixels) {
   qgraph sound;
   sound.name = "joined";
-  sound.tensors = {{"in", 16, 2, 2, 0.1F, 3}, {"table", 16, 2, 2, 0.1F, 3},
-                   {"y", 16, 4, 2, 0.1F, 3}};
+  sound.tensors = {
+      {"in", 16, 2, 2, 0.1F, 3}, {"table", 16, 2, 2, 0.1F, 3}, {"y", 16, 4, 2, 0.1F, 3}};
   qjoin n;
   n.pixels = true;
   n.scale.assign(2, average_requant(0.1F, 0.1F, 1));
@@ -707,11 +707,11 @@ TEST(Validate, RefusesEveryBrokenRuleOfJoinedPixels) {
   qgraph columns = sound;
   shaped(columns, 16, 1, 4, 1, 8);
   EXPECT_NO_THROW(validate(columns));
-  expect_all_refused(
-      sound, {{"columns of two rows", [&](qgraph& g) { shaped(g, 16, 2, 2, 2, 4); }},
-              {"rows lost", [&](qgraph& g) { shaped(g, 16, 2, 2, 3, 2); }},
-              {"other channels", [](qgraph& g) { g.tensors[2].c = g.output.dims[0] = 17; }},
-              {"part of a word", [&](qgraph& g) { shaped(g, 8, 2, 2, 4, 2); }}});
+  expect_all_refused(sound,
+                     {{"columns of two rows", [&](qgraph& g) { shaped(g, 16, 2, 2, 2, 4); }},
+                      {"rows lost", [&](qgraph& g) { shaped(g, 16, 2, 2, 3, 2); }},
+                      {"other channels", [](qgraph& g) { g.tensors[2].c = g.output.dims[0] = 17; }},
+                      {"part of a word", [&](qgraph& g) { shaped(g, 8, 2, 2, 4, 2); }}});
 }
 
 TEST(Reference, RefusesImagesOfTheWrongSize) {
