@@ -84,16 +84,17 @@ struct io_tensor {
 /// What one descriptor does, for people; sizes per image.
 struct layer_report {
   std::string name;
-  std::string op;  ///< "conv", "fc", "depthwise", "max_pool", "upsample", "avg_pool", "add", "sub",
-                   ///< "mul", "table", "product", "softmax", "layer_norm", "join", "input",
-                   ///< "output", "spill", "load";
-                   ///< "+add", "+table" or "+depthwise" behind it: fused
+  std::string op;  ///< "conv", "transposed", "fc", "depthwise", "max_pool", "upsample", "avg_pool",
+                   ///< "add", "sub", "mul", "table", "product", "softmax", "layer_norm", "join",
+                   ///< "input", "output", "spill", "load"; "+add", "+table" or "+depthwise" behind
+                   ///< it: fused
   std::vector<std::int64_t> shape;  ///< Output, [C, H, W]
   std::uint64_t macs = 0;           ///< Useful multiply-accumulates
   std::uint64_t weight_bytes = 0;   ///< Weights before padding to tiles
   std::uint32_t pages = 0;          ///< Pages fetched once; tiles are streamed again every 512 rows
   std::uint32_t words = 0;          ///< Scratchpad words of the output
-  std::uint64_t zero_macs = 0;      ///< Beside macs: products with zeros, of folded pixels
+  std::uint64_t zero_macs = 0;      ///< Beside macs: products with zeros, of folded pixels or
+                                    ///< between the pixels of a transposed convolution
   friend bool operator==(const layer_report&, const layer_report&) = default;
 };
 

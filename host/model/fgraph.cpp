@@ -32,8 +32,35 @@ float dot(const float* a, const float* b, std::size_t n) {
   return sum;
 }
 
+void convolve_transposed(const fconv& op, const ftensor& in, const std::vector<float>& x,
+                         const ftensor& out, std::vector<float>& y, std::vector<float>& acc) {
+  const std::size_t plane = x.size() / static_cast<std::size_t>(in.c);
+  const int taps = op.kernel_h * op.kernel_w;
+  for (int o = 0; o < out.c; ++o) {
+    for (int tap = 0; tap < taps; ++tap) {
+      acc.assign(plane, op.bias[static_cast<std::size_t>(o)]);
+      for (int c = 0; c < in.c; ++c) {
+        const float w = op.weights[static_cast<std::size_t>((o * in.c + c) * taps + tap)];
+        const float* src = x.data() + static_cast<std::size_t>(c) * plane;
+        // A zero tap must not spread an infinity, as 0 * inf would.
+        for (std::size_t p = 0; w != 0.0F && p < plane; ++p) acc[p] += w * src[p];
+      }
+      for (int p = 0; p < in.h * in.w; ++p) {
+        const int oy = p / in.w * op.stride_y + tap / op.kernel_w;
+        const int ox = p % in.w * op.stride_x + tap % op.kernel_w;
+        y[(static_cast<std::size_t>(o) * out.h + oy) * out.w + ox] =
+            clip(op.clip, acc[static_cast<std::size_t>(p)]);
+      }
+    }
+  }
+}
+
 void convolve(const fconv& op, const ftensor& in, const std::vector<float>& x, const ftensor& out,
               std::vector<float>& y, std::vector<float>& padded, std::vector<float>& acc) {
+  if (op.transposed) {
+    convolve_transposed(op, in, x, out, y, acc);
+    return;
+  }
   const std::size_t taps = x.size();
   if (!op.depthwise && op.kernel_h == in.h && op.kernel_w == in.w && out.h == 1 && out.w == 1 &&
       op.pad_top == 0 && op.pad_left == 0) {

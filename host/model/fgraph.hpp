@@ -55,10 +55,11 @@ struct integer_weights {
   std::optional<std::vector<std::int32_t>> bias;  ///< Units of input scale * scale[o].
 };
 
-/// Convolution or fully connected layer; see qconv for the order of the weights. A depthwise one
-/// has out_channels = in_channels and one kernel per channel, [c][ky][kx].
+/// Convolution or fully connected layer; see qconv for the order of the weights and for transposed
+/// ones. A depthwise one has out_channels = in_channels and one kernel per channel, [c][ky][kx].
 struct fconv {
   bool fully_connected = false;
+  bool transposed = false;
   bool depthwise = false;
   int out_channels = 0, in_channels = 0;
   int kernel_h = 1, kernel_w = 1;

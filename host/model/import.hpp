@@ -3,7 +3,8 @@
 // Operators, on N, N x C or N x C x H x W with the batch first, which may be open, and on tokens,
 // N x T x C (see below):
 //
-//   layers        Conv (groups, depthwise, dilations), Gemm, MatMul, BatchNormalization
+//   layers        Conv (groups, depthwise, dilations), ConvTranspose (likewise), Gemm, MatMul,
+//                 BatchNormalization
 //   pools         MaxPool, AveragePool, GlobalMaxPool, GlobalAveragePool, ReduceMean over rows and
 //                 columns
 //   two tensors   Add, Sub, Mul, Sum, the second also N x C x 1 x 1
@@ -42,6 +43,11 @@
 // channels, queries, keys and values get zeros in between. Functions of elements, layers with
 // constant weights, Concat, Split, Slice and Gather work on the channels of tokens; Slice and
 // Gather of one index also take tokens apart.
+//
+// A ConvTranspose whose kernel is no larger than its strides, which nothing cuts off and which
+// fills its output, is one layer. Any other is two: the first sets the pixels apart with zeros
+// between them, a dense layer of zeros and ones; the second is a Conv with the kernel turned round.
+// Where rows would not be whole words of 64 bytes, it works on channels padded with zeros to 64.
 //
 // Weights may be initializers, Constant nodes or bound graph inputs. Groups that are not depthwise,
 // and depthwise kernels of more than 64 taps, become dense convolutions; dilated kernels get zeros

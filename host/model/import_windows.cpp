@@ -10,9 +10,8 @@
 
 namespace latchkey::model {
 
-template <typename Op>
-std::vector<int> importer::window(const value& x, Op& op, std::vector<std::int64_t> kernel,
-                                  bool pooling) {
+importer::given_window importer::read_window(const value& x, std::vector<std::int64_t> kernel,
+                                             bool pooling) const {
   if (x.dims.size() != 3) {
     fail(format("needs four dimensions, has {}", x.dims.size() + 1),
          "use two-dimensional windows on N x C x H x W");
@@ -63,6 +62,17 @@ std::vector<int> importer::window(const value& x, Op& op, std::vector<std::int64
   }
   const auto* auto_pad = attribute("auto_pad");
   const std::string mode = auto_pad && !auto_pad->s().empty() ? auto_pad->s() : "NOTSET";
+  for (const char* known : {"NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"}) {
+    if (mode == known) return {kernel, strides, pads, mode};
+  }
+  damaged(format("auto_pad '{}' does not exist", mode));
+}
+
+template <typename Op>
+std::vector<int> importer::window(const value& x, Op& op, std::vector<std::int64_t> given,
+                                  bool pooling) {
+  auto [kernel, strides, pads, mode] = read_window(x, std::move(given), pooling);
+  const ftensor& in = tensor(x);
   if (x.padded() && mode.rfind("SAME", 0) == 0) {
     fail("follows a Pad and pads by itself", "give the pads as numbers instead of auto_pad");
   }
@@ -81,8 +91,6 @@ std::vector<int> importer::window(const value& x, Op& op, std::vector<std::int64
       after = total - before;
     } else if (mode == "VALID") {
       before = after = 0;
-    } else if (mode != "NOTSET") {
-      damaged(format("auto_pad '{}' does not exist", mode));
     }
     before += x.pads[i];
     after += x.pads[i + 2];

@@ -15,7 +15,6 @@ std::string hint_for(const std::string& op) {
   static const std::unordered_map<std::string, const char*> hints = {
       {"Softmax", "leave it out: the class is the argmax of the logits all the same"},
       {"LogSoftmax", "leave it out: the class is the argmax of the logits all the same"},
-      {"ConvTranspose", "use Conv"},
       {"Expand", "leave it out: operators spread values and channels by themselves"},
       {"ArgMax", "leave it out: the host takes the argmax of the output"},
       {"BiasGelu", "add the bias in the layer before it and use Gelu"},
@@ -509,6 +508,7 @@ const std::unordered_map<std::string, importer::handler>& importer::handlers(boo
       {"Constant", &importer::constant_node},
       {"Conv", &importer::conv},
       {"ConvInteger", &importer::conv_integer},
+      {"ConvTranspose", &importer::conv_transpose},
       {"DequantizeLinear", &importer::dequantize},
       {"Div", &importer::arithmetic},
       {"Dropout", &importer::dropout},

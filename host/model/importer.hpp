@@ -382,6 +382,12 @@ class importer {
 
   // ---- Windows (import_windows.cpp) ----
 
+  /// A window as the node gives it, checked; dilations are in the kernel.
+  struct given_window {
+    std::vector<std::int64_t> kernel, strides, pads;
+    std::string auto_pad;
+  };
+  given_window read_window(const value& x, std::vector<std::int64_t> kernel, bool pooling) const;
   /// Kernel, strides and pads of Conv, MaxPool and QLinearConv, checked and resolved.
   template <typename Op>
   std::vector<int> window(const value& x, Op& op, std::vector<std::int64_t> kernel, bool pooling);
@@ -421,6 +427,35 @@ class importer {
   std::vector<T> kernels(const fconv& op, const constant& w, const std::vector<T>& values) const;
   void conv();
   void conv_integer();
+
+  // ---- Transposed convolutions (import_transposed.cpp) ----
+
+  /// One axis of a transposed convolution: element i of the input and element t of the kernel meet
+  /// in element i * stride + t - before of the output. Dilations are in the kernel. In the layer
+  /// that it becomes, tap t of the file is element first + t * step of the kernel.
+  struct scatter_axis {
+    int size = 1, kernel = 1, stride = 1, dilation = 1, before = 0, out = 1;
+    int first = 0, step = 1;
+    /// Every element of the output belongs to one of the input.
+    [[nodiscard]] bool own() const {
+      return before == 0 && kernel <= stride && out == size * stride;
+    }
+  };
+  struct scatter {
+    std::array<scatter_axis, 2> axes;  ///< Rows, columns.
+    int groups = 1, ins = 1, outs = 1;
+    [[nodiscard]] bool moves() const { return axes[0].stride > 1 || axes[1].stride > 1; }
+  };
+  scatter read_scatter(const value& x, const constant& w) const;
+  /// The layer that it becomes, all but the values: a transposed one, or the convolution that may
+  /// stand behind set_apart(). It can have more channels than the file's, of zeros.
+  fconv scatter_layer(scatter& s) const;
+  template <typename T>
+  static std::vector<T> scatter_kernels(const scatter& s, const fconv& op, const constant& w,
+                                        const std::vector<T>& values);
+  /// x with its pixels a stride apart and zeros between and behind them.
+  value set_apart(const value& x, const scatter& s);
+  void conv_transpose();
 
   // ---- Matrices (import_dense.cpp) ----
 

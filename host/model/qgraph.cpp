@@ -38,6 +38,18 @@ void check_window(const std::string& where, const Window& n, const qtensor& in,
   }
 }
 
+/// Of a transposed convolution.
+void check_steps(const std::string& where, const qconv& n, const qtensor& in, const qtensor& out) {
+  if (n.kernel_h < 1 || n.kernel_w < 1 || n.kernel_h != n.stride_y || n.kernel_w != n.stride_x ||
+      n.pad_top != 0 || n.pad_left != 0 || n.pad_bottom != 0 || n.pad_right != 0) {
+    fail(where, "transposed, its kernel must be its strides, and its pads 0");
+  }
+  if (std::int64_t{in.h} * n.stride_y != out.h || std::int64_t{in.w} * n.stride_x != out.w) {
+    fail(where, format("{}x{} pixels for each of {} are not {}", n.stride_y, n.stride_x,
+                       shape_of(in), shape_of(out)));
+  }
+}
+
 void check_clamp(const std::string& where, int lo, int hi) {
   if (lo > hi) fail(where, "the lower clamp is above the upper one");
 }
@@ -76,7 +88,11 @@ std::size_t taps(int channels, int kernel_h, int kernel_w) {
 }
 
 void check(const std::string& where, const qconv& n, const qtensor& in, const qtensor& out) {
-  check_window(where, n, in, out);
+  if (n.transposed) {
+    check_steps(where, n, in, out);
+  } else {
+    check_window(where, n, in, out);
+  }
   if (n.in_channels != in.c || n.out_channels != out.c) {
     fail(where, format("weights are {} x {} (out x in channels), tensors {} and {}", n.out_channels,
                        n.in_channels, shape_of(out), shape_of(in)));
@@ -378,8 +394,12 @@ std::uint64_t qgraph::macs() const {
     std::visit(
         [&]<typename Op>(const Op& op) {
           if constexpr (requires { op.weights; }) {
-            total += op.weights.size() * static_cast<std::uint64_t>(out.h) *
-                     static_cast<std::uint64_t>(out.w);
+            const qtensor* walked = &out;
+            if constexpr (std::is_same_v<Op, qconv>) {
+              if (op.transposed) walked = &tensors.at(static_cast<std::size_t>(node.inputs[0]));
+            }
+            total += op.weights.size() * static_cast<std::uint64_t>(walked->h) *
+                     static_cast<std::uint64_t>(walked->w);
           } else if constexpr (std::is_same_v<Op, qproduct>) {
             const qtensor& a = tensors.at(static_cast<std::size_t>(node.inputs[0]));
             total += out.size() * static_cast<std::uint64_t>(product_depth(op, a));
@@ -459,6 +479,7 @@ void write_json(const qgraph& graph, std::ostream& out) {
           if constexpr (std::is_same_v<Op, qconv>) {
             n["op"] = op.fully_connected ? "fc" : "conv";
             n["channels"] = {op.out_channels, op.in_channels};
+            n["transposed"] = op.transposed;
           } else if constexpr (std::is_same_v<Op, qmaxpool>) {
             n["op"] = "maxpool";
             n["repeats"] = {op.repeat_y, op.repeat_x};

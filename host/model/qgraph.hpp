@@ -55,8 +55,14 @@ struct qtensor {
 /// Pixels outside the input count as the zero point. A fully connected layer is the same thing with
 /// kernel_h = input.h, kernel_w = input.w, strides 1 and no padding: its weights, [o][k] with k
 /// over the CHW-flattened input, are already in this order, and its output is out_channels x 1 x 1.
+///
+/// A transposed one makes stride_y x stride_x pixels of each, of as many taps and without padding:
+///
+///   acc of pixel (y * stride_y + ky, x * stride_x + kx)
+///     = bias[o] + sum over i of (x[i][y][x] - zx) * weights[o][i][ky][kx]
 struct qconv {
   bool fully_connected = false;  ///< For names and listings; it changes nothing in the arithmetic.
+  bool transposed = false;
   int out_channels = 0, in_channels = 0;
   int kernel_h = 1, kernel_w = 1;
   int stride_y = 1, stride_x = 1;
@@ -279,7 +285,8 @@ struct qgraph {
   }
 
   /// Multiply-accumulates of one image in convolutions, fully connected and depthwise layers
-  /// (padding taps count) and products.
+  /// (padding taps count; of a transposed one each tap is used once for a pixel of its input) and
+  /// products.
   [[nodiscard]] std::uint64_t macs() const;
 
   /// Weights, biases and constants.

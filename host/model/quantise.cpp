@@ -329,7 +329,8 @@ class quantiser {
       if (!conv) continue;
       const ftensor& in = g_.tensors[index(node.inputs[0])];
       auto& means = means_[index(node.inputs[0])];
-      const bool whole = !conv->depthwise && conv->kernel_h == in.h && conv->kernel_w == in.w;
+      const bool whole =
+          !conv->depthwise && !conv->transposed && conv->kernel_h == in.h && conv->kernel_w == in.w;
       means.assign(whole || means.size() == in.size() ? in.size() : index(in.c), 0.0);
     }
     float_executor executor(g_);
@@ -346,7 +347,8 @@ class quantiser {
     }
   }
 
-  /// The mean that the rounding of a channel's weights adds to its sum.
+  /// The mean that the rounding of a channel's weights adds to its sum. Of a transposed
+  /// convolution's sums each has one tap.
   template <typename Layer>
   double rounding_mean(const fnode& node, const fconv& f, const Layer& n, std::size_t o) const {
     const ftensor& in = g_.tensors[index(node.inputs[0])];
@@ -361,7 +363,7 @@ class quantiser {
       double x = 0;
       if (means.size() == index(in.c)) {
         x = means[channel];
-      } else if (window == plane) {
+      } else if (window == plane && !f.transposed) {
         x = means[channel * plane + i % window];
       } else {
         for (std::size_t e = 0; e < plane; ++e) x += means[channel * plane + e];
@@ -370,7 +372,7 @@ class quantiser {
       const double real = static_cast<double>(n.weights[o * k + i]) * n.weight_scale[o];
       sum += (real - f.weights[o * k + i]) * x;
     }
-    return sum;
+    return f.transposed ? sum / static_cast<double>(window) : sum;
   }
 
   std::string first_open() const {
@@ -422,6 +424,7 @@ class quantiser {
   qconv convert(const fnode& node, const fconv& f) {
     auto n = layer<qconv>(node, f);
     n.fully_connected = f.fully_connected;
+    n.transposed = f.transposed;
     n.out_channels = f.out_channels;
     n.in_channels = f.in_channels;
     return n;

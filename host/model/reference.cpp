@@ -243,6 +243,28 @@ void reference::conv(const qconv& op, const std::vector<std::int16_t>& weights, 
                       op.clamp_hi);
   };
 
+  if (op.transposed) {  // Tap by tap: one of them makes a pixel of its own.
+    const auto plane = static_cast<std::size_t>(in.h) * static_cast<std::size_t>(in.w);
+    const int taps = op.kernel_h * op.kernel_w;
+    for (int o = 0; o < out.c; ++o) {
+      for (int tap = 0; tap < taps; ++tap) {
+        acc_.assign(plane, op.bias[static_cast<std::size_t>(o)]);
+        for (int c = 0; c < in.c; ++c) {
+          const std::int32_t w = weights[static_cast<std::size_t>((o * in.c + c) * taps + tap)];
+          const std::uint8_t* src = x.data() + static_cast<std::size_t>(c) * plane;
+          for (std::size_t p = 0; p < plane; ++p) acc_[p] += w * (src[p] - zx);
+        }
+        for (int p = 0; p < in.h * in.w; ++p) {
+          const int oy = p / in.w * op.stride_y + tap / op.kernel_w;
+          const int ox = p % in.w * op.stride_x + tap % op.kernel_w;
+          y[(static_cast<std::size_t>(o) * out.h + oy) * out.w + ox] =
+              finish(o, acc_[static_cast<std::size_t>(p)]);
+        }
+      }
+    }
+    return;
+  }
+
   const bool whole = op.kernel_h == in.h && op.kernel_w == in.w && op.pad_top == 0 &&
                      op.pad_left == 0 && op.pad_bottom == 0 && op.pad_right == 0;
   if (whole) {  // One dot product per channel.

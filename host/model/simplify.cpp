@@ -173,8 +173,10 @@ class simplifier {
         if (!plain) {
           if (conv->clip.active() || affine.scale.size() != conv->bias.size()) return false;
           scale(*conv, affine);
-          // What moved values computes now.
-          std::erase_if(g_.follows, [&](const auto& pair) { return pair.first == source; });
+          // What moved values computes now, and what held its values no longer does.
+          std::erase_if(g_.follows, [&](const auto& pair) {
+            return pair.first == source || pair.second == source;
+          });
         }
         conv->clip = intersect(conv->clip, affine.clip);
       } else if (auto* other = std::get_if<faffine>(&before.op)) {
@@ -415,9 +417,10 @@ class isolator {
  private:
   static bool pointwise(const fnode& node) {
     const auto* conv = std::get_if<fconv>(&node.op);
-    return conv && !conv->depthwise && conv->kernel_h == 1 && conv->kernel_w == 1 &&
-           conv->stride_y == 1 && conv->stride_x == 1 && conv->pad_top == 0 &&
-           conv->pad_left == 0 && conv->pad_bottom == 0 && conv->pad_right == 0;
+    return conv && !conv->depthwise && !conv->transposed && conv->kernel_h == 1 &&
+           conv->kernel_w == 1 && conv->stride_y == 1 && conv->stride_x == 1 &&
+           conv->pad_top == 0 && conv->pad_left == 0 && conv->pad_bottom == 0 &&
+           conv->pad_right == 0;
   }
 
   /// What a convolution makes of one channel each: channel from[o] times scale[o] plus shift[o].

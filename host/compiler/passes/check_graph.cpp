@@ -18,8 +18,11 @@ void check_graph(draft& d) {
   // Input, Output and End beside the nodes.
   std::size_t layers = 0;
   for (const model::qnode& n : d.graph.nodes) {
+    const auto* conv = std::get_if<model::qconv>(&n.op);
     if (std::holds_alternative<model::qjoin>(n.op)) {
       layers += n.inputs.size();
+    } else if (conv != nullptr && conv->transposed) {
+      layers += static_cast<std::size_t>(conv->stride_y);  // a step for each row of an input row's
     } else if (!std::holds_alternative<model::qview>(n.op)) {
       ++layers;
     }

@@ -26,14 +26,14 @@ const model::qnode* join_of(const step& s) {
                                                                                   : nullptr;
 }
 
-/// Whether a step can write what a copy writes: pixels that follow one another, or channel blocks
-/// that do not.
+/// Whether the maker of a part can write what the copy writes: pixels that follow one another, or
+/// the copy's channel blocks apart from one another.
 bool writes_like(const step& maker, const step& copy) {
   const spec::descriptor& d = maker.desc;
   return (is(maker, spec::op::mat_mul) || is(maker, spec::op::depthwise) ||
           is(maker, spec::op::max_pool) || is(maker, spec::op::avg_pool)) &&
-         (copy.desc.out_pitch == 0 || (d.fuse_add == 0 && d.fuse_dw == 0)) && d.out_pitch == 0 &&
-         image_slices(d) == 1;
+         (copy.desc.out_pitch == 0 ||
+          (d.fuse_add == 0 && d.fuse_dw == 0 && d.out_cb == copy.desc.in_cb));
 }
 
 /// Parts among the copies from step `first` to `last` that their makers can put in place, in the

@@ -1,5 +1,7 @@
 // One `lower` per operation of the graph: the operation's own fields of the descriptor and the
 // report. What every operation has in common, input and output tensor, stands already.
+#include <algorithm>
+#include <bit>
 #include <cstdint>
 #include <numeric>
 #include <string>
@@ -111,9 +113,49 @@ void read_as_one_pixel(step& s, const model::qconv& c) {
   desc.taps = desc.in_cb;
 }
 
+/// The first row of a transposed convolution's output, and every stride_y-th behind it: of each
+/// pixel of the input stride_x pixels side by side, as the output's own layout has them.
+void set_transposed(const draft& d, step& s, const model::qconv& c) {
+  spec::descriptor& desc = s.desc;
+  const tensor_layout& in = d.layout(s.nodes[0]->inputs[0]);
+  const tensor_layout& out = d.layout(s.output);
+  const auto pixel = [](const tensor_layout& l) { return std::uint64_t{l.cb} << l.cp_log2; };
+  const auto whole = [](std::uint64_t bytes) { return bytes % spec::beat_bytes == 0; };
+  const std::uint64_t bytes = u32(c.stride_x) * pixel(out);
+  if (bytes > spec::max_channels || (!whole(bytes) && !std::has_single_bit(bytes))) {
+    unsupported(s.report.name, std::to_string(c.stride_x) + " pixels of " + std::to_string(out.c) +
+                                   " channels side by side make " + std::to_string(bytes) +
+                                   " bytes, which must be a power of two or a multiple of 64, up "
+                                   "to 4,096; pad the channels with zeros or split them");
+  }
+  desc.out_cp_log2 = std::min(static_cast<std::uint32_t>(std::countr_zero(bytes)), 6u);
+  desc.out_cb = static_cast<std::uint32_t>(bytes >> desc.out_cp_log2);
+  desc.out_c_last = (1u << desc.out_cp_log2) - (1u << out.cp_log2) + out.c_last;
+  desc.out_w = in.w;
+  desc.out_h = in.h;
+  desc.kernel_h = desc.kernel_w = desc.stride_y = desc.stride_x = 1;
+  desc.taps = desc.in_cb;
+  if (c.stride_y == 1) return;
+  if ((in.h > 1 && !whole(in.w * pixel(in))) || !whole(in.w * bytes)) {
+    unsupported(s.report.name, "rows of " + std::to_string(in.w) + " pixels by " +
+                                   std::to_string(in.c) +
+                                   " channels, or those made of them, do not fill whole words of "
+                                   "64 bytes; pad the channels with zeros to 33 and more");
+  }
+  if (in.h > 0xff) {
+    unsupported(s.report.name, std::to_string(in.h) +
+                                   " rows are made several of each; 255 are possible: work on "
+                                   "parts of the image");
+  }
+  desc.slices = in.h;
+  desc.in_h = desc.out_h = 1;
+  desc.in_stride = in.words / in.h;
+  desc.out_stride = out.words / in.h;
+}
+
 void lower(const draft& d, step& s, const model::qconv& c) {
   spec::descriptor& desc = s.desc;
-  set_op(s, spec::op::mat_mul, c.fully_connected ? "fc" : "conv");
+  set_op(s, spec::op::mat_mul, c.fully_connected ? "fc" : c.transposed ? "transposed" : "conv");
   if (c.out_channels > static_cast<int>(spec::max_channels)) {
     unsupported(s.report.name, std::to_string(c.out_channels) +
                                    " output channels; the accelerator has "
@@ -122,7 +164,11 @@ void lower(const draft& d, step& s, const model::qconv& c) {
   }
   const int in = s.nodes[0]->inputs[0];
   // A pixel has at most max_channels; beyond that the window is walked tap by tap.
-  if (covers_input(c, d.tensor(in)) && is_dense(d.layout(in)) && depth(c) <= spec::max_channels) {
+  const bool one_pixel =
+      covers_input(c, d.tensor(in)) && is_dense(d.layout(in)) && depth(c) <= spec::max_channels;
+  if (c.transposed) {
+    set_transposed(d, s, c);
+  } else if (one_pixel) {
     read_as_one_pixel(s, c);
   } else {
     set_window(s, c);
@@ -136,14 +182,14 @@ void lower(const draft& d, step& s, const model::qconv& c) {
                                    std::to_string(k_tiles) + " tiles; 65535 are possible");
   }
   desc.k_tiles = static_cast<std::uint32_t>(k_tiles);
-  desc.n_tiles = (u32(c.out_channels) + spec::tile_dim - 1) / spec::tile_dim;
-  desc.param_pages = param_pages_for(u32(c.out_channels));
+  desc.n_tiles = (out_channels(desc) + spec::tile_dim - 1) / spec::tile_dim;
+  desc.param_pages = param_pages_for(out_channels(desc));
   desc.pad_value = stored(d.tensor(in).zero_point);
   desc.out_zero = stored(d.tensor(s.output).zero_point);
   set_clamp(s, c.clamp_lo, c.clamp_hi);
   s.report.pages = desc.param_pages + desc.n_tiles * desc.k_tiles;
-  s.report.weight_bytes = c.weights.size();
-  s.report.macs = std::uint64_t{desc.out_h} * desc.out_w * c.weights.size();
+  s.report.weight_bytes = c.weights.size() / (c.transposed ? u32(c.stride_y) : 1);
+  s.report.macs = swept_rows(desc) * s.report.weight_bytes;
 }
 
 // --- Depthwise convolution -----------------------------------------------------------------------
@@ -430,6 +476,17 @@ step part_step(const draft& d, const model::qnode& n, std::size_t part) {
   return s;
 }
 
+/// The other rows of a transposed convolution's output, of which `first` makes a share.
+void push_rows_behind(draft& d, const step& first, const model::qconv& c) {
+  const tensor_layout& out = d.layout(first.output);
+  for (int row = 1; row < c.stride_y; ++row) {
+    step s = first;
+    s.out_offset = u32(row) * (out.words / out.h);
+    s.report.name += ", row " + std::to_string(row + 1) + " of " + std::to_string(c.stride_y);
+    d.steps.push_back(std::move(s));
+  }
+}
+
 }  // namespace
 
 step spill_step(const draft& d, int t) {
@@ -471,6 +528,8 @@ void lower_nodes(draft& d) {
       for (std::size_t i = 0; i < n.inputs.size(); ++i) d.steps.push_back(part_step(d, n, i));
     } else {
       d.steps.push_back(node_step(d, n));
+      const auto* conv = std::get_if<model::qconv>(&n.op);
+      if (conv != nullptr && conv->transposed) push_rows_behind(d, step(d.steps.back()), *conv);
     }
   }
   d.steps.push_back(output_step(d));

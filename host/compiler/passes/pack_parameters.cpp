@@ -47,8 +47,37 @@ void pack_channels(const step& s, int zero_point, std::span<const std::int8_t> w
   }
 }
 
+/// What a step of a transposed convolution does, as a 1x1 convolution: its channels are those of
+/// stride_x neighbouring pixels of a row, with zeros for the padding between them.
+model::qconv row_of(const step& s, const model::qconv& c) {
+  const auto ins = static_cast<std::size_t>(c.in_channels);
+  const auto rows = static_cast<std::size_t>(c.stride_y);
+  const auto columns = static_cast<std::size_t>(c.stride_x);
+  const std::size_t row = s.out_offset * rows / s.desc.out_stride;
+  const std::size_t pixel = (s.desc.out_cb << s.desc.out_cp_log2) / s.fold / columns;
+  model::qconv out;
+  out.in_channels = c.in_channels;
+  out.out_channels = static_cast<int>((columns - 1) * pixel) + c.out_channels;
+  out.bias.resize(static_cast<std::size_t>(out.out_channels));
+  out.scale.resize(out.bias.size());
+  out.weights.resize(out.bias.size() * ins);
+  for (std::size_t w = 0; w < c.weights.size(); ++w) {
+    if (w / columns % rows != row) continue;
+    const std::size_t o = w / columns / rows / ins, i = w / columns / rows % ins;
+    const std::size_t channel = w % columns * pixel + o;
+    out.weights[channel * ins + i] = c.weights[w];
+    out.bias[channel] = c.bias[o];
+    out.scale[channel] = c.scale[o];
+  }
+  return out;
+}
+
 /// The pages of a fused depthwise convolution stand between the parameters and the tiles.
 void pack(const draft& d, const step& s, const model::qconv& c, std::uint8_t* region) {
+  if (c.transposed) {
+    pack(d, s, row_of(s, c), region);
+    return;
+  }
   const int input = s.inputs[0];
   pack_channels(s, d.tensor(input).zero_point, c.weights, c.bias, c.scale, region);
 

@@ -8,7 +8,8 @@ namespace latchkey::compiler::passes {
 
 /// Target, batch and graph are possible at all.
 void check_graph(draft& d);
-/// Nodes to steps: one descriptor each, one for each part of a join, all but places and pages.
+/// Nodes to steps, all but places and pages: one descriptor each, of a join one for each part, of a
+/// transposed convolution as many as it makes rows of one.
 void lower_nodes(draft& d);
 /// Depthwise convolutions into the convolution that makes their input.
 void fuse_depthwise(draft& d);

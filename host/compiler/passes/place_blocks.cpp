@@ -8,10 +8,15 @@
 namespace latchkey::compiler::passes {
 namespace {
 
+/// Whether a step is a convolution that makes one pixel at a time.
+bool is_convolution(const step& s) {
+  return is(s, spec::op::mat_mul) && !std::get<model::qconv>(s.nodes[0]->op).transposed;
+}
+
 /// Whether a step can take its first input block by block.
 bool reads_blocks(const step& s) {
   return is(s, spec::op::product) ||
-         (is(s, spec::op::mat_mul) && s.desc.kernel_h == 1 && s.desc.kernel_w == 1);
+         (is_convolution(s) && s.desc.kernel_h == 1 && s.desc.kernel_w == 1);
 }
 
 }  // namespace
@@ -36,7 +41,7 @@ void place_blocks(draft& d) {
       (i == 0 ? s.desc.in_planar : s.desc.in2_planar) = 1;
     }
     if (s.output < 0 || !planar[static_cast<std::size_t>(s.output)]) continue;
-    const bool writes = is(s, spec::op::product) || is(s, spec::op::mat_mul);
+    const bool writes = is(s, spec::op::product) || is_convolution(s);
     if (!writes || s.desc.fuse_add != 0 || s.desc.fuse_dw != 0) refuse(s.output);
     s.desc.out_planar = 1;
   }

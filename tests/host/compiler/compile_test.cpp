@@ -50,9 +50,10 @@ TEST(Compile, RandomGraphsMatchTheReference) {
     const auto out = golden.infer(image);
     varied += std::set<std::uint8_t>(out.begin(), out.end()).size() > 1;
   }
-  EXPECT_EQ(ops, (std::set<std::string>{"input", "conv", "conv+add", "conv+depthwise", "fc",
-                                        "fc+table", "depthwise", "max_pool", "upsample", "avg_pool",
-                                        "add", "sub", "mul", "table", "join", "output"}));
+  EXPECT_EQ(ops,
+            (std::set<std::string>{"input", "conv", "conv+add", "conv+depthwise", "fc", "fc+table",
+                                   "depthwise", "max_pool", "upsample", "avg_pool", "add", "sub",
+                                   "mul", "table", "transposed", "join", "output"}));
   EXPECT_GT(varied, 75) << "the random graphs have become too tame";
 }
 
@@ -359,6 +360,60 @@ TEST(Compile, RefusesHeadsThatItCannotTakeApart) {
   }
 }
 
+TEST(Compile, TransposedConvolutionsWriteTheirRowsApart) {
+  struct shape {
+    int c, h, w, out, sy, sx;
+  };
+  const shape shapes[] = {
+      {64, 5, 7, 64, 2, 2},   // whole blocks
+      {40, 6, 3, 130, 3, 3},  // padding channels within and at the end
+      {16, 4, 8, 8, 2, 2},    // two pixels are a block of 16 bytes
+      {3, 2, 16, 20, 2, 4},   // four pixels of 32 bytes are two blocks
+      {9, 1, 5, 33, 4, 1},    // one row; it need not fill words
+      {20, 5, 3, 9, 1, 2},    // no row has to
+      {130, 255, 1, 50, 2, 2},
+  };
+  unsigned seed = first_seed();
+  for (const shape& s : shapes) {
+    SCOPED_TRACE("LATCHKEY_SEED=" + std::to_string(seed));
+    graph_builder b(seed++);
+    const int x = b.conv(b.input(5, s.h, s.w), s.c, 1, 1, 1, 1, {0, 0, 0, 0});
+    ASSERT_TRUE(b.transposes(x, s.out, s.sy, s.sx));
+    const int t = b.transposed(x, s.out, s.sy, s.sx);
+    const model::qgraph graph = b.finish(b.depthwise(t, 3, 3, 1, 1, {1, 1, 1, 1}));
+    for (const std::uint32_t n : {16u, 32u, 64u}) {
+      SCOPED_TRACE("array " + std::to_string(n));
+      const program p = compile(graph, {{n, 1u << 17}, 2, {}});
+      ASSERT_NO_FATAL_FAILURE(expect_equal(graph, p, 2, b.engine()));
+      // Input, convolution, a step for each row of one, depthwise, output.
+      ASSERT_EQ(p.layers.size(), 4u + static_cast<std::size_t>(s.sy));
+      for (std::size_t row = 0; row < static_cast<std::size_t>(s.sy); ++row) {
+        const spec::descriptor& d = p.descriptors[2 + row];
+        EXPECT_EQ(image_slices(d), s.sy == 1 ? 1u : static_cast<std::uint32_t>(s.h));
+        EXPECT_EQ(d.out_base - p.descriptors[2].out_base,
+                  row * d.out_stride / static_cast<std::size_t>(s.sy));
+        EXPECT_EQ(p.layers[2 + row].macs,
+                  static_cast<std::uint64_t>(s.c) * s.out * s.h * s.w * s.sx);
+      }
+    }
+  }
+}
+
+TEST(Compile, RefusesTransposedConvolutionsThatDoNotFit) {
+  const auto refuses = [](int c, int h, int w, int out, int sy, int sx, const char* why) {
+    graph_builder b(36);
+    const model::qgraph graph = b.finish(b.transposed(b.input(c, h, w), out, sy, sx));
+    EXPECT_THAT(
+        [&] { compile(graph, {{16, 1u << 16}, 1, {}}); },
+        ThrowsMessage<error>(testing::AllOf(HasSubstr("layer 'transposed0'"), HasSubstr(why))));
+  };
+  refuses(64, 2, 2, 3, 2, 3, "12 bytes");
+  refuses(64, 2, 2, 900, 2, 5, "4800 bytes");
+  refuses(16, 2, 3, 64, 2, 2, "whole words");
+  refuses(64, 2, 3, 8, 2, 2, "whole words");
+  refuses(64, 256, 1, 64, 2, 2, "256 rows");
+}
+
 TEST(Compile, DepthwiseTakesAPageABlockAndIsReadOnce) {
   graph_builder b(14);
   const int x = b.input(300, 30, 20);
@@ -414,8 +469,13 @@ TEST(Compile, ShowsWhatEachPassLeavesBehind) {
   ASSERT_EQ(drafts.size(), 13u);
   EXPECT_TRUE(drafts[0]["steps"].empty());
   std::size_t steps = 2;  // Input and Output
-  for (const model::qnode& n : graph.nodes)
-    steps += std::holds_alternative<model::qjoin>(n.op) ? n.inputs.size() : 1;
+  for (const model::qnode& n : graph.nodes) {
+    const auto* conv = std::get_if<model::qconv>(&n.op);
+    const bool rows = conv != nullptr && conv->transposed;
+    steps += std::holds_alternative<model::qjoin>(n.op) ? n.inputs.size()
+             : rows                                     ? static_cast<std::size_t>(conv->stride_y)
+                                                        : 1;
+  }
   EXPECT_EQ(drafts[1]["steps"].size(), steps);
   EXPECT_EQ(drafts[1]["max_batch"], 0);
   EXPECT_EQ(drafts[8]["max_batch"], 0);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <random>
 #include <string>
@@ -55,16 +56,48 @@ class graph_builder {
     n.pad_left = pads[1];
     n.pad_bottom = pads[2];
     n.pad_right = pads[3];
-    const int k = x.c * kh * kw;
+    return layer(fully_connected ? "fc" : "conv", in, std::move(n),
+                 model::window_output(x.h, kh, sy, pads[0], pads[2]),
+                 model::window_output(x.w, kw, sx, pads[1], pads[3]));
+  }
+
+  /// Whether the array can make so many channels of sy x sx pixels for each of `in`.
+  bool transposes(int in, int out_channels, int sy, int sx) const {
+    const auto bytes = [](int c) {
+      return c > 32 ? (c + 63) / 64 * 64 : static_cast<int>(std::bit_ceil(unsigned(c)));
+    };
+    const model::qtensor& x = at(in);
+    const int group = sx * bytes(out_channels);
+    const bool whole = sy == 1 || ((x.h == 1 || x.w * bytes(x.c) % 64 == 0) &&
+                                   x.w * group % 64 == 0 && x.h <= 255);
+    return whole && group <= 4096 && (group % 64 == 0 || std::has_single_bit(unsigned(group)));
+  }
+
+  int transposed(int in, int out_channels, int sy, int sx) {
+    model::qconv n;
+    const model::qtensor x = at(in);
+    n.transposed = true;
+    n.out_channels = out_channels;
+    n.in_channels = x.c;
+    n.kernel_h = n.stride_y = sy;
+    n.kernel_w = n.stride_x = sx;
+    return layer("transposed", in, std::move(n), x.h * sy, x.w * sx);
+  }
+
+ private:
+  /// Weights, biases and multipliers of a convolution, and its output, h x w.
+  int layer(const std::string& kind, int in, model::qconv n, int h, int w) {
+    const model::qtensor x = at(in);
+    const int out_channels = n.out_channels;
+    const int k = x.c * n.kernel_h * n.kernel_w;
     const int reach = chance(20) ? 127 : uniform(1, 127);
     for (int i = 0; i < k * out_channels; ++i)
       n.weights.push_back(
           static_cast<std::int8_t>(chance(2) ? (chance(50) ? 127 : -127) : uniform(-reach, reach)));
-    const double spread = std::sqrt(static_cast<double>(k)) * reach * 40 + 1;
+    const int depth = n.transposed ? x.c : k;
+    const double spread = std::sqrt(static_cast<double>(depth)) * reach * 40 + 1;
     const float y_scale = static_cast<float>(x.scale * 0.01 * spread / 50);
-    const int y =
-        tensor(out_channels, model::window_output(x.h, kh, sy, pads[0], pads[2]),
-               model::window_output(x.w, kw, sx, pads[1], pads[3]), y_scale, uniform(0, 255));
+    const int y = tensor(out_channels, h, w, y_scale, uniform(0, 255));
     for (int o = 0; o < out_channels; ++o) {
       n.weight_scale.push_back(0.01F * static_cast<float>(uniform(50, 200)) / 100);
       // Now and then a channel with the multiplier 0, or a bias that drives it to its clamp.
@@ -75,9 +108,10 @@ class graph_builder {
     }
     if (chance(50)) n.clamp_lo = at(y).zero_point;  // Relu
     if (chance(20)) n.clamp_hi = static_cast<std::uint8_t>(uniform(n.clamp_lo, 255));
-    return node(fully_connected ? "fc" : "conv", {in}, y, std::move(n));
+    return node(kind, {in}, y, std::move(n));
   }
 
+ public:
   /// A depthwise convolution whose output spreads; pads are top, left, bottom, right.
   int depthwise(int in, int kh, int kw, int sy, int sx, std::vector<int> pads) {
     model::qdepthwise n;
@@ -315,7 +349,7 @@ class graph_builder {
     const int blocks = uniform(1, 5);
     for (int i = 0; i < blocks; ++i) {
       const int h = at(t).h, w = at(t).w;
-      switch (uniform(0, 9)) {
+      switch (uniform(0, 10)) {
         case 0:
         case 1: {
           const int kh = uniform(1, std::min(5, h + 1)), kw = uniform(1, std::min(5, w + 1));
@@ -346,7 +380,7 @@ class graph_builder {
           if (chance(30)) t = mul(t, t);
           break;
         }
-        case 7: {  // parts of one quantisation or several, some with a second reader
+        case 8: {  // parts of one quantisation or several, some with a second reader
           std::vector<int> parts;
           for (int part = uniform(2, 3); part > 0; --part) {
             const int c = part == 1 ? uniform(33, 100) : 64 * uniform(1, 2);
@@ -360,6 +394,11 @@ class graph_builder {
           const int again = parts.back();
           t = join(parts);
           if (chance(30)) t = add(conv(t, at(again).c, 1, 1, 1, 1, {0, 0, 0, 0}), again);
+          break;
+        }
+        case 7: {
+          const int c = pick(channels), sy = uniform(1, 3), sx = uniform(1, 4);
+          if (h * w <= 50 && transposes(t, c, sy, sx)) t = transposed(t, c, sy, sx);
           break;
         }
         case 6:

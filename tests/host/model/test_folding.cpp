@@ -4,7 +4,9 @@
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
+#include <limits>
 #include <map>
+#include <sstream>
 
 #include "model/importer.hpp"
 #include "onnx_builder.hpp"
@@ -90,39 +92,11 @@ TEST(Folding, PassesOnnxsOwnTests) {
   int sum = 0;
   for (const auto& [op, n] : passed) sum += n;
   std::printf("folding: %d cases of ONNX passed, %d are not folded\n", sum, refused);
-  for (const char* op : {"Add",
-                         "Clip",
-                         "Concat",
-                         "ConstantOfShape",
-                         "Div",
-                         "Equal",
-                         "Expand",
-                         "Floor",
-                         "Less",
-                         "Gather",
-                         "Greater",
-                         "Max",
-                         "GreaterOrEqual",
-                         "LessOrEqual",
-                         "Min",
-                         "Mul",
-                         "Pow",
-                         "Range",
-                         "Slice",
-                         "ReduceMax",
-                         "Reshape",
-                         "Sigmoid",
-                         "Split",
-                         "Squeeze",
-                         "Sqrt",
-                         "Sub",
-                         "Sum",
-                         "Tile",
-                         "TopK",
-                         "Where",
-                         "Shape",
-                         "Transpose",
-                         "Unsqueeze"}) {
+  std::istringstream folded(
+      "Add Clip Concat ConstantOfShape Div Equal Expand Floor Gather Greater GreaterOrEqual Less "
+      "LessOrEqual Max Min Mul Pow Range ReduceMax Reshape Shape Sigmoid Slice Split Sqrt Squeeze "
+      "Sub Sum Tile TopK Transpose Unsqueeze Where");
+  for (std::string op; folded >> op;) {
     EXPECT_GT(passed[op], 0) << op;
   }
 }

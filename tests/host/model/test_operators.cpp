@@ -160,6 +160,202 @@ TEST(Convolutions, RefuseGroupsThatDoNotDivide) {
                  {"larger than its padded input"});
 }
 
+// ---- Transposed convolutions ----
+
+struct scattering {
+  int ins, outs, group, h, w, kernel, dilation, sy, sx;
+  longs pads{0, 0, 0, 0}, more{0, 0};
+};
+
+int scattered_size(int size, int stride, const scattering& g, std::size_t axis) {
+  return stride * (size - 1) + (g.kernel - 1) * g.dilation + 1 +
+         static_cast<int>(g.more[axis] - g.pads[axis] - g.pads[axis + 2]);
+}
+
+/// A transposed convolution as ONNX defines it, straight from its weights I x O/group x K x K:
+/// every pixel of the input is spread over the output.
+floats scatter(const scattering& g, const floats& w, const floats& bias, const floats& x) {
+  const int oh = scattered_size(g.h, g.sy, g, 0), ow = scattered_size(g.w, g.sx, g, 1);
+  const int per_group = g.outs / g.group;
+  std::vector<double> sums;
+  for (const float b : bias) sums.insert(sums.end(), static_cast<std::size_t>(oh * ow), b);
+  for (int i = 0; i < g.ins; ++i) {
+    for (int j = 0; j < per_group; ++j) {
+      const int o = i / (g.ins / g.group) * per_group + j;
+      for (int p = 0; p < g.h * g.w * g.kernel * g.kernel; ++p) {
+        const int kx = p % g.kernel, ky = p / g.kernel % g.kernel;
+        const int ix = p / g.kernel / g.kernel % g.w, iy = p / g.kernel / g.kernel / g.w;
+        const int oy = iy * g.sy + ky * g.dilation - static_cast<int>(g.pads[0]);
+        const int ox = ix * g.sx + kx * g.dilation - static_cast<int>(g.pads[1]);
+        if (oy < 0 || ox < 0 || oy >= oh || ox >= ow) continue;
+        sums[static_cast<std::size_t>((o * oh + oy) * ow + ox)] +=
+            static_cast<double>(x[static_cast<std::size_t>((i * g.h + iy) * g.w + ix)]) *
+            w[static_cast<std::size_t>(((i * per_group + j) * g.kernel + ky) * g.kernel + kx)];
+      }
+    }
+  }
+  return {sums.begin(), sums.end()};
+}
+
+builder scatter_of(const scattering& g, const floats& w, const floats& bias) {
+  builder b;
+  b.input("x", {-1, g.ins, g.h, g.w}).output("y");
+  b.weight("w", {g.ins, g.outs / g.group, g.kernel, g.kernel}, w);
+  b.weight("b", {g.outs}, bias);
+  auto& n = b.node("ConvTranspose", {"x", "w", "b"}, {"y"});
+  builder::integer(n, "group", g.group);
+  builder::ints(n, "dilations", {g.dilation, g.dilation});
+  builder::ints(n, "pads", g.pads);
+  builder::ints(n, "strides", {g.sy, g.sx});
+  builder::ints(n, "output_padding", g.more);
+  return b;
+}
+
+TEST(TransposedConvolutions, EqualTheirDefinition) {
+  const struct {
+    scattering g;
+    std::vector<bool> transposed;  // by layer
+  } cases[] = {
+      {{64, 40, 1, 3, 4, 2, 1, 2, 2}, {true}},
+      {{40, 64, 1, 3, 4, 2, 1, 3, 2, {0, 0, 0, 0}, {1, 0}}, {true}},  // smaller than its strides
+      {{40, 36, 2, 3, 4, 2, 1, 2, 2}, {true}},                        // groups
+      {{16, 16, 1, 3, 4, 2, 1, 2, 2}, {true}},                        // rows of whole words
+      {{16, 1, 1, 3, 4, 2, 1, 2, 2}, {true, false}},                  // and results of none
+      {{3, 40, 1, 3, 5, 2, 1, 2, 2}, {false, true}},
+      {{3, 2, 1, 3, 5, 3, 1, 3, 3}, {false, true, false}},
+      {{40, 5, 1, 3, 4, 4, 1, 2, 2, {1, 1, 1, 1}}, {true, false}},
+      {{40, 5, 1, 3, 4, 3, 1, 2, 2, {1, 1, 1, 1}, {1, 1}}, {true, false}},
+      {{40, 40, 40, 3, 4, 4, 1, 2, 2, {1, 1, 1, 1}}, {true, false}},  // depthwise
+      {{3, 3, 3, 3, 4, 4, 1, 2, 2, {1, 1, 1, 1}}, {false, true, false, false}},
+      {{40, 5, 1, 4, 3, 3, 2, 2, 1, {2, 0, 1, 3}}, {true, false}},  // dilated
+      {{40, 5, 1, 4, 5, 2, 1, 3, 2, {2, 3, 1, 2}}, {true, false}},  // pads beyond the kernel
+      {{40, 5, 1, 4, 5, 2, 1, 2, 2, {0, 0, 1, 1}}, {true, false}},
+      {{4, 6, 2, 5, 4, 3, 1, 1, 1, {1, 0, 1, 2}}, {false}},  // no strides
+      {{4, 6, 1, 5, 4, 2, 2, 1, 1, {3, 4, 0, 0}}, {false}},
+  };
+  for (const auto& [g, transposed] : cases) {
+    SCOPED_TRACE(::testing::Message() << g.ins << " " << g.outs << " " << g.group << " " << g.w
+                                      << " " << g.kernel << " " << g.sy);
+    const floats w =
+        random_floats(static_cast<std::size_t>(g.ins * g.outs / g.group * g.kernel * g.kernel), 6);
+    const floats bias = random_floats(static_cast<std::size_t>(g.outs), 7);
+    const floats x = random_floats(static_cast<std::size_t>(g.ins * g.h * g.w), 8);
+    const floats want = scatter(g, w, bias, x);
+    const fgraph f = scatter_of(g, w, bias).import();
+    std::vector<bool> layers;
+    for (const fnode& n : f.nodes) layers.push_back(std::get<fconv>(n.op).transposed);
+    EXPECT_EQ(layers, transposed);
+    EXPECT_EQ(f.output.dims, (std::vector<int>{g.outs, scattered_size(g.h, g.sy, g, 0),
+                                               scattered_size(g.w, g.sx, g, 1)}));
+    expect_near(run(f, x), want);
+    const qgraph q = quantise(f, {x});
+    reference golden(q);
+    expect_near(dequantise_output(q, golden.infer(quantise_input(q, x))), want,
+                4 * q.output_tensor().scale);
+    // What sets pixels apart, or adds channels and drops them, keeps the bytes as they are.
+    for (std::size_t n = 0; n + 1 < q.nodes.size(); ++n) {
+      const qtensor& t = q.tensors[static_cast<std::size_t>(q.nodes[n].output)];
+      const qtensor& of = t.name == "y wide" ? q.output_tensor() : q.input_tensor();
+      EXPECT_EQ(t.scale, of.scale) << t.name;
+      EXPECT_EQ(t.zero_point, of.zero_point) << t.name;
+    }
+  }
+}
+
+// Both a batch normalisation and a Relu end up in the layer that makes the pixels.
+TEST(TransposedConvolutions, TakeWhatFollows) {
+  const scattering g{40, 64, 1, 3, 4, 2, 1, 2, 2};
+  const floats w = random_floats(40 * 64 * 4, 9), bias = random_floats(64, 10);
+  builder b = scatter_of(g, w, bias);
+  b.graph().mutable_output(0)->set_name("r");
+  b.weight("gamma", {64}, floats(64, 2.0F));
+  b.weight("beta", {64}, floats(64, 0.5F));
+  b.weight("mean", {64}, floats(64, 0.25F));
+  b.weight("variance", {64}, floats(64, 1.0F));
+  builder::real(b.node("BatchNormalization", {"y", "gamma", "beta", "mean", "variance"}, {"n"}),
+                "epsilon", 0.0F);
+  b.node("Relu", {"n"}, {"r"});
+  const fgraph f = b.import();
+  ASSERT_EQ(f.nodes.size(), 1U);
+  const floats x = random_floats(40 * 12, 11);
+  floats want = scatter(g, w, bias, x);
+  for (float& v : want) v = std::max(0.0F, 2 * (v - 0.25F) + 0.5F);
+  expect_near(run(f, x), want, 1e-4F);
+}
+
+TEST(TransposedConvolutions, KeepTheIntegersOfTheFile) {
+  for (const int kernel : {2, 3}) {
+    const std::size_t taps = static_cast<std::size_t>(kernel * kernel);
+    builder b;
+    b.input("x", {-1, 40, 2, 2}).output("y");
+    for (const char* s : {"xs", "ys"}) b.weight(s, {}, {0.5F});
+    b.weight("z", {}, {128}, pb::TensorProto::UINT8);
+    floats w(40 * 36 * taps);
+    for (std::size_t i = 0; i < w.size(); ++i) w[i] = static_cast<float>(i * 7 % 255) - 127;
+    b.weight("w", {40, 36, kernel, kernel}, w, pb::TensorProto::INT8);
+    b.weight("ws", {36}, floats(36, 0.001F));
+    b.weight("wz", {36}, floats(36, 0), pb::TensorProto::INT8);
+    b.node("QuantizeLinear", {"x", "xs", "z"}, {"xq"});
+    b.node("DequantizeLinear", {"xq", "xs", "z"}, {"xd"});
+    builder::integer(b.node("DequantizeLinear", {"w", "ws", "wz"}, {"wd"}), "axis", 1);
+    builder::ints(b.node("ConvTranspose", {"xd", "wd"}, {"c"}), "strides", {2, 2});
+    b.node("QuantizeLinear", {"c", "ys", "z"}, {"cq"});
+    b.node("DequantizeLinear", {"cq", "ys", "z"}, {"y"});
+    const qgraph q = quantise(b.import(), {});
+    const auto& n = std::get<qconv>(q.nodes.back().op);
+    EXPECT_EQ(n.transposed, kernel == 2);
+    EXPECT_EQ(n.weight_scale, floats(36, 0.001F));
+    for (std::size_t i = 0; i < 40; ++i) {
+      for (std::size_t o = 0; o < 36; ++o) {
+        for (std::size_t t = 0; t < taps; ++t) {
+          const std::size_t at = kernel == 2 ? t : taps - 1 - t;  // turned round
+          ASSERT_EQ(n.weights[(o * 40 + i) * taps + at],
+                    static_cast<std::int8_t>(w[(i * 36 + o) * taps + t]));
+        }
+      }
+    }
+  }
+}
+
+TEST(TransposedConvolutions, RefusalsSayWhy) {
+  const scattering g{4, 6, 2, 5, 4, 3, 1, 2, 2};
+  const floats w = random_floats(4 * 3 * 9, 1), bias(6);
+  const auto refuses = [&](errc code, const std::function<void(pb::GraphProto&)>& change,
+                           const strings& why) {
+    builder b = scatter_of(g, w, bias);
+    change(b.graph());
+    expect_refusal([&] { b.import(); }, code, why);
+  };
+  const auto attribute = [](int i, std::vector<std::int64_t> values) {
+    return [i, values](pb::GraphProto& graph) {
+      auto* a = graph.mutable_node(0)->mutable_attribute(i);
+      a->clear_ints();
+      for (const auto v : values) a->add_ints(v);
+    };
+  };
+  refuses(errc::bad_file, [](auto& t) { t.mutable_node(0)->mutable_attribute(0)->set_i(3); },
+          {"my_ConvTranspose", "3 groups"});
+  refuses(kNo, attribute(2, {9, 9, 9, 9}), {"my_ConvTranspose", "rows or columns of 5"});
+  refuses(kNo, attribute(3, {256, 2}), {"steps of 256", "strides up to 255"});
+  refuses(errc::bad_file, attribute(4, {1}), {"output_padding [1]"});
+  refuses(errc::bad_file, attribute(4, {-1, 0}), {"output_padding [-1, 0]"});
+  refuses(kNo,
+          [](auto& t) {
+            t.mutable_initializer(0)->clear_dims();
+            t.mutable_initializer(0)->add_dims(108);
+          },
+          {"two-dimensional kernels", "I x O x H x W"});
+  refuses(errc::bad_file,
+          [](auto& t) {
+            t.mutable_initializer(1)->mutable_float_data()->RemoveLast();
+            t.mutable_initializer(1)->set_dims(0, 5);
+          },
+          {"5 biases for 6 channels"});
+  builder b = scatter_of({4, 6, 1, 300, 4, 3, 1, 2, 2, {296, 0, 296, 0}},
+                         random_floats(4 * 6 * 9, 1), bias);
+  expect_refusal([&] { b.import(); }, kNo, {"a window of 592 pixels"});
+}
+
 // ---- Pad ----
 
 builder padded(const std::string& op, float with = 0.0F, const std::string& mode = "constant") {

@@ -97,6 +97,14 @@ qnode random_conv(generator& g, const qtensor& in, qtensor& out) {
   }
   out.h = window_output(in.h, n.kernel_h, n.stride_y, n.pad_top, n.pad_bottom);
   out.w = window_output(in.w, n.kernel_w, n.stride_x, n.pad_left, n.pad_right);
+  if (g.pick(0, 3) == 0 && in.h * in.w <= 100) {
+    n.transposed = true;
+    n.kernel_h = n.stride_y = g.pick(1, 3);
+    n.kernel_w = n.stride_x = g.pick(1, 3);
+    n.pad_top = n.pad_left = n.pad_bottom = n.pad_right = 0;
+    out.h = in.h * n.stride_y;
+    out.w = in.w * n.stride_x;
+  }
   for (int i = 0; i < n.out_channels * n.in_channels * n.kernel_h * n.kernel_w; ++i) {
     n.weights.push_back(static_cast<std::int8_t>(g.pick(0, 3) == 0 ? 0 : g.pick(-127, 127)));
   }
@@ -144,7 +152,13 @@ struct transcription {
   std::uint8_t operator()(const qconv& n) const {
     const auto o = static_cast<std::size_t>(c);
     std::int64_t acc = n.bias[o];
-    for (int i = 0; i < in.c; ++i) {
+    for (int i = 0; n.transposed && i < in.c; ++i) {
+      const int ky = oy % n.stride_y, kx = ox % n.stride_x;
+      const int kernel = ((c * in.c + i) * n.kernel_h + ky) * n.kernel_w + kx;
+      acc += n.weights[static_cast<std::size_t>(kernel)] *
+             (byte(i, oy / n.stride_y * in.w + ox / n.stride_x) - in.zero_point);
+    }
+    for (int i = 0; !n.transposed && i < in.c; ++i) {
       for_each_tap(n, in, oy, ox, [&](int tap, int at) {
         const int kernel = (c * in.c + i) * n.kernel_h * n.kernel_w;
         acc += n.weights[static_cast<std::size_t>(kernel + tap)] * (byte(i, at) - in.zero_point);
@@ -614,6 +628,32 @@ TEST(Validate, RefusesEveryBrokenRule) {
       {"empty tensor", [&](qgraph& g) { g.tensors[0].c = 0; }},
   };
   expect_all_refused(small(), changes);
+}
+
+TEST(Validate, RefusesEveryBrokenRuleOfTransposedConvolutions) {
+  qgraph up = small();
+  up.nodes.resize(1);
+  up.tensors.resize(2);
+  up.tensors[1].h = 8, up.tensors[1].w = 12;
+  up.output = {"conv", 1, io_type::f32, {2, 8, 12}};
+  const auto conv = [](qgraph& g) -> qconv& { return std::get<qconv>(g.nodes[0].op); };
+  qconv& c = conv(up);
+  c.transposed = true;
+  c.kernel_h = c.stride_y = 2, c.kernel_w = c.stride_x = 3;
+  c.pad_top = c.pad_left = c.pad_bottom = c.pad_right = 0;
+  c.weights.resize(12);
+  EXPECT_NO_THROW(validate(up));
+  EXPECT_EQ(up.macs(), 16u * 12);
+  expect_all_refused(up,
+                     {
+                         {"another step", [&](qgraph& g) { conv(g).stride_y = 1; }},
+                         {"another kernel", [&](qgraph& g) { conv(g).kernel_w = 2; }},
+                         {"no kernel", [&](qgraph& g) { conv(g).kernel_h = conv(g).stride_y = 0; }},
+                         {"a pad", [&](qgraph& g) { conv(g).pad_bottom = 1; }},
+                         {"rows", [&](qgraph& g) { g.tensors[1].h = 7; }},
+                         {"columns", [&](qgraph& g) { g.tensors[1].w = 8; }},
+                         {"weights", [&](qgraph& g) { conv(g).weights.pop_back(); }},
+                     });
 }
 
 TEST(Validate, RefusesEveryBrokenRuleOfTheElementwiseNodes) {

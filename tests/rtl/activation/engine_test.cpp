@@ -731,8 +731,8 @@ TEST(Engine16, IllegalDescriptorsTouchNothing) {
                      d.out_cp_log2 = 5, d.out_c_last = 32;
                    }});
   cases.push_back({"out_pitch of an input", inp, [](desc& d) { d.out_pitch = 1; }});
-  for (const desc* base : {&mp, &av, &dw, &ad, &mu, &ab, &mb, &ta, &inp, &outp}) {
-    cases.push_back({"slices of what has none", *base, [](desc& d) { d.slices = 2; }});
+  for (const desc& base : {mp, av, dw, ad, mu, ab, mb, ta, inp, outp}) {
+    cases.push_back({"slices of what has none", base, [](desc& d) { d.slices = 2; }});
   }
   cases.push_back({"slices of the input beyond the end", mm,
                    [](desc& d) { d.slices = 2, d.in_stride = (words - d.in_base) / 6 + 1; }});

@@ -51,7 +51,7 @@ void expect_reference(Sim& s, const model::qgraph& graph, int batch) {
     macs += r.macs;
   }
   EXPECT_EQ(macs, batch * p.counted_macs());
-  if (Sim::array_n != 64) EXPECT_EQ(macs, batch * graph.macs());
+  EXPECT_EQ(p.macs(), graph.macs());
   ASSERT_EQ(s.output.size(), batch * out_words);
   for (int i = 0; i < batch; ++i) {
     const auto* const first = reinterpret_cast<const std::uint8_t*>(&s.output[i * out_words]);
