@@ -59,6 +59,12 @@ value importer::select(const value& x, const std::vector<int>& channels, const s
   return v;
 }
 
+std::vector<int> first_channels(int count, int all) {
+  std::vector<int> channels(static_cast<std::size_t>(all), -1);
+  std::iota(channels.begin(), channels.begin() + count, 0);
+  return channels;
+}
+
 void importer::follow(const value& x, const value& of) {
   tensor(x).pinned = tensor(of).pinned;
   out_.follows.emplace_back(x.tensor, of.tensor);
@@ -118,20 +124,18 @@ value importer::join_pixels(const std::vector<value>& parts, int axis) {
   };
   while (!std::all_of(parts.begin(), parts.end() - 1, fills)) bytes *= 2;
   const bool widened = bytes != pixel_bytes(channels);
-  std::vector<int> kept(static_cast<std::size_t>(channels)), wide(static_cast<std::size_t>(bytes));
-  std::iota(kept.begin(), kept.end(), 0);
-  std::fill(std::copy(kept.begin(), kept.end(), wide.begin()), wide.end(), -1);
   std::vector<int> tensors;
   for (const value& p : parts) {
-    tensors.push_back(
-        widened ? select(p, wide, format("{} part {}", node_->output(0), tensors.size())).tensor
-                : p.tensor);
+    tensors.push_back(widened ? select(p, first_channels(channels, bytes),
+                                       format("{} part {}", node_->output(0), tensors.size()))
+                                    .tensor
+                              : p.tensor);
   }
   if (!widened) return emit(std::move(tensors), fjoin{true, {}}, dims);
   dims[0] = bytes;
   const value whole =
       emit_as(node_->output(0) + " widened", std::move(tensors), fjoin{true, {}}, dims);
-  const value v = select(whole, kept, node_->output(0));
+  const value v = select(whole, first_channels(channels, channels), node_->output(0));
   out_.follows.emplace_back(whole.tensor, v.tensor);
   return v;
 }

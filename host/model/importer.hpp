@@ -110,6 +110,9 @@ bool parse(const std::string& bytes, pb::TensorProto& message);
 /// Reads the values of a TensorProto. what names it in messages.
 constant read_constant(const pb::TensorProto& t, const std::string& what);
 
+/// For importer::select(): `count` channels, then zeros up to `all`.
+std::vector<int> first_channels(int count, int all);
+
 /// The nearest form that works, by operator.
 std::string hint_for(const std::string& op);
 
