@@ -93,15 +93,15 @@ std::size_t writer_for_one(const draft& d, int t) {
 
 std::vector<lifetime> lifetimes(const draft& d) {
   std::vector<lifetime> lives(d.tensors.size());
-  const auto touch = [&](int t, std::size_t at) {
+  const auto touch = [&](int t, std::size_t at, std::uint32_t behind) {
     lifetime& l = lives[static_cast<std::size_t>(t)];
     if (l.words == 0) l.first = at;
-    l.words = d.layout(t).words;
+    l.words = std::max(l.words, std::uint64_t{d.layout(t).words} + behind);
     l.last = at;
   };
   for (std::size_t i = 0; i < d.steps.size(); ++i) {
-    for (const int t : d.steps[i].inputs) touch(t, i);
-    if (d.steps[i].output >= 0) touch(d.steps[i].output, i);
+    for (const int t : d.steps[i].inputs) touch(t, i, 0);
+    if (d.steps[i].output >= 0) touch(d.steps[i].output, i, words_behind(d.steps[i]));
   }
   return lives;
 }
@@ -109,7 +109,7 @@ std::vector<lifetime> lifetimes(const draft& d) {
 std::uint64_t words_used(const draft& d, const step& s) {
   std::set<int> used(s.inputs.begin(), s.inputs.end());
   if (s.output >= 0) used.insert(s.output);
-  std::uint64_t words = 0;
+  std::uint64_t words = words_behind(s);
   for (const int t : used) words += d.layout(t).words;
   return words;
 }

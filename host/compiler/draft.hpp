@@ -80,6 +80,13 @@ inline std::uint32_t column_of(const step& s, std::uint32_t c, std::uint32_t pix
   return pixel * ((1u << s.desc.out_cp_log2) / s.fold) + c;
 }
 
+/// Words behind a tensor that must be there, though nobody uses them: an output's base and the
+/// images' strides together lie inside the scratchpad, and a part's base lies inside its tensor.
+/// Where parts are told by a pitch or slices the accelerator counts exactly.
+inline std::uint32_t words_behind(const step& s) {
+  return s.desc.out_pitch == 0 && image_slices(s.desc) == 1 ? s.out_offset : 0;
+}
+
 /// No step.
 constexpr std::size_t nowhere = static_cast<std::size_t>(-1);
 /// The step behind which tensor `t` stands, the last that writes a part of it; or nowhere.

@@ -183,9 +183,9 @@ void unary(call& c) {
   tensor y = in(c, 0);
   std::transform(y.values.begin(), y.values.end(), y.values.begin(), functions().at(c.n.op));
   const auto n = y.values.size();
-  const element type = y.type;
-  give_float(c, std::move(y), n);
-  c.out.back().type = type;
+  if (y.type == element::f32) return give_float(c, std::move(y), n);
+  c.macs += n;
+  give(c, std::move(y));
 }
 
 void clip(call& c) {
@@ -257,6 +257,74 @@ void arithmetic(call& c) {
     c.macs += macs;
     give(c, std::move(y));
   }
+}
+
+using comparison = bool (*)(double, double);
+
+const std::unordered_map<std::string, comparison>& comparisons() {
+  static const std::unordered_map<std::string, comparison> all = {
+      {"And", [](double a, double b) { return a != 0 && b != 0; }},
+      {"Equal", [](double a, double b) { return a == b; }},
+      {"Greater", [](double a, double b) { return a > b; }},
+      {"GreaterOrEqual", [](double a, double b) { return a >= b; }},
+      {"Less", [](double a, double b) { return a < b; }},
+      {"LessOrEqual", [](double a, double b) { return a <= b; }},
+      {"Or", [](double a, double b) { return a != 0 || b != 0; }},
+  };
+  return all;
+}
+
+void compare(call& c) {
+  const tensor &a = in(c, 0), &b = in(c, 1);
+  if (a.type != b.type) refuse("its inputs are of different types");
+  const shape dims = broadcast(a.dims, b.dims);
+  tensor y = expanded(a, dims);
+  const tensor other = expanded(b, dims);
+  y.type = element::boolean;
+  std::transform(y.values.begin(), y.values.end(), other.values.begin(), y.values.begin(),
+                 comparisons().at(c.n.op));
+  c.macs += y.values.size();
+  give(c, std::move(y));
+}
+
+void negate(call& c) {
+  tensor y = in(c, 0);
+  if (y.type != element::boolean) refuse("negates numbers");
+  for (double& v : y.values) v = v == 0 ? 1 : 0;
+  c.macs += y.values.size();
+  give(c, std::move(y));
+}
+
+void where(call& c) {
+  const tensor &condition = in(c, 0), &x = in(c, 1), &y = in(c, 2);
+  if (x.type != y.type) refuse("chooses between different types");
+  const shape dims = broadcast(condition.dims, broadcast(x.dims, y.dims));
+  const tensor chosen = expanded(condition, dims), from = expanded(x, dims);
+  tensor out = expanded(y, dims);
+  for (std::size_t i = 0; i < out.values.size(); ++i) {
+    if (chosen.values[i] != 0) out.values[i] = from.values[i];
+  }
+  give(c, std::move(out));
+}
+
+void range(call& c) {
+  const auto one = [&](std::size_t i) {
+    const tensor& t = in(c, i);
+    if (t.values.size() != 1 || t.type != in(c, 0).type) refuse("takes three values of one type");
+    return t.values[0];
+  };
+  const double start = one(0), limit = one(1), delta = one(2);
+  const double count = std::max(std::ceil((limit - start) / delta), 0.0);
+  if (!(count <= static_cast<double>(kMaxElements))) {
+    refuse(fmt::format("from {} to {} by {} is more than {} elements", start, limit, delta,
+                       kMaxElements));
+  }
+  tensor y{in(c, 0).type, {static_cast<std::int64_t>(count)}, {}};
+  for (std::int64_t i = 0; i < y.dims[0]; ++i) {
+    y.values.push_back(start + static_cast<double>(i) * delta);
+  }
+  if (y.type == element::f32) return give_float(c, std::move(y), 0);
+  give(c, std::move(y));
 }
 
 void cast(call& c) {
@@ -420,6 +488,15 @@ void reduce(call& c) {
 
 void identity(call& c) { give(c, in(c, 0)); }
 
+/// Of inference: everything is kept, and the mask says so.
+void dropout(call& c) {
+  if (has(c, 2) && in(c, 2).values != std::vector<double>{0}) refuse("training_mode is set");
+  tensor mask{element::boolean, in(c, 0).dims, {}};
+  mask.values.assign(in(c, 0).values.size(), 1);
+  give(c, in(c, 0));
+  give(c, std::move(mask));
+}
+
 void shape_of(call& c) {
   const shape& dims = in(c, 0).dims;
   const auto rank = static_cast<std::int64_t>(dims.size());
@@ -553,6 +630,29 @@ void concat(call& c) {
       y.values.insert(y.values.end(), from, from + n);
     }
   }
+  give(c, std::move(y));
+}
+
+void expand(call& c) {
+  const tensor& x = in(c, 0);
+  give(c, expanded(x, broadcast(x.dims, list(c, 1, "shape"))));
+}
+
+/// A view with a dimension more before each, along which nothing changes.
+void tile(call& c) {
+  const tensor& x = in(c, 0);
+  const longs repeats = list(c, 1, "repeats");
+  if (repeats.size() != x.dims.size()) refuse("does not repeat every dimension");
+  const longs s = strides(x.dims);
+  shape twice, dims;
+  longs step;
+  for (std::size_t i = 0; i < repeats.size(); ++i) {
+    twice.insert(twice.end(), {repeats[i], x.dims[i]});
+    step.insert(step.end(), {0, s[i]});
+  }
+  tensor y = view(x, twice, step);
+  for (std::size_t i = 0; i < repeats.size(); ++i) dims.push_back(repeats[i] * x.dims[i]);
+  y.dims = std::move(dims);
   give(c, std::move(y));
 }
 
@@ -780,8 +880,9 @@ const std::unordered_map<std::string, handler>& handlers() {
         {"Clip", clip},
         {"Concat", concat},
         {"Div", arithmetic},
-        {"Dropout", identity},
+        {"Dropout", dropout},
         {"DynamicQuantizeLinear", dynamic_quantize},
+        {"Expand", expand},
         {"Flatten", flatten},
         {"Gather", gather},
         {"HardSigmoid", hard_sigmoid},
@@ -792,7 +893,9 @@ const std::unordered_map<std::string, handler>& handlers() {
         {"Mean", arithmetic},
         {"Min", arithmetic},
         {"Mul", arithmetic},
+        {"Not", negate},
         {"Pow", arithmetic},
+        {"Range", range},
         {"ReduceL2", reduce},
         {"ReduceMax", reduce},
         {"ReduceMean", reduce},
@@ -807,11 +910,14 @@ const std::unordered_map<std::string, handler>& handlers() {
         {"Squeeze", squeeze},
         {"Sub", arithmetic},
         {"Sum", arithmetic},
+        {"Tile", tile},
         {"TopK", top_k},
         {"Transpose", transpose},
         {"Unsqueeze", unsqueeze},
+        {"Where", where},
     };
     for (const auto& f : functions()) h.emplace(f.first, unary);
+    for (const auto& f : comparisons()) h.emplace(f.first, compare);
     return h;
   }();
   return all;

@@ -279,10 +279,15 @@ const std::vector<std::vector<float>>& float_executor::run(
                           [](const fconstant&) {}, [&](const fview&) { y = x; },
                           [&](const fjoin& op) {
                             auto to = y.begin();
-                            for (const int t : node.inputs) {
-                              const auto& part = values_[static_cast<std::size_t>(t)];
-                              to = std::transform(part.begin(), part.end(), to,
-                                                  [&](float v) { return clip(op.clip, v); });
+                            const std::size_t planes =
+                                op.pixels ? static_cast<std::size_t>(ot.c) : 1;
+                            for (std::size_t c = 0; c < planes; ++c) {
+                              for (const int t : node.inputs) {
+                                const auto& part = values_[static_cast<std::size_t>(t)];
+                                const std::size_t n = part.size() / planes;
+                                to = std::transform(&part[c * n], &part[c * n] + n, to,
+                                                    [&](float v) { return clip(op.clip, v); });
+                              }
                             }
                           },
                           [&](const fsoftmax&) { softmax(x, plane, y); },

@@ -136,8 +136,9 @@ struct faffine {
 /// The same pixels in other rows, see qview.
 struct fview {};
 
-/// The parts' channels one behind the other; see qjoin for what parts can be.
+/// The parts' channels or pixels one behind the other; see qjoin for what parts can be.
 struct fjoin {
+  bool pixels = false;
   bounds clip;
 };
 

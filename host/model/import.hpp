@@ -19,12 +19,10 @@
 //                 trigonometric and hyperbolic functions
 //   moves         Concat, Split and Gather of channels, Reshape and Transpose that shuffle them;
 //                 Split, Slice and Gather of parts and heads; Slice of channels, rows and columns;
-//                 Concat of tokens and constant ones; Resize and Upsample that repeat pixels or
-//                 interpolate between them, at whole factors
-//   sizes         Shape, and what Cast, Concat, Gather, Slice, Squeeze, Unsqueeze, Add, Sub, Mul
-//                 Div, Sqrt, Equal and Where make of it and of other vectors of constants, for
-//                 Reshape; weights through ConstantOfShape, Reshape, Squeeze, Unsqueeze, Transpose
-//                 and Expand along the batch
+//                 Concat of rows and of tokens, also with constant ones; Resize and Upsample that
+//                 repeat pixels or interpolate between them, at whole factors
+//   folding       Shape, ConstantOfShape, and of constants everything that the host runs
+//                 (fallback/host_graph.hpp); Expand to the batch leaves them as they are
 //   relabelling   Flatten, Reshape, Squeeze, Unsqueeze, Transpose that keeps the order of the
 //                 elements, Identity, Dropout, Constant, Pad with zeros before Conv or AveragePool;
 //                 Softmax of features, or over more than 4,096 channels, as the last node is left
@@ -60,10 +58,10 @@
 //
 // Weights may be initializers, Constant nodes or bound graph inputs. Groups that are not depthwise,
 // and depthwise kernels of more than 64 taps, become dense convolutions; dilated kernels get zeros
-// between their taps. A Concat whose parts fill channel blocks (qjoin) is only a place for each.
-// Other moves are convolutions with weights of 0 and 1, and count as such: 1x1 dense for channels
-// (a Concat adds the parts, each at its place among zeros), one tap of a depthwise kernel of up to
-// 64 for rows and columns. Moved bytes keep their quantisation.
+// between their taps. A Concat of pixels, or of parts that fill channel blocks (qjoin), is only a
+// place for each. Other moves are convolutions with weights of 0 and 1, and count as such: 1x1
+// dense for channels (a Concat adds the parts, each at its place among zeros), one tap of a
+// depthwise kernel of up to 64 for rows and columns. Moved bytes keep their quantisation.
 //
 // Integer weights. The array holds int8 weights in [-127, 127] with zero point 0. Weights with
 // another zero point (unsigned ones around 128, say) are converted by subtracting it, which is

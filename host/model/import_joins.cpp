@@ -1,6 +1,6 @@
 // Operators that move channels, rows and columns: Concat, Split, Slice, Gather. But for a Concat of
-// whole channel blocks the array does it, by convolutions with weights of 0 and 1; values keep
-// their quantisation on the way.
+// whole channel blocks or of pixels the array does it, by convolutions with weights of 0 and 1;
+// values keep their quantisation on the way.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -56,6 +56,12 @@ value importer::select(const value& x, const std::vector<int>& channels, const s
   return v;
 }
 
+std::vector<int> first_channels(int count, int all) {
+  std::vector<int> channels(static_cast<std::size_t>(all), -1);
+  std::iota(channels.begin(), channels.begin() + count, 0);
+  return channels;
+}
+
 void importer::follow(const value& x, const value& of) {
   tensor(x).pinned = tensor(of).pinned;
   out_.follows.emplace_back(x.tensor, of.tensor);
@@ -63,7 +69,7 @@ void importer::follow(const value& x, const value& of) {
 
 /// Whole channel blocks are only put in their place. Others take a convolution each, to its place
 /// among zeros, and their sum: of one value a channel.
-value importer::join(const std::vector<value>& parts) {
+value importer::join_channels(const std::vector<value>& parts) {
   std::vector<int> dims = parts[0].dims;
   dims[0] = 0;
   for (const value& p : parts) dims[0] += p.dims[0];
@@ -96,6 +102,43 @@ value importer::join(const std::vector<value>& parts) {
   }
   for (const int t : rounded) out_.follows.emplace_back(t, sum.tensor);
   return sum;
+}
+
+/// Pixels lie one behind the other, so those of a part only follow those before. Parts that would
+/// not fill whole words get channels that are zeros until they do.
+value importer::join_pixels(const std::vector<value>& parts, int axis) {
+  std::vector<int> dims = parts[0].dims;
+  int& joined = dims[static_cast<std::size_t>(axis) - 1];
+  joined = 0;
+  for (const value& p : parts) joined += p.dims[static_cast<std::size_t>(axis) - 1];
+  check_size(dims);
+  const int channels = dims[0];
+  int bytes = pixel_bytes(channels);
+  const auto fills = [&](const value& p) {
+    return tensor(p).size() / static_cast<std::size_t>(channels) * static_cast<std::size_t>(bytes) %
+               kBlockChannels ==
+           0;
+  };
+  while (!std::all_of(parts.begin(), parts.end() - 1, fills)) bytes *= 2;
+  const bool widened = bytes != pixel_bytes(channels);
+  std::vector<int> tensors;
+  for (const value& p : parts) {
+    tensors.push_back(widened ? select(p, first_channels(channels, bytes),
+                                       format("{} part {}", node_->output(0), tensors.size()))
+                                    .tensor
+                              : p.tensor);
+  }
+  if (!widened) return emit(std::move(tensors), fjoin{true, {}}, dims);
+  dims[0] = bytes;
+  const value whole =
+      emit_as(node_->output(0) + " widened", std::move(tensors), fjoin{true, {}}, dims);
+  const value v = select(whole, first_channels(channels, channels), node_->output(0));
+  out_.follows.emplace_back(whole.tensor, v.tensor);
+  return v;
+}
+
+value importer::join(const std::vector<value>& parts, int axis) {
+  return axis == 1 ? join_channels(parts) : join_pixels(parts, axis);
 }
 
 /// The depthwise kernel makes room: where it sees nothing but padding there are zeros, and to those
@@ -173,7 +216,7 @@ void importer::concat() {
   }
   std::vector<value> parts;
   for (int i = 0; i < node_->input_size(); ++i) parts.push_back(activation(i, true, kViews));
-  check_parts(parts);
+  const int axis = joined_axis(parts);
   if (parts.size() == 1) {
     result(parts[0]);
     return;
@@ -182,7 +225,7 @@ void importer::concat() {
   for (value& p : parts) {
     if (!p.axes.empty()) p = as_planes(p);
   }
-  const value v = join(parts);
+  const value v = join(parts, axis);
   result(first.axes.empty() ? v : seen_as(v, first));
 }
 
@@ -193,17 +236,21 @@ void importer::qlinear_concat() {
   }
   std::vector<value> parts;
   for (int i = 2; i < node_->input_size(); i += 3) parts.push_back(qlinear_input(i, false));
-  check_parts(parts);
+  const int axis = joined_axis(parts);
   if (parts.size() == 1) fail("joins one tensor", "leave it out");
-  finish_quantised(join(parts), 0, false);
+  finish_quantised(join(parts, axis), 0, false);
 }
 
-void importer::check_parts(const std::vector<value>& parts) const {
+int importer::joined_axis(const std::vector<value>& parts) const {
   const auto* a = attribute("axis");
   if (!a || parts.empty()) damaged("has no axis, or no input");
   const int axis = plane_axis(parts[0], a->i());
-  if (axis != 1 || parts[0].axes.find_first_of("GHD") != std::string::npos) {
+  if (parts[0].axes.find_first_of("GHD") != std::string::npos) {
     fail(format("joins along axis {}", a->i()), "join channels, axis 1 of planes");
+  }
+  if (axis == 3 && tensor(parts[0]).h != 1) {
+    fail(format("joins columns of {} rows", tensor(parts[0]).h),
+         "join channels, rows, or the columns of one row");
   }
   for (const value& p : parts) {
     if (p.axes != parts[0].axes || p.batch != parts[0].batch) {
@@ -212,10 +259,12 @@ void importer::check_parts(const std::vector<value>& parts) const {
     }
     if (p.axes.empty()) plane_axis(p, 1);
     const ftensor &t = tensor(p), &first = tensor(parts[0]);
-    if (p.dims.size() != parts[0].dims.size() || t.h != first.h || t.w != first.w) {
+    if (p.dims.size() != parts[0].dims.size() || (axis != 1 && t.c != first.c) ||
+        (axis != 2 && t.h != first.h) || (axis != 3 && t.w != first.w)) {
       damaged(format("joins {} and {}", dims_text(parts[0].dims), dims_text(p.dims)));
     }
   }
+  return axis;
 }
 
 void importer::split() {

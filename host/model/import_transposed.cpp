@@ -3,31 +3,11 @@
 // pixels apart, with zeros between them, and a convolution with the kernel turned round.
 #include <algorithm>
 #include <bit>
-#include <numeric>
 #include <utility>
 
 #include "model/importer.hpp"
 
 namespace latchkey::model {
-namespace {
-
-/// Channels that make a block of 64 bytes, which fits everywhere.
-constexpr int kBlock = 64;
-
-int pixel_bytes(int channels) {
-  return channels > kBlock / 2 ? kBlock
-                               : static_cast<int>(std::bit_ceil(static_cast<unsigned>(channels)));
-}
-
-/// `count` channels, then none up to `all`.
-std::vector<int> first_channels(int count, int all) {
-  std::vector<int> channels(static_cast<std::size_t>(all), -1);
-  std::iota(channels.begin(), channels.begin() + count, 0);
-  return channels;
-}
-
-}  // namespace
-
 importer::scatter importer::read_scatter(const value& x, const constant& w) const {
   if (w.dims.size() != 4 || w.values.empty()) {
     fail(format("weights of shape {} are not two-dimensional kernels", list_text(w.dims)),
@@ -115,17 +95,19 @@ fconv importer::scatter_layer(scatter& s) const {
   // The array writes every so many rows of a tensor: all rows have to be whole words of 64 bytes,
   // and the pixels that it makes of one a block of channels. Whole blocks are, whatever the width.
   const auto reads = [&](int channels) {
-    return rows.stride == 1 || rows.size == 1 || pixel_bytes(channels) * columns.size % kBlock == 0;
+    return rows.stride == 1 || rows.size == 1 ||
+           pixel_bytes(channels) * columns.size % kBlockChannels == 0;
   };
   const auto writes = [&](int channels) {
     const int bytes = pixel_bytes(channels) * columns.stride;
-    return (rows.stride == 1 || bytes * columns.size % kBlock == 0) &&
-           (bytes % kBlock == 0 || std::has_single_bit(static_cast<unsigned>(columns.stride)));
+    return (rows.stride == 1 || bytes * columns.size % kBlockChannels == 0) &&
+           (bytes % kBlockChannels == 0 ||
+            std::has_single_bit(static_cast<unsigned>(columns.stride)));
   };
   const bool wide_in = s.moves() && (!reads(s.ins) || (!op.transposed && !writes(s.ins)));
   const bool wide_out = op.transposed ? !writes(s.outs) : op.depthwise && wide_in;
-  op.in_channels = wide_in ? kBlock : s.ins;
-  op.out_channels = wide_out ? kBlock : s.outs;
+  op.in_channels = wide_in ? kBlockChannels : s.ins;
+  op.out_channels = wide_out ? kBlockChannels : s.outs;
   if (std::int64_t{op.kernel_h} * op.kernel_w * op.in_channels > kMaxElements / op.out_channels) {
     fail(format("its dense form has more than {} weights", kMaxElements),
          "use fewer channels or smaller dilations");

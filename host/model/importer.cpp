@@ -69,8 +69,7 @@ std::string listed(const std::string& file, const std::vector<unsupported_nodes:
 unsupported_nodes::unsupported_nodes(const std::string& file, std::vector<item> items)
     : error(errc::unsupported_model, listed(file, items)), items_(std::move(items)) {}
 
-fgraph importer::run() {
-  check_versions();
+void importer::walk() {
   const pb::GraphProto& graph = model_.graph();
   out_.name = graph.name().empty() ? file_ : graph.name();
   if (graph.node_size() > kMaxNodes) {
@@ -102,6 +101,32 @@ fgraph importer::run() {
     if (norm.empty()) try_node();
     node_ = nullptr;
   }
+}
+
+importer::constants importer::fold_all() {
+  check_versions();
+  walk();
+  return known_constants();
+}
+
+importer::constants importer::known_constants() const {
+  constants out;
+  for (const auto& [name, v] : values_) {
+    if (v.data && v.data->of.empty()) out.emplace(name, v.data);
+  }
+  return out;
+}
+
+fgraph importer::run() {
+  check_versions();
+  const pb::GraphProto& graph = model_.graph();
+  if (graph.output_size() != 1) {
+    throw error(errc::unsupported_model,
+                format("{}: the graph has {} outputs, exactly one is supported; cut the model at "
+                       "the one you need",
+                       file_, graph.output_size()));
+  }
+  walk();
   if (!issues_.empty()) throw unsupported_nodes(file_, std::move(issues_));
   const value result = lookup(graph.output(0).name(), "graph output");
   if (result.data) {
@@ -151,10 +176,12 @@ io_spec importer::output_of(const value& result) const {
   const bool heads_apart =
       parts.find('H') != std::string::npos && parts.find("HD") == std::string::npos;
   if (heads_apart || result.batch != 0 || (order != "xc" && order != "yc" && order != "yxc")) {
-    throw error(errc::unsupported_model,
-                format("{}: output '{}' is {}, an order that results do not leave the card in; end "
-                       "with N x C x H x W, N x H x W x C or tokens, N x T x C",
-                       file_, name, view_text(result)));
+    throw unsupported_nodes(
+        file_,
+        {{writers_.at(name),
+          format("{}: output '{}' is {}, an order that results do not leave the card in; end "
+                 "with N x C x H x W, N x H x W x C or tokens, N x T x C",
+                 file_, name, view_text(result))}});
   }
   out.channels_last = true;
   return out;
@@ -219,13 +246,6 @@ void importer::check_versions() {
                        "(onnx.inliner) before importing",
                        file_));
   }
-  const pb::GraphProto& graph = model_.graph();
-  if (graph.output_size() != 1) {
-    throw error(errc::unsupported_model,
-                format("{}: the graph has {} outputs, exactly one is supported; cut the model at "
-                       "the one you need",
-                       file_, graph.output_size()));
-  }
 }
 
 void importer::define(const std::string& name, value v) {
@@ -237,7 +257,13 @@ void importer::define(const std::string& name, value v) {
 }
 
 void importer::read_constants() {
+  for (const auto& [name, c] : known_) {
+    value v;
+    v.data = c;
+    define(name, std::move(v));
+  }
   for (const pb::TensorProto& t : model_.graph().initializer()) {
+    if (known_.count(t.name()) > 0) continue;
     value v;
     v.data = std::make_shared<constant>(
         read_constant(t, format("{}: initializer '{}'", file_, t.name())));
@@ -327,7 +353,8 @@ void importer::read_inputs() {
 
 std::vector<bool> importer::live() const {
   const pb::GraphProto& graph = model_.graph();
-  std::unordered_set<std::string> wanted{graph.output(0).name()};
+  std::unordered_set<std::string> wanted;
+  for (const auto& o : graph.output()) wanted.insert(o.name());
   std::vector<bool> needed(static_cast<std::size_t>(graph.node_size()));
   for (int i = graph.node_size(); i-- > 0;) {
     const pb::NodeProto& n = graph.node(i);
@@ -342,7 +369,8 @@ std::vector<bool> importer::live() const {
 
 bool importer::read(const std::string& name) const {
   const pb::GraphProto& graph = model_.graph();
-  return graph.output(0).name() == name ||
+  return std::any_of(graph.output().begin(), graph.output().end(),
+                     [&](const auto& o) { return o.name() == name; }) ||
          std::any_of(graph.node().begin(), graph.node().end(), [&](const pb::NodeProto& n) {
            return std::find(n.input().begin(), n.input().end(), name) != n.input().end();
          });

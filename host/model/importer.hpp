@@ -17,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+#include "fallback/host_graph.hpp"
 #include "latchkey/error.hpp"
 #include "model/format.hpp"
 #include "model/import.hpp"
@@ -37,11 +38,16 @@ constexpr std::int64_t kMaxWindow = 255;
 /// grows as much, to 2.5 steps of the result.
 constexpr int kMaxRestored = 4;
 
+/// Images for which is computed what may depend on an open batch: one, another few, the most.
+constexpr std::array<double, 3> kBatches{1, 2, 256};
+
 /// A tensor whose values the file gives.
 struct constant {
   std::vector<std::int64_t> dims;
   int type = pb::TensorProto::UNDEFINED;
   std::vector<double> values;  // Exact for every type that is accepted.
+  /// Its values for each of kBatches; those in `values` that differ are NaN. Empty: none do.
+  std::vector<std::vector<double>> by_batch;
   /// Set by DequantizeLinear when the integers fit the array: values = integers * scale.
   struct quantised {
     std::vector<std::int8_t> integers;
@@ -111,6 +117,9 @@ bool parse(const std::string& bytes, pb::TensorProto& message);
 /// Reads the values of a TensorProto. what names it in messages.
 constant read_constant(const pb::TensorProto& t, const std::string& what);
 
+/// For importer::select(): `count` channels, then zeros up to `all`.
+std::vector<int> first_channels(int count, int all);
+
 /// The nearest form that works, by operator.
 std::string hint_for(const std::string& op);
 
@@ -130,13 +139,23 @@ class unsupported_nodes : public error {
 
 class importer {
  public:
-  importer(const pb::ModelProto& model, const std::string& file, const import_options& options)
-      : model_(model), file_(file), options_(options) {}
+  using constant_ptr = std::shared_ptr<const constant>;
+  using constants = std::unordered_map<std::string, constant_ptr>;
 
+  /// known: values of names that fold_all() of a larger part of the same file gave; the nodes that
+  /// they replace are gone.
+  importer(const pb::ModelProto& model, const std::string& file, const import_options& options,
+           constants known = {})
+      : model_(model), file_(file), options_(options), known_(std::move(known)) {}
+
+  /// The graph of a model with one output.
   fgraph run();
 
-  /// The value of a Constant node.
-  static constant constant_of(const pb::NodeProto& node, const std::string& file);
+  /// Imports what can be of a model with any number of outputs, and returns its constants.
+  constants fold_all();
+
+  /// What the file gives and what follows from that and from shapes, behind run(), refused or not.
+  constants known_constants() const;
 
  private:
   using handler = void (importer::*)();
@@ -150,12 +169,16 @@ class importer {
   [[noreturn]] void damaged(const std::string& reason) const;
   std::string where() const;
   void check_versions();
+  /// All nodes in turn. Refusals go to issues_.
+  void walk();
   void define(const std::string& name, value v);
+  /// The value of a Constant node.
+  static constant constant_of(const pb::NodeProto& node, const std::string& file);
   void read_constants();
   void read_inputs();
-  /// Nodes that the output depends on; the others may be of any kind.
+  /// Nodes that the outputs depend on; the others may be of any kind.
   std::vector<bool> live() const;
-  /// Some node, or the graph's output, reads the name.
+  /// Some node, or an output of the graph, reads the name.
   bool read(const std::string& name) const;
   int add_tensor(const std::string& name, const std::vector<int>& dims);
   io_spec output_of(const value& result) const;
@@ -185,21 +208,23 @@ class importer {
 
   // ---- Folding of constants (import_folding.cpp) ----
 
-  /// Evaluates the node when it computes sizes of constants alone. False: it is for its operator.
+  /// Evaluates the node when its inputs are constants and the host has its operator. False: it is
+  /// for the importer's own.
   bool fold();
   static bool folds(const std::string& op);
   constant shape_of(const value& x) const;
-  constant sliced_vector(const constant& in) const;
-  constant filled(const constant& sizes) const;
+  /// The results of a node of the host for kBatches[batch] images.
+  std::vector<constant> executed(const fallback::node& n, const std::vector<constant_ptr>& in,
+                                 std::size_t batch) const;
+  std::vector<constant> executed_for_all(const fallback::node& n,
+                                         const std::vector<constant_ptr>& in) const;
+  constant_ptr expanded_shape(const constant& x, constant_ptr shape) const;
   std::vector<std::int64_t> reshaped(const constant& x) const;
   constant permuted(const constant& x) const;
   /// Reshape, Squeeze, Unsqueeze or Transpose of a constant.
   bool relabel_constant();
-  bool expand_constant();
   /// perm of a Transpose, checked.
   std::vector<std::size_t> permutation(std::size_t rank) const;
-  constant gathered(const constant& in, const constant& at) const;
-  constant computed(const constant& a, const constant& b) const;
 
   bool has(int i) const { return i < node_->input_size() && !node_->input(i).empty(); }
 
@@ -323,10 +348,13 @@ class importer {
   value select(const value& x, const std::vector<int>& channels, const std::string& name);
   /// x gets the quantisation of `of`, whose values it holds.
   void follow(const value& x, const value& of);
-  value join(const std::vector<value>& parts);
+  value join(const std::vector<value>& parts, int axis);
+  value join_channels(const std::vector<value>& parts);
+  value join_pixels(const std::vector<value>& parts, int axis);
   /// Tokens with constant ones before or behind them.
   void concat_tokens(std::size_t given);
-  void check_parts(const std::vector<value>& parts) const;
+  /// The axis along which a Concat joins its parts, which fit.
+  int joined_axis(const std::vector<value>& parts) const;
   struct range_of {
     std::int64_t first = 0, step = 1, count = 1;
   };
@@ -517,6 +545,7 @@ class importer {
   const pb::ModelProto& model_;
   std::string file_;
   const import_options& options_;
+  constants known_;
   int opset_ = 0;
   fgraph out_;
   std::unordered_map<std::string, value> values_;

@@ -6,42 +6,16 @@
 #include <set>
 #include <span>
 #include <unordered_map>
+#include <utility>
 
 #include "latchkey/error.hpp"
+#include "model/host_node.hpp"
 #include "model/importer.hpp"
 
 namespace latchkey::model {
 namespace {
 
 using nodes = std::set<int>;
-
-fallback::element element_of(int type, const std::string& what) {
-  switch (type) {
-    case pb::TensorProto::FLOAT:
-    case pb::TensorProto::DOUBLE:
-      return fallback::element::f32;
-    case pb::TensorProto::UINT8:
-      return fallback::element::u8;
-    case pb::TensorProto::INT8:
-      return fallback::element::i8;
-    case pb::TensorProto::INT32:
-      return fallback::element::i32;
-    case pb::TensorProto::INT64:
-      return fallback::element::i64;
-    case pb::TensorProto::BOOL:
-      return fallback::element::boolean;
-    default:
-      throw error(errc::unsupported_model,
-                  format("{} has type {}, which the host does not run; export in float32", what,
-                         type_name(type)));
-  }
-}
-
-fallback::element element_of(io_type type) {
-  return type == io_type::f32  ? fallback::element::f32
-         : type == io_type::u8 ? fallback::element::u8
-                               : fallback::element::i8;
-}
 
 class partitioner {
  public:
@@ -51,9 +25,10 @@ class partitioner {
       for (const std::string& o : g.node(i).output()) writer_[o] = i;
       for (const std::string& in : g.node(i).input()) readers_[in].push_back(i);
     }
-    for (const auto& t : g.initializer()) constants_.insert(t.name());
+    std::set<std::string> stored;
+    for (const auto& t : g.initializer()) stored.insert(t.name());
     for (const auto& in : g.input()) {
-      if (constants_.count(in.name()) == 0) inputs_.push_back(&in);
+      if (stored.count(in.name()) == 0) inputs_.push_back(&in);
     }
     for (const auto& set : model_.opset_import()) {
       if (set.domain().empty() || set.domain() == "ai.onnx") {
@@ -69,6 +44,7 @@ class partitioner {
                          "input and at least one output",
                          file_, inputs_.size(), model_.graph().output_size()));
     }
+    constants_ = importer(model_, file_, options_).fold_all();
     for (const auto& o : model_.graph().output()) {
       if (writer_.count(o.name()) == 0) {
         throw error(errc::bad_file, format("{}: output '{}' is given by no node; the file is "
@@ -81,11 +57,11 @@ class partitioner {
       network out;
       settle_tail();
       if (!head_.empty()) out.head = head();
-      import_options options;
-      options.exact_output = true;
+      importer on_card(card(out.head), file_, options_, constants_);
       try {
-        out.card = importer(card(out.head), file_, options).run();
+        out.card = on_card.run();
       } catch (const unsupported_nodes& e) {
+        constants_.merge(on_card.known_constants());  // what follows from a head's shapes
         move(e);
         continue;
       }
@@ -100,9 +76,32 @@ class partitioner {
 
   bool on_host(int n) const {
     const auto& d = node(n).domain();
-    return (d.empty() || d == "ai.onnx") && fallback::supports(node(n).op_type());
+    return (d.empty() || d == "ai.onnx") &&
+           (fallback::supports(node(n).op_type()) || mean_of_bins(n));
   }
-  bool constant(int n) const { return node(n).op_type() == "Constant"; }
+  /// The value is known: nobody computes it.
+  bool constant(int n) const {
+    return node(n).output_size() > 0 && constants_.count(node(n).output(0)) > 0;
+  }
+  /// A convolution that gives the mean of 0, 1, 2, ... by their probabilities: its weights tell
+  /// nothing of the training.
+  bool mean_of_bins(int n) const {
+    const pb::NodeProto& p = node(n);
+    if (p.op_type() != "Conv" || p.input_size() != 2) return false;
+    const auto w = constants_.find(p.input(1));
+    if (w == constants_.end()) return false;
+    const auto& bins = w->second->values;
+    for (std::size_t i = 0; i < bins.size(); ++i) {
+      if (bins[i] != static_cast<double>(i)) return false;
+    }
+    const auto plain = [](const pb::AttributeProto& a) {
+      const std::int64_t usual = a.name() == "pads" ? 0 : 1;
+      return a.name() != "auto_pad" &&
+             std::count(a.ints().begin(), a.ints().end(), usual) == a.ints_size();
+    };
+    return w->second->dims == std::vector<std::int64_t>{1, std::ssize(bins), 1, 1} &&
+           std::all_of(p.attribute().begin(), p.attribute().end(), plain);
+  }
 
   template <typename Next>
   nodes closure(int from, Next next) const {
@@ -171,7 +170,7 @@ class partitioner {
     const auto from_card = [&](const std::string& name) {
       const auto w = writer_.find(name);
       return !name.empty() && constants_.count(name) == 0 &&
-             (w == writer_.end() || (!constant(w->second) && tail_.count(w->second) == 0));
+             (w == writer_.end() || tail_.count(w->second) == 0);
     };
     for (const int n : tail_) {
       for (const std::string& in : node(n).input()) {
@@ -220,63 +219,39 @@ class partitioner {
     return shape.dim_size() > 0 && shape.dim(0).has_dim_value() && shape.dim(0).dim_value() == 1;
   }
 
-  fallback::host_graph part(const nodes& which, const std::string& input) const {
+  /// The value of a name for kBatches[batch] images; none if it is not known.
+  std::optional<fallback::tensor> known(const std::string& name, std::size_t batch) const {
+    const auto found = constants_.find(name);
+    if (found == constants_.end()) return {};
+    const struct constant& c = *found->second;
+    fallback::tensor t{element_of(c.type, format("{}: constant '{}'", file_, name)), c.dims,
+                       c.by_batch.empty() ? c.values : c.by_batch[batch]};
+    for (const double v : t.values) {
+      if (!std::isfinite(v)) {
+        throw error(errc::unsupported_model,
+                    format("{}: constant '{}' of the part that runs on the host holds {}; train "
+                           "or export the model again",
+                           file_, name, v));
+      }
+    }
+    return t;
+  }
+
+  fallback::host_graph part(const nodes& which, const std::string& input,
+                            std::size_t batch = 0) const {
     fallback::host_graph g;
     g.opset = opset_;
     g.input = input;
-    const auto add_constant = [&](const std::string& name) {
-      if (name.empty() || g.constants.count(name) > 0) return;
-      const auto w = writer_.find(name);
-      if (constants_.count(name) == 0 && (w == writer_.end() || !constant(w->second))) return;
-      struct constant c;
-      if (constants_.count(name) > 0) {
-        for (const auto& t : model_.graph().initializer()) {
-          if (t.name() == name) c = read_constant(t, format("{}: initializer '{}'", file_, name));
-        }
-      } else {
-        c = importer::constant_of(node(w->second), file_);
-      }
-      for (const double v : c.values) {
-        if (!std::isfinite(v)) {
-          throw error(errc::unsupported_model,
-                      format("{}: constant '{}' of the part that runs on the host holds {}; train "
-                             "or export the model again",
-                             file_, name, v));
-        }
-      }
-      g.constants[name] = {element_of(c.type, format("{}: constant '{}'", file_, name)), c.dims,
-                           std::move(c.values)};
-    };
     for (const int n : which) {
-      const pb::NodeProto& p = node(n);
-      fallback::node f;
-      f.name = p.name().empty() ? format("#{}", n) : p.name();
-      f.op = p.op_type();
-      f.inputs.assign(p.input().begin(), p.input().end());
-      f.outputs.assign(p.output().begin(), p.output().end());
-      for (const std::string& in : f.inputs) add_constant(in);
-      for (const auto& a : p.attribute()) {
-        switch (a.type()) {
-          case pb::AttributeProto::INT:
-            f.attributes[a.name()] = a.i();
-            break;
-          case pb::AttributeProto::FLOAT:
-            f.attributes[a.name()] = a.f();
-            break;
-          case pb::AttributeProto::STRING:
-            f.attributes[a.name()] = a.s();
-            break;
-          case pb::AttributeProto::INTS:
-            f.attributes[a.name()] = std::vector<std::int64_t>(a.ints().begin(), a.ints().end());
-            break;
-          case pb::AttributeProto::FLOATS:
-            f.attributes[a.name()] = std::vector<float>(a.floats().begin(), a.floats().end());
-            break;
-          default:
-            throw error(errc::unsupported_model,
-                        format("{}: node '{}' ({}): the host does not run it with attribute '{}'",
-                               file_, f.name, f.op, a.name()));
-        }
+      for (const std::string& in : node(n).input()) {
+        if (auto c = known(in, batch)) g.constants.insert_or_assign(in, *std::move(c));
+      }
+      fallback::node f = host_node(node(n), n, file_);
+      if (mean_of_bins(n)) {
+        const std::string products = f.outputs[0] + " products";
+        g.nodes.push_back({f.name, "Mul", std::exchange(f.inputs, {products}), {products}});
+        f.op = "ReduceSum";
+        f.attributes = {{"axes", {1}}};
       }
       g.nodes.push_back(std::move(f));
     }
@@ -365,7 +340,7 @@ class partitioner {
     pb::GraphProto& g = *card_.mutable_graph();
     g.clear_node();
     for (int i = 0; i < model_.graph().node_size(); ++i) {
-      if (head_.count(i) > 0 || tail_.count(i) > 0) continue;
+      if (head_.count(i) > 0 || tail_.count(i) > 0 || constant(i)) continue;
       *g.add_node() = node(i);
       card_nodes_.push_back(i);
     }
@@ -396,15 +371,19 @@ class partitioner {
 
   /// Two images together must give what they give one by one, or the batch is not a batch.
   void check_batch(const network& out) const {
-    for (const auto* g : {out.head ? &*out.head : nullptr, out.tail ? &*out.tail : nullptr}) {
+    static_assert(kBatches[1] == 2);
+    for (const auto& [g, which] : {std::pair{out.head ? &*out.head : nullptr, &head_},
+                                   std::pair{out.tail ? &*out.tail : nullptr, &tail_}}) {
       if (!g) continue;
       bool apart = true;
       try {
         std::mt19937 rng(1);
-        fallback::tensor both = fallback::zeros(*g, 2);
+        fallback::host_graph of_two = *g;
+        of_two.constants = part(*which, g->input, 1).constants;
+        fallback::tensor both = fallback::zeros(of_two, 2);
         for (double& v : both.values) v = static_cast<double>(1 + rng() % 100);
         const auto half = static_cast<std::ptrdiff_t>(both.values.size() / 2);
-        const auto together = fallback::run(*g, both);
+        const auto together = fallback::run(of_two, both);
         std::vector<std::vector<fallback::tensor>> single;
         for (const std::ptrdiff_t i : {std::ptrdiff_t{0}, half}) {
           fallback::tensor one = fallback::zeros(*g);
@@ -435,7 +414,8 @@ class partitioner {
   std::vector<int> card_nodes_;  ///< Index in the model of each node of card_.
   std::unordered_map<std::string, int> writer_;
   std::unordered_map<std::string, std::vector<int>> readers_;
-  std::set<std::string> constants_;
+  importer::constants constants_;
+  import_options options_{{}, {}, true};
   std::vector<const pb::ValueInfoProto*> inputs_;
   int opset_ = 0;
   nodes live_, head_, tail_;

@@ -205,23 +205,30 @@ void check(const std::string& where, const qjoin& n, const std::vector<const qte
            const qtensor& out) {
   check_clamp(where, n.clamp_lo, n.clamp_hi);
   if (parts.size() < 2) fail(where, "a join of fewer than two parts");
-  int channels = 0;
+  int channels = 0, rows = 0, columns = 0;
   for (std::size_t i = 0; i < parts.size(); ++i) {
     const qtensor& part = *parts[i];
-    if (part.h != out.h || part.w != out.w) {
+    const bool alike = n.pixels ? part.c == out.c && (part.w == out.w || part.h == out.h)
+                                : part.h == out.h && part.w == out.w;
+    if (!alike) {
       fail(where, format("part {} is {}, the output {}", i, shape_of(part), shape_of(out)));
     }
-    if (i + 1 < parts.size() ? part.c % kBlockChannels != 0 : part.c <= kBlockChannels / 2) {
+    const bool last = i + 1 == parts.size();
+    const std::int64_t bytes =
+        n.pixels ? std::int64_t{part.h} * part.w * pixel_bytes(part.c) : part.c;
+    if (last ? !n.pixels && part.c <= kBlockChannels / 2 : bytes % kBlockChannels != 0) {
       fail(where,
-           format("part {} of {} channels does not fill blocks of {}", i, part.c, kBlockChannels));
+           format("part {} of {} does not fill blocks of {}", i, shape_of(part), kBlockChannels));
     }
     if (!(average_requant(part.scale, out.scale, 1) == n.scale[i])) {
       fail(where, format("part {}: the multiplier does not follow from the scales", i));
     }
     channels += part.c;
+    rows += part.h;
+    columns += part.w;
   }
-  if (channels != out.c) {
-    fail(where, format("{} channels join to {}", channels, shape_of(out)));
+  if (!n.pixels ? channels != out.c : rows != out.h && (out.h != 1 || columns != out.w)) {
+    fail(where, format("the parts do not join to {}", shape_of(out)));
   }
 }
 
@@ -509,6 +516,7 @@ void write_json(const qgraph& graph, std::ostream& out) {
             factors(op.scale);
           } else if constexpr (std::is_same_v<Op, qjoin>) {
             n["op"] = "join";
+            n["pixels"] = op.pixels;
             factors(op.scale);
           } else if constexpr (std::is_same_v<Op, qview>) {
             n["op"] = "view";

@@ -11,6 +11,7 @@
 #define LATCHKEY_MODEL_QGRAPH_HPP
 
 #include <array>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <iosfwd>
@@ -25,6 +26,14 @@ namespace latchkey::model {
 /// Channels that lie together in the accelerator. Tensors of more than half as many take whole
 /// blocks.
 constexpr int kBlockChannels = 64;
+
+/// Bytes that a pixel takes in the accelerator: whole blocks, or a power of two.
+constexpr int pixel_bytes(int channels) noexcept {
+  if (channels > kBlockChannels / 2) {
+    return (channels + kBlockChannels - 1) / kBlockChannels * kBlockChannels;
+  }
+  return static_cast<int>(std::bit_ceil(static_cast<unsigned>(channels)));
+}
 
 /// Activations between two nodes.
 struct qtensor {
@@ -137,14 +146,16 @@ struct qtable {
   std::array<std::uint8_t, 256> entries{};
 };
 
-/// The channels of two tensors or more, one behind the other. Bytes of part i become
+/// Two tensors or more, one behind the other: the channels of each pixel or, with `pixels`, the
+/// pixels, which are rows of one width or columns of one row. Bytes of part i become
 ///
 ///   y = requantise(scale[i], x - zx, zy, clamp_lo, clamp_hi)
 ///
 /// scale[i] is average_requant(sx, sy, 1), so a part with the quantisation of the output keeps its
-/// bytes. All parts but the last have a multiple of kBlockChannels, the last more than half of
-/// them.
+/// bytes. Of channels all parts but the last have a multiple of kBlockChannels, the last more than
+/// half of them; of pixels all but the last take a multiple of kBlockChannels bytes.
 struct qjoin {
+  bool pixels = false;
   std::vector<requant> scale;  ///< One per part.
   std::uint8_t clamp_lo = 0, clamp_hi = 255;
 };

@@ -534,6 +534,7 @@ class quantiser {
   qjoin convert(const fnode& node, const fjoin& f) {
     const quantisation& y = *q_[index(node.output)];
     qjoin n;
+    n.pixels = f.pixels;
     for (const int t : node.inputs) {
       n.scale.push_back(average_requant(q_[index(t)]->scale, y.scale, 1));
     }

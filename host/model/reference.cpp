@@ -176,9 +176,9 @@ void layernorm(const qlayernorm& op, const std::vector<std::uint8_t>& x, const q
   }
 }
 
-/// Writes a part of a join from y on; returns where the next one begins.
+/// Writes a part of a join, or a plane of it, from y on; returns where the next one begins.
 std::uint8_t* join(const qjoin& op, const requant& scale, const qtensor& in,
-                   const std::vector<std::uint8_t>& x, const qtensor& out, std::uint8_t* y) {
+                   std::span<const std::uint8_t> x, const qtensor& out, std::uint8_t* y) {
   return std::transform(x.begin(), x.end(), y, [&](std::uint8_t byte) {
     return requantise(scale, byte - in.zero_point, out.zero_point, op.clamp_lo, op.clamp_hi);
   });
@@ -365,9 +365,15 @@ const std::vector<std::vector<std::uint8_t>>& reference::run(std::span<const std
             [&](const qview&) { y = x; },
             [&](const qjoin& op) {
               std::uint8_t* to = y.data();
-              for (std::size_t i = 0; i < node.inputs.size(); ++i) {
-                const auto part = static_cast<std::size_t>(node.inputs[i]);
-                to = join(op, op.scale[i], graph_.tensors[part], values_[part], out, to);
+              const std::size_t planes = op.pixels ? static_cast<std::size_t>(out.c) : 1;
+              for (std::size_t c = 0; c < planes; ++c) {
+                for (std::size_t i = 0; i < node.inputs.size(); ++i) {
+                  const auto part = static_cast<std::size_t>(node.inputs[i]);
+                  const std::span<const std::uint8_t> bytes(values_[part]);
+                  const std::size_t n = bytes.size() / planes;
+                  to =
+                      join(op, op.scale[i], graph_.tensors[part], bytes.subspan(c * n, n), out, to);
+                }
               }
             },
             [&](const qtable& op) {

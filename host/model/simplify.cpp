@@ -241,7 +241,8 @@ class simplifier {
             w < 0 ? nullptr : std::get_if<fjoin>(&g_.nodes[static_cast<std::size_t>(w)].op);
         // What the file rounds in between stays.
         const auto& rounded = tensor(t).pinned;
-        if (!inner || inner->clip.active() || !private_to(t, n) ||
+        if (!inner || inner->pixels != std::get<fjoin>(g_.nodes[n].op).pixels ||
+            inner->clip.active() || !private_to(t, n) ||
             std::count(parts.begin(), parts.end(), t) > 1 ||
             (rounded && rounded != tensor(g_.nodes[n].output).pinned)) {
           ++i;

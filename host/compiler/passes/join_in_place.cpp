@@ -1,5 +1,5 @@
-// Joins without a copy: the step that makes a part writes it right to its place among the channel
-// blocks of the whole, so that neither the copy nor the part remains.
+// Joins without a copy: the step that makes a part writes it right to its place in the whole, so
+// that neither the copy nor the part remains.
 //
 // The whole then lives from its first part on, and no part of it can be spilled before all stand.
 // Where there are no words for that, the parts that wait longest keep their copies.
@@ -26,13 +26,14 @@ const model::qnode* join_of(const step& s) {
                                                                                   : nullptr;
 }
 
-/// Whether the maker of a part can write its pixels, as the copy reads them, apart from one
-/// another.
-bool writes_apart(const step& maker, const step& copy) {
+/// Whether the maker of a part can write what the copy writes: pixels that follow one another, or
+/// the copy's channel blocks apart from one another.
+bool writes_like(const step& maker, const step& copy) {
   const spec::descriptor& d = maker.desc;
   return (is(maker, spec::op::mat_mul) || is(maker, spec::op::depthwise) ||
           is(maker, spec::op::max_pool) || is(maker, spec::op::avg_pool)) &&
-         d.fuse_add == 0 && d.fuse_dw == 0 && d.out_cb == copy.desc.in_cb;
+         (copy.desc.out_pitch == 0 ||
+          (d.fuse_add == 0 && d.fuse_dw == 0 && d.out_cb == copy.desc.in_cb));
 }
 
 /// Parts among the copies from step `first` to `last` that their makers can put in place, in the
@@ -42,7 +43,7 @@ std::vector<made_part> parts_of(const draft& d, std::size_t first, std::size_t l
   for (std::size_t i = first; i < last; ++i) {
     if (!is(d.steps[i], spec::op::max_pool)) continue;
     const std::size_t maker = writer_for_one(d, d.steps[i].inputs[0]);
-    if (maker != nowhere && writes_apart(d.steps[maker], d.steps[i])) parts.push_back({maker, i});
+    if (maker != nowhere && writes_like(d.steps[maker], d.steps[i])) parts.push_back({maker, i});
   }
   std::sort(parts.begin(), parts.end(),
             [](const made_part& a, const made_part& b) { return a.maker < b.maker; });
@@ -54,8 +55,9 @@ std::vector<made_part> parts_of(const draft& d, std::size_t first, std::size_t l
 bool has_room(const draft& d, const std::vector<made_part>& parts, std::size_t first_copy) {
   const std::uint64_t room = std::max<std::uint64_t>(d.options.target.spad_words / images_asked(d),
                                                      words_used(d, d.steps[parts.front().copy]));
-  const std::vector<std::uint64_t> alive = alive_words(lifetimes(d));
-  std::uint64_t more = d.layout(d.steps[first_copy].output).words;
+  const std::vector<lifetime> lives = lifetimes(d);
+  const std::vector<std::uint64_t> alive = alive_words(lives);
+  std::uint64_t more = lives[static_cast<std::size_t>(d.steps[first_copy].output)].words;
   auto next = parts.begin();
   for (std::size_t i = next->maker; i < first_copy; ++i) {
     for (; next != parts.end() && next->maker == i; ++next)

@@ -442,7 +442,8 @@ step node_step(const draft& d, const model::qnode& n) {
   return s;
 }
 
-/// Copies part `part` of a join to its place among the channel blocks of the whole.
+/// Copies part `part` of a join to its place in the whole: among the channel blocks of every pixel,
+/// or behind the pixels of the parts before it.
 step part_step(const draft& d, const model::qnode& n, std::size_t part) {
   const auto& join = std::get<model::qjoin>(n.op);
   check_channels(d, n, n.output, "output");
@@ -452,7 +453,9 @@ step part_step(const draft& d, const model::qnode& n, std::size_t part) {
   s.report.name = n.name + " part " + std::to_string(part);
   s.nodes.push_back(&n);
   set_input(d, s, from);
-  set_output(d, s, n.output);
+  set_output(d, s, from);
+  s.output = n.output;
+  s.desc.out_stride = d.layout(n.output).words;
   const bool as_it_is = in.scale == out.scale && in.zero_point == out.zero_point &&
                         join.clamp_lo == 0 && join.clamp_hi == 255;
   if (as_it_is) {
@@ -464,13 +467,12 @@ step part_step(const draft& d, const model::qnode& n, std::size_t part) {
     requantised.clamp_hi = join.clamp_hi;
     lower(d, s, requantised);
   }
-  s.desc.out_pitch = s.desc.out_cb;
-  s.desc.out_cb = s.desc.in_cb;
-  s.desc.out_c_last = s.desc.in_c_last;
-  for (std::size_t i = 0; i < part; ++i) s.out_offset += d.layout(n.inputs[i]).cb;
+  if (!join.pixels) s.desc.out_pitch = d.layout(n.output).cb;
+  for (std::size_t i = 0; i < part; ++i) {
+    const tensor_layout& before = d.layout(n.inputs[i]);
+    s.out_offset += join.pixels ? before.words : before.cb;
+  }
   s.report.op = "join";
-  s.report.shape = shape(d, from);
-  s.report.words = d.layout(from).words;
   return s;
 }
 

@@ -1,5 +1,5 @@
-// Joins of channel blocks: which parts are made in place, which are copied, and that nothing
-// changes.
+// Joins of channel blocks and of pixels: which parts are made in place, which are copied, and that
+// nothing changes.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -240,12 +240,29 @@ model::qgraph dense_blocks(graph_builder& b) {
   return b.finish(t);
 }
 
+/// Maps of one network whose rows are joined, some made long before, and layers behind them.
+model::qgraph joined_rows(graph_builder& b) {
+  const int width = 4 * b.uniform(1, 2), channels = b.chance(50) ? 16 : 40 + b.uniform(0, 60);
+  int t = b.conv(b.input(5, b.uniform(2, 6), width), 64, 1, 1, 1, 1, kNone);
+  std::vector<int> parts;
+  for (int i = b.uniform(2, 5); i > 0; --i) {
+    parts.push_back(b.conv(t, channels, 1, 1, 1, 1, kNone));
+    if (b.chance(70)) b.like(parts.back(), parts.front());
+    t = b.conv(t, 64 * b.uniform(1, 4), 1, 1, 1, 1, kNone);
+  }
+  t = b.join(parts, true);
+  if (b.chance(50)) t = b.join({t, parts.front()}, true);
+  return b.finish(b.chance(50) ? t : b.conv(t, 7, 1, 1, 1, 1, kNone));
+}
+
 TEST(Join, MatchTheReferenceInEverSmallerScratchpads) {
   const unsigned base = first_seed();
   int spilling = 0, in_place = 0, copied = 0;
   for (unsigned seed = base; seed < base + 40; ++seed) {
     graph_builder b(seed);
-    const model::qgraph graph = seed % 4 == 0 ? joined_u_net(b) : dense_blocks(b);
+    const model::qgraph graph = seed % 4 == 0   ? joined_u_net(b)
+                                : seed % 4 == 1 ? joined_rows(b)
+                                                : dense_blocks(b);
     std::uint32_t words = compile(graph, {{16, 1u << 16}, 1, {}}).peak_words;
     const std::uint32_t batch = 1 + seed % 2;
     for (; words > 0; words -= words / 10 + 1) {
@@ -269,6 +286,58 @@ TEST(Join, MatchTheReferenceInEverSmallerScratchpads) {
   EXPECT_GT(spilling, 20);
   EXPECT_GT(in_place, 20);
   EXPECT_GT(copied, 20);
+}
+
+// A detector's maps: what each scale gives, as one row of pixels, behind that of the scale before.
+TEST(Join, PixelsOfSeveralScalesFollowOneAnother) {
+  struct {
+    int channels;
+    std::uint32_t words[3];  // of the maps of 8 x 8, 4 x 4 and 3 x 3 pixels
+  } const cases[] = {{82, {128, 32, 18}}, {64, {64, 16, 9}}, {16, {16, 4, 3}}};
+  for (const auto& c : cases) {
+    SCOPED_TRACE(std::to_string(c.channels) + " channels");
+    graph_builder b(9);
+    const int large = b.conv(b.input(8, 8, 8), 64, 1, 1, 1, 1, kNone);
+    const int half = b.conv(large, 64, 3, 3, 2, 2, kSame);
+    const auto head = [&](int t) { return b.conv(t, c.channels, 1, 1, 1, 1, kNone); };
+    const int early = head(half);
+    const int sum = b.add(head(b.max_pool(half, 3, 3, 1, 1, kSame)), early);
+    const int small = b.like(head(b.max_pool(half, 2, 2, 1, 1, kNone)), sum);
+    const model::qgraph graph = b.finish(b.join(
+        {b.view(b.like(head(large), sum), 64, 1), b.view(sum, 16, 1), b.view(small, 9, 1)}, true));
+    const program p = compile(graph, {{16, 1u << 16}, 1, {}});
+    EXPECT_THAT(ops_of(p), Not(Contains("join")));
+    EXPECT_THAT(ops_of(p), Contains("conv+add"));
+    std::vector<std::uint32_t> bases;
+    const std::uint32_t whole = c.words[0] + c.words[1] + c.words[2];
+    for (const spec::descriptor& d : p.descriptors) {
+      if (d.out_stride == whole) bases.push_back(d.out_base);
+    }
+    std::sort(bases.begin(), bases.end());
+    ASSERT_EQ(bases.size(), 3u);
+    EXPECT_EQ(bases[1], bases[0] + c.words[0]);
+    EXPECT_EQ(bases[2], bases[1] + c.words[1]);
+    // The base of the last part and a stride lie inside the scratchpad.
+    EXPECT_LE(bases[2] + whole, p.peak_words);
+    ASSERT_NO_FATAL_FAILURE(expect_equal_everywhere(graph, b.engine()));
+    // In the words that it needs, and no more.
+    const program tight = compile(graph, {{16, 3 * p.peak_words}, 3, {}});
+    ASSERT_NO_FATAL_FAILURE(expect_equal(graph, tight, 3, b.engine()));
+  }
+}
+
+TEST(Join, PixelsAreCopiedWhereTheyCannotBeMadeInPlace) {
+  graph_builder b(10);
+  const int x = b.conv(b.input(8, 4, 4), 32, 1, 1, 1, 1, kNone);
+  const int other = b.conv(x, 32, 1, 1, 1, 1, kNone);
+  const int table = b.table(b.max_pool(x, 3, 3, 1, 1, kSame));
+  const model::qgraph graph = b.finish(b.join({x, other, table}, true));
+  const program p = compile(graph, {{16, 1u << 16}, 1, {}});
+  ASSERT_EQ(copies(p).size(), 3u);  // read twice, requantised, and a table by itself
+  EXPECT_TRUE(is(copies(p)[1], spec::op::avg_pool));
+  EXPECT_TRUE(is(copies(p)[2], spec::op::max_pool));
+  EXPECT_EQ(copies(p)[2].out_base, copies(p)[0].out_base + 2 * 8);
+  ASSERT_NO_FATAL_FAILURE(expect_equal_everywhere(graph, b.engine()));
 }
 
 TEST(Join, RefusesMoreChannelsThanAPixelHas) {

@@ -228,16 +228,19 @@ class graph_builder {
     return t;
   }
 
-  /// The channels of all parts, with the quantisation of the last one.
-  int join(const std::vector<int>& parts) {
+  /// The channels of all parts, or their rows, with the quantisation of the last one.
+  int join(const std::vector<int>& parts, bool pixels = false) {
     model::qjoin n;
+    n.pixels = pixels;
     const model::qtensor last = at(parts.back());
-    int channels = 0;
+    int channels = 0, rows = 0;
     for (const int t : parts) {
       n.scale.push_back(model::average_requant(at(t).scale, last.scale, 1));
       channels += at(t).c;
+      rows += at(t).h;
     }
-    const int y = tensor(channels, last.h, last.w, last.scale, last.zero_point);
+    const int y = tensor(pixels ? last.c : channels, pixels ? rows : last.h, last.w, last.scale,
+                         last.zero_point);
     return node("join", parts, y, std::move(n));
   }
 

@@ -538,6 +538,91 @@ TEST(Joins, QLinearConcatOfChannelBlocks) {
   EXPECT_LE(differing, bytes / 50);
 }
 
+// ---- Concat of pixels ----
+
+/// Maps of three scales, of `channels` each, as N x C x pixels or as tokens, all by the same
+/// weights.
+builder scales(int channels, bool tokens) {
+  builder b;
+  b.input("x", {-1, 4, 12, 8}).output("y");
+  b.weight("w", {channels, 4, 1, 1}, random_floats(static_cast<std::size_t>(channels) * 4, 1));
+  b.weight("pixels", {3}, {0, static_cast<float>(channels), -1}, pb::TensorProto::INT64);
+  strings parts;
+  for (const std::string step : {"1", "2", "3"}) {
+    auto& pool = b.node("MaxPool", {"x"}, {"p" + step});
+    builder::ints(pool, "kernel_shape", {1, 1});
+    builder::ints(pool, "strides", {std::stoi(step), std::stoi(step)});
+    b.node("Conv", {"p" + step, "w"}, {"c" + step});
+    b.node("Reshape", {"c" + step, "pixels"}, {"r" + step});
+    parts.push_back("r" + step);
+    if (!tokens) continue;
+    builder::ints(b.node("Transpose", {"r" + step}, {"t" + step}), "perm", {0, 2, 1});
+    parts.back() = "t" + step;
+  }
+  builder::integer(b.node("Concat", parts, {"y"}), "axis", tokens ? 1 : 2);
+  return b;
+}
+
+TEST(Joins, ConcatPutsPixelsBehindOneAnother) {
+  // 96, 24 and 12 pixels: the first two fill words of 82 and 16 channels, of 2 they do with 8.
+  for (const int channels : {82, 16, 2}) {
+    for (const bool tokens : {false, true}) {
+      SCOPED_TRACE(::testing::Message() << channels << " channels, tokens " << tokens);
+      const fgraph g = scales(channels, tokens).import();
+      const auto* const join = find<fjoin>(g);
+      ASSERT_NE(join, nullptr);
+      EXPECT_TRUE(std::get<fjoin>(join->op).pixels);
+      EXPECT_EQ(g.tensors[static_cast<std::size_t>(join->output)].c, channels == 2 ? 8 : channels);
+      EXPECT_EQ(g.output.dims,
+                tokens ? (std::vector<int>{132, channels}) : (std::vector<int>{channels, 132}));
+      EXPECT_EQ(g.output.channels_last, tokens);
+      const floats x = random_floats(4 * 12 * 8, 9);
+      const floats y = run(g, x);
+      ASSERT_EQ(y.size(), static_cast<std::size_t>(channels) * 132);
+      const floats w = random_floats(static_cast<std::size_t>(channels) * 4, 1);
+      std::size_t i = 0;
+      for (std::size_t c = 0; c < static_cast<std::size_t>(channels); ++c) {
+        for (const std::size_t step : {1, 2, 3}) {
+          for (std::size_t row = 0; row < 12; row += step) {
+            for (std::size_t column = 0; column < 8; column += step) {
+              float want = 0;
+              for (std::size_t k = 0; k < 4; ++k) {
+                want += w[c * 4 + k] * x[(k * 12 + row) * 8 + column];
+              }
+              ASSERT_NEAR(y[i++], want, 1e-5F);
+            }
+          }
+        }
+      }
+      const qgraph q = quantise(g, {x});
+      reference golden(q);
+      const auto out = dequantise_output(q, golden.infer(quantise_input(q, x)));
+      for (i = 0; i < y.size(); ++i) ASSERT_NEAR(out[i], y[i], 2.5F * q.output_tensor().scale) << i;
+    }
+  }
+}
+
+TEST(Joins, RowsAreJoinedAsPixels) {
+  builder b;
+  b.input("x", {-1, 4, 5, 8}).output("y");
+  b.weight("w", {16, 4, 1, 1}, random_floats(64, 1));
+  b.weight("v", {16, 4, 1, 1}, random_floats(64, 2));
+  b.node("Conv", {"x", "w"}, {"a"});
+  b.node("Conv", {"x", "v"}, {"c"});
+  builder::integer(b.node("Concat", {"a", "c"}, {"low"}), "axis", 2);
+  builder::integer(b.node("Concat", {"low", "a"}, {"y"}), "axis", 2);
+  const fgraph g = b.import();
+  EXPECT_EQ(g.output.dims, (std::vector<int>{16, 15, 8}));
+  EXPECT_EQ(find<fjoin>(g)->inputs.size(), 3U);
+  const floats y = run(g, random_floats(160, 3));
+  for (std::size_t c = 0; c < 16; ++c) {
+    for (std::size_t i = 0; i < 40; ++i) EXPECT_EQ(y[c * 120 + i], y[c * 120 + 80 + i]);
+  }
+  builder::integer(*b.graph().mutable_node(2), "axis", 1);
+  b.graph().mutable_node(2)->mutable_attribute()->DeleteSubrange(0, 1);
+  expect_refusal([&] { b.import(); }, errc::bad_file, {"N x 32 x 5 x 8", "N x 16 x 5 x 8"});
+}
+
 TEST(Joins, ALayerBehindASliceHasItsOwnRange) {
   const floats x = random_floats(kC * kH * kW, 5);
   builder b = moved("Slice", {"s", "e", "a"}, {"part"});
@@ -558,7 +643,7 @@ TEST(Joins, Refusals) {
     b.weight("sizes", {1}, {5}, pb::TensorProto::INT64);
     return b;
   };
-  expect_refusal([&] { axis("Concat", 2, {"x"}).import(); }, kNo, {"axis 2", "axis 1"});
+  expect_refusal([&] { axis("Concat", 3, {"x"}).import(); }, kNo, {"columns of 5 rows"});
   expect_refusal([&] { axis("Concat", 0, {"x"}).import(); }, kNo, {"batch"});
   expect_refusal([&] { axis("Concat", 7, {"x"}).import(); }, errc::bad_file, {"axis 7"});
   expect_refusal([&] { axis("Split", 3).import(); }, kNo, {"axis 3", "channels"});

@@ -8,6 +8,7 @@
 #include <fstream>
 #include <iterator>
 #include <map>
+#include <set>
 
 #include "compiler/program.hpp"
 #include "fallback/host_graph.hpp"
@@ -201,6 +202,81 @@ TEST(Partition, OneRefusalNamesEveryNode) {
   }
 }
 
+/// y times a grid that the file computes from the shape of y, behind what the card refuses.
+builder scaled_by_shape(std::int64_t batch) {
+  builder b(13);
+  b.input("x", {batch, 4}).weight("w", {4, 3}, random_floats(12, 1));
+  b.node("MatMul", {"x", "w"}, {"y"});
+  b.weight("one", {}, {1}, pb::TensorProto::INT64);
+  b.weight("zero", {}, {0}, pb::TensorProto::INT64);
+  b.weight("first", {1}, {0}, pb::TensorProto::INT64);
+  b.weight("rest", {2}, {1, -1}, pb::TensorProto::INT64);
+  b.node("Shape", {"y"}, {"sizes"});
+  b.node("Gather", {"sizes", "one"}, {"n"});
+  b.node("Range", {"zero", "n", "one"}, {"steps"});
+  builder::integer(b.node("Cast", {"steps"}, {"s"}), "to", pb::TensorProto::FLOAT);
+  b.node("Gather", {"sizes", "first"}, {"images"});
+  builder::integer(b.node("Concat", {"images", "rest"}, {"shape"}), "axis", 0);
+  b.node("LogSoftmax", {"y"}, {"p"});
+  b.node("Mul", {"p", "s"}, {"m"});
+  b.node("Reshape", {"m", "shape"}, {"z"});
+  b.output("z");
+  return b;
+}
+
+TEST(Partition, ATailHoldsWhatFollowsFromShapes) {
+  for (const std::int64_t batch : {-1, 1}) {
+    const network n = import(scaled_by_shape(batch));
+    ASSERT_TRUE(n.tail);
+    EXPECT_EQ(n.card.output.name, "y");
+    EXPECT_EQ(ops(n.tail), (strings{"LogSoftmax", "Mul", "Reshape"}));
+    EXPECT_EQ(n.tail->constants.at("s").values, (std::vector<double>{0, 1, 2}));
+    EXPECT_EQ(n.tail->constants.at("shape").values, (std::vector<double>{1, 1, -1}));
+    const auto z = run_tail(*n.tail, std::vector<float>{0, 0, 0}).at(0);
+    EXPECT_EQ(z.dims, (fallback::shape{1, 1, 3}));
+    EXPECT_NEAR(z.values[2], -2 * std::log(3.0), 1e-6);
+  }
+}
+
+/// The probabilities of four bins for two numbers of each of three pixels, and what a convolution
+/// makes of them.
+builder bins(const floats& weights, const std::string& attribute = "") {
+  builder b(13);
+  b.input("x", {-1, 2, 1, 3}).weight("w", {8, 2, 1, 1}, random_floats(16, 1));
+  b.weight("bins", {1, 4, 1, 1}, weights);
+  b.weight("apart", {4}, {0, 2, 4, 3}, pb::TensorProto::INT64);
+  b.node("Conv", {"x", "w"}, {"y"});
+  b.node("Reshape", {"y", "apart"}, {"r"});
+  builder::ints(b.node("Transpose", {"r"}, {"t"}), "perm", {0, 2, 1, 3});
+  builder::integer(b.node("Softmax", {"t"}, {"p"}), "axis", 1);
+  auto& mean = b.node("Conv", {"p", "bins"}, {"z"});
+  mean.set_name("my_mean");
+  if (!attribute.empty()) builder::ints(mean, attribute, {2, 2});
+  b.output("z");
+  return b;
+}
+
+TEST(Partition, TheHostTakesTheMeanOfBins) {
+  const network n = import(bins({0, 1, 2, 3}));
+  ASSERT_TRUE(n.tail);
+  EXPECT_EQ(n.card.output.name, "r");
+  EXPECT_EQ(ops(n.tail), (strings{"Transpose", "Softmax", "Mul", "ReduceSum"}));
+  std::vector<float> y(24, 0.0F);
+  y[3 * 3 + 1] = std::log(5.0F);  // number 0, bin 3, pixel 1: 5 of 8
+  const auto z = run_tail(*n.tail, y).at(0);
+  EXPECT_EQ(z.dims, (fallback::shape{1, 1, 2, 3}));
+  for (std::size_t i = 0; i < 6; ++i) {
+    EXPECT_NEAR(z.values[i], i == 1 ? (1 + 2 + 5 * 3) / 8.0 : 1.5, 1e-6) << i;
+  }
+}
+
+TEST(Partition, NoLayerWithOtherWeightsRunsOnTheHost) {
+  for (const builder& b : {bins({0, 1, 2, 4}), bins({1, 2, 3, 4}), bins({0, 1, 2, 3}, "strides")}) {
+    expect_refusal([&] { import(b); }, errc::unsupported_model,
+                   {"my_Softmax", "intermediate activations never leave the chip"});
+  }
+}
+
 TEST(Partition, JsonKeepsTheGraphAndChecksIt) {
   builder b = layer();
   b.weight("s", {1, 3}, {0.1F, 3e-30F, 7});
@@ -276,6 +352,10 @@ fallback::tensor tensor_of(const pb::TensorProto& t) {
     case pb::TensorProto::INT32:
       out.type = fallback::element::i32;
       take(std::int32_t{}, t.int32_data());
+      break;
+    case pb::TensorProto::BOOL:
+      out.type = fallback::element::boolean;
+      take(std::uint8_t{}, t.int32_data());
       break;
     default:
       throw error(errc::unsupported_model, "the case holds another type");
@@ -355,7 +435,8 @@ TEST(HostOperators, PassOnnxsOwnTests) {
     if (!fallback::supports(n.op_type()) || !n.domain().empty()) continue;
     // Training, sequences and the like are no tensors of one node.
     const std::int64_t opset = model.opset_import(0).version();
-    if (opset < kMinOpset && n.op_type() != "Flatten" && n.op_type() != "Concat") continue;
+    static const std::set<std::string> as_ever = {"And", "Concat", "Flatten", "Not", "Or"};
+    if (opset < kMinOpset && as_ever.count(n.op_type()) == 0) continue;
     ++total;
     try {
       const outcome r = run_case(entry.path());
@@ -375,12 +456,15 @@ TEST(HostOperators, PassOnnxsOwnTests) {
               refused, failed);
   // Every operator that moves or compares has at least one of ONNX's cases behind it.
   EXPECT_EQ(passed["DynamicQuantizeLinear"], 3);
-  for (const char* op :
-       {"Add",     "ArgMax",   "ArgMin",     "Clip",       "Concat",    "Div",
-        "Flatten", "Gather",   "LogSoftmax", "Max",        "Min",       "Mul",
-        "Pow",     "ReduceL2", "ReduceMax",  "ReduceMean", "ReduceMin", "ReduceSum",
-        "Reshape", "Resize",   "Shape",      "Slice",      "Softmax",   "Split",
-        "Squeeze", "Sub",      "TopK",       "Transpose",  "Unsqueeze"}) {
+  for (const char* op : {"Add",       "And",         "ArgMax",     "ArgMin",    "Clip",
+                         "Concat",    "Div",         "Dropout",    "Equal",     "Expand",
+                         "Flatten",   "Gather",      "Greater",    "Less",      "GreaterOrEqual",
+                         "Max",       "LessOrEqual", "LogSoftmax", "Min",       "Mul",
+                         "Not",       "Or",          "Pow",        "Range",     "ReduceL2",
+                         "ReduceMax", "ReduceMean",  "ReduceMin",  "ReduceSum", "Reshape",
+                         "Resize",    "Shape",       "Slice",      "Softmax",   "Split",
+                         "Squeeze",   "Sub",         "Tile",       "TopK",      "Transpose",
+                         "Unsqueeze", "Where"}) {
     EXPECT_GT(passed[op], 0) << op;
   }
 }

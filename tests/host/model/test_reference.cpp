@@ -245,9 +245,13 @@ struct transcription {
   std::uint8_t operator()(const qview&) const { return x.at(here()); }
   /// Of two parts.
   std::uint8_t operator()(const qjoin& n) const {
-    const bool first = c < in.c;
+    const int pixel = oy * out.w + ox;
+    const bool first = n.pixels ? pixel < in.h * in.w : c < in.c;
     const qtensor& part = first ? in : second;
-    const std::size_t at = first ? here() : here() - in.size();
+    std::size_t at = first ? here() : here() - in.size();
+    if (n.pixels) {
+      at = static_cast<std::size_t>(c * part.h * part.w + pixel - (first ? 0 : in.h * in.w));
+    }
     // What float32 makes of a byte: one product, one rounding.
     const float ratio = part.scale / out.scale;
     const float value = static_cast<float>((first ? x : b).at(at) - part.zero_point) * ratio;
@@ -383,8 +387,9 @@ TEST(Reference, AgreesWithTheDefinitionOfJoins) {
     };
     const qtensor a = part(), b = part();
     qtensor y = g.pick(0, 3) == 0 ? b : part();
-    y.c = 128;
     qjoin n;
+    n.pixels = g.pick(0, 1) == 1;
+    (n.pixels ? y.h : y.c) *= 2;
     n.scale = {average_requant(a.scale, y.scale, 1), average_requant(b.scale, y.scale, 1)};
     n.clamp_lo = static_cast<std::uint8_t>(g.pick(0, 1) * g.pick(0, 100));
     expect_definition(g, {a, b, y}, {"join", {}, -1, n});
@@ -710,6 +715,7 @@ TEST(Validate, RefusesEveryBrokenRuleOfJoins) {
           {"multiplier", [&](qgraph& g) { ++join(g).scale[1].multiplier; }},
           {"clamp", [&](qgraph& g) { join(g).clamp_lo = 9, join(g).clamp_hi = 8; }},
           {"pixels", [&](qgraph& g) { g.tensors[2].h = 4, g.tensors[2].w = 1; }},
+          {"no pixels", [&](qgraph& g) { join(g).pixels = true; }},
           {"channels lost", [&](qgraph& g) { g.tensors[2].c = 127, g.output.dims[0] = 127; }},
           {"half a block", [&](qgraph& g) { both(g, 96); }},
           {"narrow parts", [&](qgraph& g) { both(g, 32); }},
@@ -718,6 +724,34 @@ TEST(Validate, RefusesEveryBrokenRuleOfJoins) {
              g.nodes[0] = {"constant", {}, 1, qconstant{std::vector<std::uint8_t>(256)}};
            }},
       });
+}
+
+TEST(Validate, RefusesEveryBrokenRuleOfJoinedPixels) {
+  qgraph sound;
+  sound.name = "joined";
+  sound.tensors = {
+      {"in", 16, 2, 2, 0.1F, 3}, {"table", 16, 2, 2, 0.1F, 3}, {"y", 16, 4, 2, 0.1F, 3}};
+  qjoin n;
+  n.pixels = true;
+  n.scale.assign(2, average_requant(0.1F, 0.1F, 1));
+  sound.nodes = {{"table", {0}, 1, qtable{}}, {"join", {0, 1}, 2, n}};
+  sound.input = {"in", 0, io_type::f32, {16, 2, 2}};
+  sound.output = {"y", 2, io_type::f32, {16, 4, 2}};
+  EXPECT_NO_THROW(validate(sound));
+  const auto shaped = [](qgraph& g, int c, int h, int w, int out_h, int out_w) {
+    for (int t : {0, 1}) g.tensors[static_cast<std::size_t>(t)] = {"t", c, h, w, 0.1F, 3};
+    g.input.dims = {c, h, w};
+    g.tensors[2].c = c, g.tensors[2].h = out_h, g.tensors[2].w = out_w;
+    g.output.dims = {c, out_h, out_w};
+  };
+  qgraph columns = sound;
+  shaped(columns, 16, 1, 4, 1, 8);
+  EXPECT_NO_THROW(validate(columns));
+  expect_all_refused(sound,
+                     {{"columns of two rows", [&](qgraph& g) { shaped(g, 16, 2, 2, 2, 4); }},
+                      {"rows lost", [&](qgraph& g) { shaped(g, 16, 2, 2, 3, 2); }},
+                      {"other channels", [](qgraph& g) { g.tensors[2].c = g.output.dims[0] = 17; }},
+                      {"part of a word", [&](qgraph& g) { shaped(g, 8, 2, 2, 4, 2); }}});
 }
 
 TEST(Reference, RefusesImagesOfTheWrongSize) {

@@ -1189,11 +1189,11 @@ TEST(Transformers, RefusesWhatMisreadsViews) {
   expect_refusal(joined({1, 64, 16}, {"k", "m"}, 1), kNo, {"64 constant tokens", "up to 63"});
   expect_refusal(on_tokens([](builder& b) {
                    b.weight("k", {1, 1, 16}, random_floats(16, 1));
-                   b.weight("s", {3}, {1, 6, 16}, pb::TensorProto::INT64);
+                   b.weight("s", {3}, {1, 6, 4}, pb::TensorProto::INT64);
                    b.node("Expand", {"k", "s"}, {"e"});
                    b.node("Add", {"m", "e"}, {"y"});
                  }),
-                 kNo, {"my_Expand", "[1, 6, 16]", "along the batch only"});
+                 kNo, {"my_Expand", "1 x 1 x 16 and 1 x 6 x 4 do not broadcast"});
   expect_refusal(axis("Softmax", 1), kNo, {"axis 1", "6 tokens x 16 channels", "channels"});
   expect_refusal(axis("Flatten", 1), kNo, {"flattens", "6 tokens", "Transpose"});
   EXPECT_NO_THROW(axis("Softmax", 2)());
