@@ -515,7 +515,7 @@ void check(const program& p, const std::string& what) {
     if (is_last) break;
     const bool reads = op != spec::op::input && op != spec::op::load;
     const bool writes = op != spec::op::output && op != spec::op::spill;
-    const bool sliced = image_slices(d) > 1;
+    const bool sliced = d.slices != 0;
     // Strides of a product are those of a head, with slices those of a slice.
     const std::uint64_t wholes =
         std::uint64_t{p.max_batch} * (op == spec::op::product ? d.heads : 1);

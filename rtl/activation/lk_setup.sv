@@ -20,7 +20,7 @@
 //     windows; out_planar: no fuse_add
 //   out_pitch: MatMul, pools and Depthwise only, with blocks of 64 bytes, without fuse_add, fuse_dw
 //     and out_planar; out_cb to 64
-//   slices above 1: MatMul only, without fuse_add, fuse_dw and out_planar; what holds for images
+//   slices: MatMul only, without fuse_add, fuse_dw and out_planar; what holds for images
 //     holds for slices, fewer than 2^16 in all
 //   fuse_table: MatMul and Product only
 //   Product: as MatMul, with 1 x 1 windows of stride 1 without padding and without fuse_add; heads not
@@ -105,7 +105,7 @@ module lk_setup #(
   // The output is a part of the tensor that it lies in: of its channels, of its rows.
   logic pitched, sliced;
   assign pitched = desc_i.out_pitch != '0;
-  assign sliced  = desc_i.slices > 8'd1;
+  assign sliced  = desc_i.slices != '0;
 
   logic in_planar, out_planar;
   assign in_planar  = is_mm && desc_i.in_planar;

@@ -404,7 +404,7 @@ struct descriptor {
   std::uint32_t repeat_x = 0;  ///< Likewise columns
   std::uint32_t spill_page = 0;  ///< Spill, Load with spilled: first page in the spill area
   std::uint32_t out_pitch = 0;  ///< MatMul, MaxPool, AvgPool, Depthwise: the output is some of the channels of a wider tensor, with so many channel blocks from one pixel to the next, out_cb to 64; 0: out_cb. Blocks of 64 bytes only; not with fuse_add, fuse_dw or out_planar
-  std::uint32_t slices = 0;  ///< MatMul: an image is so many slices, in_stride and out_stride words apart, each worked on as an image; in_* and out_* are those of one. Image i's slice r is number i * slices + r. 0 counts as 1; above 1 not with fuse_add, fuse_dw or out_planar
+  std::uint32_t slices = 0;  ///< MatMul: an image is so many slices, in_stride and out_stride words apart, each worked on as an image; in_* and out_* are those of one. Image i's slice r is number i * slices + r. Not with fuse_add, fuse_dw or out_planar. 0: an image is as large as its stride
 
   /// The 32 words as they lie in memory.
   std::array<std::uint32_t, desc_bytes / 4> pack() const {

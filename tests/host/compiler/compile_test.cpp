@@ -432,6 +432,15 @@ TEST(Compile, DepthwiseTakesAPageABlockAndIsReadOnce) {
   ASSERT_NO_FATAL_FAILURE(expect_equal(graph, p, 2, b.engine()));
 }
 
+// The rows that each step leaves out of the last image may lie behind the scratchpad's last word.
+TEST(Compile, RowsOfOneRowEndWithTheScratchpad) {
+  graph_builder b(18);
+  const model::qgraph graph = b.finish(b.transposed(b.input(640, 1, 4), 64, 3, 1));
+  const program p = compile(graph, {{16, 2 * (40 + 12)}, 2, {}});
+  EXPECT_EQ(p.descriptors[3].out_base, 2u * 40 + 8);
+  ASSERT_NO_FATAL_FAILURE(expect_equal(graph, p, 2, b.engine()));
+}
+
 TEST(Compile, OnePixelGraphWithoutNodes) {
   graph_builder b(4);
   const int t = b.input(5, 3, 3);
