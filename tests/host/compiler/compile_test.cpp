@@ -399,6 +399,22 @@ TEST(Compile, TransposedConvolutionsWriteTheirRowsApart) {
   }
 }
 
+TEST(Compile, TransposedConvolutionsAreCopiedIntoJoins) {
+  for (const int sy : {1, 2}) {
+    graph_builder b(37);
+    const int x = b.input(64, 6, 4);
+    const int up = b.transposed(x, 64, sy, 2), skip = b.upsample(x, sy, 2);
+    b.like(up, skip);
+    const model::qgraph graph = b.finish(b.join({up, skip}));
+    const program p = compile(graph, {{16, 1024}, 2, {}});
+    ASSERT_NO_FATAL_FAILURE(expect_equal(graph, p, 2, b.engine()));
+    std::vector<std::string> ops;
+    for (const layer_report& l : p.layers) ops.push_back(l.op);
+    EXPECT_EQ(std::count(ops.begin(), ops.end(), "join"), 1);
+    EXPECT_EQ(std::count(ops.begin(), ops.end(), "transposed"), sy);
+  }
+}
+
 TEST(Compile, RefusesTransposedConvolutionsThatDoNotFit) {
   const auto refuses = [](int c, int h, int w, int out, int sy, int sx, const char* why) {
     graph_builder b(36);

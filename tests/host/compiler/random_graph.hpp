@@ -397,7 +397,7 @@ class graph_builder {
           break;
         }
         case 7: {
-          const int c = pick(channels), sy = uniform(1, 3), sx = uniform(1, 4);
+          const int c = pick(channels), sy = uniform(1, 3), sx = uniform(sy == 1 ? 2 : 1, 4);
           if (h * w <= 50 && transposes(t, c, sy, sx)) t = transposed(t, c, sy, sx);
           break;
         }
