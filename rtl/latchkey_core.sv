@@ -5,8 +5,8 @@
 //   s_axis_in (images) -> engine (scratchpad, array, post unit) -> m_axis_out (results)
 //   engine (spilled activations) -> lock chain, sealed -> m_axi_gmem -> lock chain -> engine
 //
-// Locked = 0 is the separate elaboration that the lock's price is measured against: no key block, no
-// cipher, pages in clear. It is not a setting of the operate build.
+// Locked = 0 is the separate elaboration that the lock's price is measured against: no key block,
+// no cipher, pages in clear. It is not a setting of the operate build.
 module latchkey_core #(
   parameter bit          Locked    = 1'b1,
   parameter int unsigned ArrayN    = 16,
@@ -90,7 +90,7 @@ module latchkey_core #(
   assign m_axi_gmem_awsize  = 3'd6;
   assign m_axi_gmem_awburst = 2'b01;
 
-  // --- Registers -----------------------------------------------------------------------------------
+  // --- Registers ---------------------------------------------------------------------------------
   logic        ap_start, ap_done, ap_continue;
   logic        reg_we, reg_re;
   logic [15:0] reg_waddr, reg_raddr;
@@ -124,7 +124,7 @@ module latchkey_core #(
     .batch_o(batch)
   );
 
-  // --- Keys ----------------------------------------------------------------------------------------
+  // --- Keys --------------------------------------------------------------------------------------
   logic         key_valid, manifest_valid, tamper, wipe, wipe_busy;
   logic [127:0] key;
   manifest_t    manifest;
@@ -201,10 +201,10 @@ module latchkey_core #(
     assign floor_epoch   = '0;
   end
 
-  // --- Lock chain ----------------------------------------------------------------------------------
+  // --- Lock chain --------------------------------------------------------------------------------
   logic         walker_boot;  // a run begins
-  logic         flush, chain_idle, chain_ready, chain_fail, chain_empty, decrypting, bus_error, beat;
-  logic         chain_wipe_busy, engine_wipe_busy;
+  logic         flush, chain_idle, chain_ready, chain_fail, chain_empty, decrypting, bus_error;
+  logic         beat, chain_wipe_busy, engine_wipe_busy;
   logic         req_valid, req_ready, req_spilled, req_turn;
   logic         chain_settled, chain_fail_spilled, spill_bad, seal, unseal, seal_valid, seal_ready;
   logic         eng_out_last;
@@ -246,7 +246,7 @@ module latchkey_core #(
     .decrypting_o(decrypting), .beat_o(beat)
   );
 
-  // --- Control -------------------------------------------------------------------------------------
+  // --- Control -----------------------------------------------------------------------------------
   logic         run_done, walker_clear, walker_run, walker_finished, walker_bad;
   logic [7:0]   run_status;
   logic         desc_we, pg_take;
@@ -268,8 +268,9 @@ module latchkey_core #(
   lk_walker u_walker (
     .clk_i(ap_clk), .rst_ni(ap_rst_n), .clear_i(walker_clear), .boot_i(walker_boot),
     .run_i(walker_run), .desc_pages_i(manifest.desc_pages), .num_descs_i(manifest.num_descs),
-    .num_pages_i(manifest.num_pages), .spill_pages_i(manifest.spill_pages), .batch_i(batch), .finished_o(walker_finished),
-    .bad_o(walker_bad), .desc_req_o(desc_req[1]), .desc_idx_o(desc_idx[1]),
+    .num_pages_i(manifest.num_pages), .spill_pages_i(manifest.spill_pages), .batch_i(batch),
+    .finished_o(walker_finished), .bad_o(walker_bad),
+    .desc_req_o(desc_req[1]), .desc_idx_o(desc_idx[1]),
     .desc_valid_i(desc_valid[1]), .desc_i(desc),
     .req_valid_o(req_valid), .req_ready_i(req_ready), .req_page_o(req_page),
     .req_region_o(req_region), .req_index_o(req_index), .req_spilled_o(req_spilled)
@@ -298,15 +299,15 @@ module latchkey_core #(
   );
   assign ap_done = run_done;
 
-  // Pages of the spill area are fetched for the Load that runs, not for one that comes later: what that
-  // one reads may not lie there yet.
+  // Pages of the spill area are fetched for the Load that runs, not for one that comes later: what
+  // that one reads may not lie there yet.
   assign req_turn = !req_spilled || (unseal && desc_idx[1] == desc_idx[0]);
 
   // The key of a run that spills is drawn with its start and gone with its end.
   assign run_key_draw  = walker_boot && manifest.spill_pages != '0;
   assign run_key_clear = run_done || flush;
 
-  // --- Engine --------------------------------------------------------------------------------------
+  // --- Engine ------------------------------------------------------------------------------------
   logic        ev_busy, ev_want_weights, ev_loading, ev_feed, ev_post;
   logic [13:0] macs;
 
@@ -325,19 +326,21 @@ module latchkey_core #(
   );
   assign pg_ready = pg_take || (eng_active && eng_pg_ready);
 
-  // --- Streams -------------------------------------------------------------------------------------
+  // --- Streams -----------------------------------------------------------------------------------
   logic unused_keep;
   assign unused_keep      = ^s_axis_in_tkeep;
   assign s_axis_in_tready = in_drain || (eng_in_ready && running && !eng_abort);
   // SEC_CM: RUN.NO_OUTPUT_ON_FAIL: on a failure only the null beat passes.
-  // SEC_CM: RUN.OUTPUT_DUP: a beat carries a result if two wires say so; with one it is a null beat.
+  // SEC_CM: RUN.OUTPUT_DUP: a beat carries a result if two wires say so; with one it is a null
+  // beat.
   assign out_beat = eng_out_valid && release_out && eng_active && !eng_abort && !wipe;
   assign out_open = eng_out_held && release_out && eng_active && !eng_abort && !wipe;
   assign released = release_out ? eng_out_data : '0;
   // Words of a Spill go to the cipher and nowhere else.
   assign seal_valid    = eng_out_valid && eng_out_held && seal && eng_active && !eng_abort && !wipe;
   assign eng_out_ready = seal ? seal_ready : out_ready;
-  // The slice keeps a beat that was offered until it is taken; what reaches it is a released result.
+  // The slice keeps a beat that was offered until it is taken; what reaches it is a released
+  // result.
   lk_skid #(.Width(514)) u_out (
     .clk_i(ap_clk), .rst_ni(ap_rst_n),
     .valid_i(null_valid || out_beat),
@@ -348,7 +351,7 @@ module latchkey_core #(
   );
   assign m_axis_out_tkeep = {64{out_keep}};
 
-  // --- Counters and register reads -----------------------------------------------------------------
+  // --- Counters and register reads ---------------------------------------------------------------
   logic [31:0] counter_word;
   logic        count_clear;
   assign count_clear = !running && ap_start;

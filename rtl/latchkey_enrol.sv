@@ -1,6 +1,6 @@
-// Latchkey's enrol build: PUF, response selection and key block on AXI-Lite, and nothing else. It is
-// the one build that can export: helper data (public) and the roots of owner slots, once per chip. It never
-// ships with a deployed card. Wiring only.
+// Latchkey's enrol build: PUF, response selection and key block on AXI-Lite, and nothing else. It
+// is the one build that can export: helper data (public) and the roots of owner slots, once per
+// chip. It never ships with a deployed card. Wiring only.
 module latchkey_enrol #(
   parameter logic [31:0] BuildHash = 32'd0
 ) (

@@ -3,13 +3,13 @@
 //   pages -> parameters, weights of two channel blocks
 //   scratchpad -> rotate -> lk_dw_window (line buffers) -> lk_dw_mac -> lk_requant -> scratchpad
 //
-// Channel blocks are the outermost loop, then images, rows, pixels. A block's input is streamed once
-// in raster order, one pixel per cycle, straight on from row to row, image to image and block to
-// block: the window slides across these seams and masks say which of its taps lie in the input, so
-// padding costs no cycle. An output leaves with the last pixel it needs (or a seam later, when that
-// one is padding). Its taps take ceil(K * K / Taps) cycles, K the larger side of the kernel.
-// What does not fit (a kernel beyond Side x Side, a line beyond Line pixels) is read tap by tap from
-// the scratchpad: kernel_h * kernel_w cycles per output.
+// Channel blocks are the outermost loop, then images, rows, pixels. A block's input is streamed
+// once in raster order, one pixel per cycle, straight on from row to row, image to image and block
+// to block: the window slides across these seams and masks say which of its taps lie in the input,
+// so padding costs no cycle. An output leaves with the last pixel it needs (or a seam later, when
+// that one is padding). Its taps take ceil(K * K / Taps) cycles, K the larger side of the kernel.
+// What does not fit (a kernel beyond Side x Side, a line beyond Line pixels) is read tap by tap
+// from the scratchpad: kernel_h * kernel_w cycles per output.
 //
 // Cycles per output word in the steady state, for a stride of 1 and padding that keeps the size:
 //                                  1x1   3x3   5x5   7x7 (tap by tap when Side is 5)
@@ -25,19 +25,19 @@
 // weights per block, beat ky * kernel_w + kx holding the block's 64 channels of that tap; the beats
 // behind the last tap are ignored. The next block's page is taken while a block runs.
 //
-// With fused_i pixels come from px_*, in the order in which they would be read, and a pixel that is not
-// there yet is waited for; kernel and line must fit.
+// With fused_i pixels come from px_*, in the order in which they would be read, and a pixel that is
+// not there yet is waited for; kernel and line must fit.
 //
 // With pairs_i (and fused_i) a pixel is a pair of neighbouring ones with 32 channels each (see
-// lk_dw_window), in the input as in the results; with halves_i the second half of a result is none, and
-// its block has 32 channels.
+// lk_dw_window), in the input as in the results; with halves_i the second half of a result is none,
+// and its block has 32 channels.
 //
 // start_i begins; desc_i, geom_i and batch_i (checked by lk_setup) stay until done_o, a pulse after
 // the last write. There is no back-pressure: writes are always taken. want_o: nothing can be done
-// without the next page. macs_o: real multiplications of the output issued in the last cycle, taps in
-// the padding counted. clear_i (level) drops everything in flight, RAM contents stay; wipe_i (pulse
-// or level, its rising edge counts) zeroes all of it: pixels, window, weights, sums, parameters and
-// results, with wipe_busy_o meanwhile.
+// without the next page. macs_o: real multiplications of the output issued in the last cycle, taps
+// in the padding counted. clear_i (level) drops everything in flight, RAM contents stay; wipe_i
+// (pulse or level, its rising edge counts) zeroes all of it: pixels, window, weights, sums,
+// parameters and results, with wipe_busy_o meanwhile.
 module lk_depthwise #(
   parameter int unsigned Taps        = 9,
   parameter int unsigned Post        = 64,
@@ -707,13 +707,15 @@ module lk_depthwise #(
       if (sum_done) hold_op_q <= sum_op;
     end
     assign rq_valid = busy_q;
-    assign rq_tag   = '{group_q, group_last, hold_op_q.half, hold_op_q.block_end, hold_op_q.all_end};
+    assign rq_tag   = '{group_q, group_last, hold_op_q.half, hold_op_q.block_end,
+                        hold_op_q.all_end};
     assign rq_acc   = hold_q[32*Post*32'(group_q) +: 32*Post];
     assign rq_prm   = prm_q[hold_op_q.half][62*Post*32'(group_q) +: 62*Post];
 `ifdef VERILATOR
     always_ff @(posedge clk_i) begin
       if (rst_ni && !clear) begin
-        assert (!(sum_done && busy_q && !group_last)) else $error("%m: results overtake each other");
+        assert (!(sum_done && busy_q && !group_last))
+          else $error("%m: results overtake each other");
       end
     end
 `endif

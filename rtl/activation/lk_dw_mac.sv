@@ -4,9 +4,9 @@
 // Weights: tap number n of a block lies in bank n % Taps at n / Taps; w_we_i writes a word of 64
 // channels into the half w_half_i of a bank. A read of what is being written is not made.
 //
-// sel_i with half and chunk starts one accumulation step: d_i, the 64 channels of every tap, follows
-// one cycle later. first_i starts a sum. acc_o holds the sum four cycles after sel_i, until the next
-// step ends. One step per cycle. clear_i drops the steps in flight.
+// sel_i with half and chunk starts one accumulation step: d_i, the 64 channels of every tap,
+// follows one cycle later. first_i starts a sum. acc_o holds the sum four cycles after sel_i, until
+// the next step ends. One step per cycle. clear_i drops the steps in flight.
 //
 // wipe_i clears the pipeline, and the weights at wipe_addr_i, which the caller walks through all.
 module lk_dw_mac #(

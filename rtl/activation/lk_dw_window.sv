@@ -1,5 +1,5 @@
-// Line buffers and window of the depthwise path: pixels of one channel block (64 bytes each) come in
-// raster order, Taps of them leave for the multipliers.
+// Line buffers and window of the depthwise path: pixels of one channel block (64 bytes each) come
+// in raster order, Taps of them leave for the multipliers.
 //
 // step_i shifts the window by one column: its newest pixel is px_i, the pixels above it come from
 // the Side - 1 line buffers, which are one RAM used as a delay line. Its column is addressed by the
@@ -11,9 +11,9 @@
 // else pad_i; 0 if the kernel has no such tap. With stream_i low there is no window: the newest
 // pixel alone goes to multiplier slot_i.
 //
-// With pairs_i a word is two neighbouring pixels of 32 channels, and so is a result: the taps left and
-// right of the middle come from the other half of a word, for one of the pixels from the next word.
-// Then the kernel is 3 wide and at most 3 high.
+// With pairs_i a word is two neighbouring pixels of 32 channels, and so is a result: the taps left
+// and right of the middle come from the other half of a word, for one of the pixels from the next
+// word. Then the kernel is 3 wide and at most 3 high.
 //
 // wipe_i clears the window and d_o, and the line buffers at wipe_addr_i, which the caller walks.
 // Limits: kernels up to Side x Side, lines of 4 to Line pixels.
@@ -70,7 +70,7 @@ module lk_dw_window #(
     .wdata_i (wipe_i ? '0 : column[512*(Side-1)-1:0])
   );
 
-  // ---- Window, in the order of its taps' numbers; what the kernel does not reach stands still ----
+  // ---- Window, in the order of its taps' numbers; what the kernel does not reach stands still --
   logic [511:0]           win_q [Chunks * Taps];
   logic [511:0]           tap [Chunks * Taps];  // as pairs_i has it
   logic [Chunks*Taps-1:0] active, in_left, in_right;  // in the input, by half of the word

@@ -18,17 +18,17 @@
 // pages. MatMul: param_pages, then k_tiles * n_tiles per block of 512 rows. Product, LayerNorm:
 // param_pages. Depthwise: param_pages, then n_tiles. Load: param_pages, or with spilled as many as
 // its words fill. Table, Softmax: one. With fuse_table the table's
-// page comes first. With fuse_dw: the parameters of both, then for each n a page of the Depthwise and
-// k_tiles per block of 512 rows.
+// page comes first. With fuse_dw: the parameters of both, then for each n a page of the Depthwise
+// and k_tiles per block of 512 rows.
 //
 // abort_i (level) stops the operation: its state is dropped, done_o follows, the scratchpad stays.
 // No command is taken while it is high. wipe_i (level or pulse) aborts too and zeroes scratchpad,
 // rows and words on their way, accumulators, weights and parameters; wipe_busy_o until finished.
 //
-// Limits: ArrayN 16, 32 or 64; SpadWords a power of two up to 131,072; see lk_setup for descriptors.
-// A MatMul, a Product, a pool or a Depthwise must not overlap its inputs with its output, nor Add or
-// Mul a broadcast operand with theirs (not checked: results would only be wrong); what goes word by
-// word or row by row may write over an input of the same stride.
+// Limits: ArrayN 16, 32 or 64; SpadWords a power of two up to 131,072; see lk_setup for
+// descriptors. A MatMul, a Product, a pool or a Depthwise must not overlap its inputs with its
+// output, nor Add or Mul a broadcast operand with theirs (not checked: results would only be
+// wrong); what goes word by word or row by row may write over an input of the same stride.
 module lk_engine #(
   parameter int unsigned ArrayN    = 16,
   parameter int unsigned SpadWords = lk_pkg::SpadWords
@@ -90,7 +90,8 @@ module lk_engine #(
 
   // ---- Commands ----
   typedef enum logic [3:0] {
-    StIdle, StSetup, StSecond, StStart, StMatMul, StPool, StTable, StMove, StRows, StDepthwise, StDone
+    StIdle, StSetup, StSecond, StStart, StMatMul, StPool, StTable, StMove, StRows, StDepthwise,
+    StDone
   } state_e;
   state_e      state_q;
   desc_t       desc_q;
@@ -222,8 +223,8 @@ module lk_engine #(
   logic setup_start_q;
   always_ff @(posedge clk_i or negedge rst_ni) begin
     if (!rst_ni) setup_start_q <= 1'b0;
-    else         setup_start_q <= take || (state_q == StSetup && setup_done && !setup_bad && fused &&
-                                   !kill);
+    else         setup_start_q <= take || (state_q == StSetup && setup_done && !setup_bad &&
+                                           fused && !kill);
   end
 
   // The results of a MatMul with fuse_dw are the Depthwise's input.
@@ -378,8 +379,8 @@ module lk_engine #(
     .tile_free_i (lp_tile_free)
   );
 
-  // Tiles between their first sweep and their last write, at most four: one is swept and one drained,
-  // one loads weights, and one is still being written.
+  // Tiles between their first sweep and their last write, at most four: one is swept and one
+  // drained, one loads weights, and one is still being written.
   logic [2:0] tiles_q;
   logic       tile_done, tile_drained, tile_end;
   assign tile_end     = fused ? tile_drained : tile_done && !rows_active;

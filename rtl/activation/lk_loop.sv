@@ -1,6 +1,6 @@
 // Loop controller of MatMul and MaxPool: emits the sweeps in the order in which the pages come
-// (for mb, for n, for k: a page; with fuse_dw for n, for mb; inside a page for ki, for ni) and, with
-// the last sweep of each (mb, n), the tile of outputs that is then complete.
+// (for mb, for n, for k: a page; with fuse_dw for n, for mb; inside a page for ki, for ni) and,
+// with the last sweep of each (mb, n), the tile of outputs that is then complete.
 //
 // MatMul: one sweep per subtile. A subtile whose slice of K holds no real byte, or which has no
 // real output channel, is emitted with sw_skip_o: lk_matmul drains its weights and no rows follow.

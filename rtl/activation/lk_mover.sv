@@ -2,8 +2,8 @@
 //   Input:  batch * out_stride words of the input stream to out_base and on (image i starts at
 //           base + i * stride and takes stride words, so all images are one run of words).
 //   Output, Spill: batch * in_stride words from in_base on to the output stream; tlast on the last.
-//   Load: as Input, from pages; with spilled for the whole batch, else one image. What is left of the
-//           last page is dropped.
+//   Load: as Input, from pages; with spilled for the whole batch, else one image. What is left of
+//           the last page is dropped.
 //   Add, Mul, Table: words of two tensors, or one, to the vector unit and its results back, image
 //           by image: 2, 4 and 1 cycles a word. With in2_broadcast the second tensor has one pixel,
 //           which is read again for every pixel of the first; a block narrower than a word is

@@ -2,15 +2,15 @@
 // of the scratchpad and gives them in a page's order of beats, so that lk_matmul cannot tell them
 // from a page. For image in images, for each block of up to AccRows rows, for n, for k: a tile.
 //
-// A word holds 64 channels of one pixel. Transposed, K runs along the channels and the tile's word i
-// is pixel 64 * n + i, channel block k; otherwise K runs along the pixels and it is pixel
+// A word holds 64 channels of one pixel. Transposed, K runs along the channels and the tile's word
+// i is pixel 64 * n + i, channel block k; otherwise K runs along the pixels and it is pixel
 // 64 * k + i, block n. Pixels and channels that the tensor has not got count as zero, so that the
 // rest of the last slice of K adds nothing; a byte of -128, which the array cannot hold, as -127.
 //
 // Two tiles of 64 banks of 64 bytes: one fills while the other is read. Byte d of word i lies in
-// bank d ^ reverse(i) (six bits, reversed), at address i. So the 64 bytes of a word and the 64 bytes
-// of any beat, rows or columns of the tile, lie in 64 banks, and one network of exchanges, a stage
-// per bit, brings them into order. The banks are meant to become distributed RAM.
+// bank d ^ reverse(i) (six bits, reversed), at address i. So the 64 bytes of a word and the 64
+// bytes of any beat, rows or columns of the tile, lie in 64 banks, and one network of exchanges, a
+// stage per bit, brings them into order. The banks are meant to become distributed RAM.
 //
 // clear_i drops everything; wipe_i zeroes the banks and must stay for 128 cycles.
 module lk_operand #(

@@ -469,7 +469,8 @@ module lk_rows #(
       shift_q[walk_q]  <= '0;
     end else if (rec_valid) begin
       factor_q[rec_row] <= is_soft ? product[40:17] : 24'(rec);
-      shift_q[rec_row]  <= is_soft ? desc_i.vec_shift[5:0] + rec_length - 6'd1 : 6'(rec_length >> 1);
+      shift_q[rec_row]  <= is_soft ? desc_i.vec_shift[5:0] + rec_length - 6'd1
+                                   : 6'(rec_length >> 1);
     end
   end
   assign row_ended = rec_valid || (maxing[X+3] && meta_q[X+3].last);

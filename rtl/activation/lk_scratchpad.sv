@@ -119,8 +119,8 @@ module lk_scratchpad #(
     end
 `endif
 
-    // A register of its own: synthesis takes an array of them for one more memory, and the bank then
-    // has no output register.
+    // A register of its own: synthesis takes an array of them for one more memory, and the bank
+    // then has no output register.
     logic [511:0] q;
     always_ff @(posedge clk_i) begin
       if (wipe_busy_o) q <= '0;

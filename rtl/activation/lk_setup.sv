@@ -11,8 +11,8 @@
 //     param_pages as the layout demands, clamp_lo <= clamp_hi; with fuse_add also a second tensor
 //     of the output's shape, not broadcast, add_shift <= 22, mid_lo <= mid_hi
 //   MaxPool, AvgPool: same channel layout in and out, every window touches the input
-//   repeat_y, repeat_x: MaxPool of 1 x 1 windows of stride 1 without padding, and not more output than
-//     that gives
+//   repeat_y, repeat_x: MaxPool of 1 x 1 windows of stride 1 without padding, and not more output
+//     than that gives
 //   Depthwise: as MaxPool; kernel_h * kernel_w <= 64, k_tiles = 1, n_tiles and param_pages as the
 //     layout demands, clamp_lo <= clamp_hi
 //   MatMul, Product, pools, Depthwise, Softmax, LayerNorm: fewer than 2^23 rows in all
@@ -23,16 +23,17 @@
 //   slices: MatMul only, without fuse_add, fuse_dw and out_planar; what holds for images
 //     holds for slices, fewer than 2^16 in all
 //   fuse_table: MatMul and Product only
-//   Product: as MatMul, with 1 x 1 windows of stride 1 without padding and without fuse_add; heads not
-//     zero, batch * heads below 2^16; the second tensor's channels in blocks of 64 bytes and a head of
-//     it within its stride
-//   fuse_dw: MatMul only, not with fuse_add, fuse_table or out_planar. Its Depthwise is checked by a
-//     second start, with second_i and the descriptor that it would have: as Depthwise, kernel sides up
-//     to 5, lines up to 512, kernel_h <= in_h + pad_top: the last windows of a channel block end in
-//     lines of the next, and must not need the one behind it, whose page waits for them
-//   dw_pairs: with fuse_dw only; a window up to 3 x 3 and 3 wide, with one column of padding on the left,
-//     as many columns out as pairs in; dw_stride_x 1 and whole blocks of 64, or 2, with a tile for each 32
-//     channels, and blocks of 32 or 64 bytes
+//   Product: as MatMul, with 1 x 1 windows of stride 1 without padding and without fuse_add; heads
+//     not zero, batch * heads below 2^16; the second tensor's channels in blocks of 64 bytes and a
+//     head of it within its stride
+//   fuse_dw: MatMul only, not with fuse_add, fuse_table or out_planar. Its Depthwise is checked by
+//     a second start, with second_i and the descriptor that it would have: as Depthwise, kernel
+//     sides up to 5, lines up to 512, kernel_h <= in_h + pad_top: the last windows of a channel
+//     block end in lines of the next, and must not need the one behind it, whose page waits for
+//     them
+//   dw_pairs: with fuse_dw only; a window up to 3 x 3 and 3 wide, with one column of padding on the
+//     left, as many columns out as pairs in; dw_stride_x 1 and whole blocks of 64, or 2, with a
+//     tile for each 32 channels, and blocks of 32 or 64 bytes
 //   Add, Mul, Table, Softmax, LayerNorm: all tensors of the output's shape; with in2_broadcast the
 //     second is one pixel
 //   Add: add_shift <= 22, clamp_lo <= clamp_hi
@@ -295,8 +296,8 @@ module lk_setup #(
     endcase
   end
 
-  // Words that an image of the second tensor may have: up to the next, or up to the end if all images
-  // share it.
+  // Words that an image of the second tensor may have: up to the next, or up to the end if all
+  // images share it.
   logic [31:0] in2_room;
   assign in2_room = desc_i.in2_stride != '0 ? desc_i.in2_stride : 32'(SpadWords) - desc_i.in2_base;
 
@@ -406,8 +407,8 @@ module lk_setup #(
     end
   end
 
-  // From the first to the last tap of a slice that holds several. It touches kernel_h kernel rows at
-  // most, and one more than there are kernel rows, whole or begun, in that span.
+  // From the first to the last tap of a slice that holds several. It touches kernel_h kernel rows
+  // at most, and one more than there are kernel rows, whole or begun, in that span.
   logic [15:0] slice_span;
   assign slice_span = (16'(ArrayN) >> desc_i.in_cp_log2) - 16'd1;
 

@@ -1,13 +1,13 @@
-// Two tables of 256 bytes with 64 lookups a cycle: byte i of y_o[t] is the entry of byte i of x_i in
-// table t, in the same cycle; y_o is 0 while valid_i is low, y_o[1] also while wide_i is low.
+// Two tables of 256 bytes with 64 lookups a cycle: byte i of y_o[t] is the entry of byte i of x_i
+// in table t, in the same cycle; y_o is 0 while valid_i is low, y_o[1] also while wide_i is low.
 //
 // start_i (pulse) asks for the tables' page on pg_*; entry e of table t is byte 256 * t + e of the
 // page, what follows is taken and dropped, the second table too while wide_i is low. A table is
 // written 4 bytes a cycle, so each of its four beats stays 16 cycles: 124 cycles a page, 184 with
 // wide_i. done_o is high with the last beat.
 //
-// A table is meant to become distributed RAM of 64 x 32 bit, repeated until there is a read port per
-// byte of a word: the scratchpad gives a word a cycle and lookups keep up with it. yosys
+// A table is meant to become distributed RAM of 64 x 32 bit, repeated until there is a read port
+// per byte of a word: the scratchpad gives a word a cycle and lookups keep up with it. yosys
 // (synth_xilinx -family xcup) makes 320 RAM64M8 and 1,249 LUTs of each. wipe_i zeroes both and must
 // stay for 64 cycles.
 module lk_table (
@@ -68,7 +68,9 @@ module lk_table (
     (* ram_style = "distributed" *) logic [31:0] mem [64];
     always_ff @(posedge clk_i) begin
       if (wipe_i) mem[walk_q] <= '0;
-      else if (we && beat_q[2] == 1'(t)) mem[{beat_q[1:0], part_q}] <= pg_data_i[{part_q, 5'd0} +: 32];
+      else if (we && beat_q[2] == 1'(t)) begin
+        mem[{beat_q[1:0], part_q}] <= pg_data_i[{part_q, 5'd0} +: 32];
+      end
     end
 
     always_comb begin

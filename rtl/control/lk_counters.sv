@@ -1,6 +1,6 @@
-// Where a run's cycles went. Each cycle of a run is attributed to exactly one cause, so the causes add
-// up to Cycles; Macs, Pages and Beats count beside them. All clear at the start of a run and hold
-// after it. The order is that of the Counter constants of lk_pkg.
+// Where a run's cycles went. Each cycle of a run is attributed to exactly one cause, so the causes
+// add up to Cycles; Macs, Pages and Beats count beside them. All clear at the start of a run and
+// hold after it. The order is that of the Counter constants of lk_pkg.
 module lk_counters (
   input  logic        clk_i,
   input  logic        rst_ni,
@@ -71,5 +71,6 @@ module lk_counters (
     end
   end
 
-  assign rdata_o = (raddr_i < 6'(2 * NumCounters)) ? count_q[raddr_i[5:1]][32*raddr_i[0] +: 32] : '0;
+  assign rdata_o = (raddr_i < 6'(2 * NumCounters)) ? count_q[raddr_i[5:1]][32*raddr_i[0] +: 32]
+                                                   : '0;
 endmodule

@@ -1,6 +1,7 @@
-// Descriptor RAM: MaxDescs descriptors of 128 bytes, two beats of 512 bits each, low beat first. One
-// write port, filled from verified descriptor pages, and one read port shared by the page walker,
-// which runs ahead, and the sequencer. A read takes two beats; the answer is the whole descriptor.
+// Descriptor RAM: MaxDescs descriptors of 128 bytes, two beats of 512 bits each, low beat first.
+// One write port, filled from verified descriptor pages, and one read port shared by the page
+// walker, which runs ahead, and the sequencer. A read takes two beats; the answer is the whole
+// descriptor.
 module lk_desc_ram (
   input  logic          clk_i,
   input  logic          rst_ni,

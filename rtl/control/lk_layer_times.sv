@@ -1,7 +1,7 @@
-// When each operation of a run ended. Entry 0 is the cycle in which the descriptors stood, entry i + 1
-// the cycle in which the operation of descriptor i ended, both as the low 32 bits of the counter
-// Cycles; a difference of two entries is exact below 2^32 cycles. Entries of operations that have not
-// ended in this run read as 0.
+// When each operation of a run ended. Entry 0 is the cycle in which the descriptors stood, entry i
+// + 1 the cycle in which the operation of descriptor i ended, both as the low 32 bits of the
+// counter Cycles; a difference of two entries is exact below 2^32 cycles. Entries of operations
+// that have not ended in this run read as 0.
 //
 // The times leak nothing: no operation's time depends on the value of a weight, an activation or a
 // key. Shapes and memory decide it, and both show on the memory bus already. So a wipe leaves them.

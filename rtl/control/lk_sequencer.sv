@@ -2,11 +2,11 @@
 //
 //   check key and batch -> load descriptor pages -> for each descriptor: engine -> done
 //
-// Outputs are held until the last tag: the Output operation is legal only as the last one before End
-// and starts only when every page of the run was asked for, verified and consumed. On any failure
-// nothing more is released: bursts under way are dropped, the engine is stopped, what is left of the
-// input stream is swallowed, one null beat (TKEEP = 0, TLAST = 1) ends the output stream, and the run
-// ends with its status. The first failure is the one that is reported.
+// Outputs are held until the last tag: the Output operation is legal only as the last one before
+// End and starts only when every page of the run was asked for, verified and consumed. On any
+// failure nothing more is released: bursts under way are dropped, the engine is stopped, what is
+// left of the input stream is swallowed, one null beat (TKEEP = 0, TLAST = 1) ends the output
+// stream, and the run ends with its status. The first failure is the one that is reported.
 module lk_sequencer (
   input  logic          clk_i,
   input  logic          rst_ni,
@@ -101,7 +101,7 @@ module lk_sequencer (
   assign last_desc    = 32'(idx_q) + 32'd1 == manifest_i.num_descs;
   assign next_is_last = 32'(idx_q) + 32'd2 == manifest_i.num_descs;
 
-  // --- What can go wrong while a run is under way -------------------------------------------------
+  // --- What can go wrong while a run is under way ------------------------------------------------
   logic        in_run, fail;
   run_status_e why;
   assign in_run = state_q == StLoad || state_q == StRead || state_q == StIssue || state_q == StWait;
@@ -123,7 +123,7 @@ module lk_sequencer (
   assign tamper_o = in_run && fail &&
                     (why == RunStatusPageTampered || why == RunStatusSpillTampered);
 
-  // --- Descriptor legality that the engine cannot judge -------------------------------------------
+  // --- Descriptor legality that the engine cannot judge ------------------------------------------
   logic desc_ok;
   always_comb begin
     unique case (desc_i.op)
@@ -166,7 +166,8 @@ module lk_sequencer (
   assign in_drain_o     = state_q == StDrain;
   assign null_valid_o   = state_q == StNull;
 
-  // Just the pages that hold the descriptors: none beyond the RAM, none that an older run left there.
+  // Just the pages that hold the descriptors: none beyond the RAM, none that an older run left
+  // there.
   localparam int unsigned DescsPerPage = PageBytes / DescBytes;
   logic [31:0] desc_pages;
   assign desc_pages = (manifest_i.num_descs + DescsPerPage - 1) / DescsPerPage;
@@ -208,8 +209,8 @@ module lk_sequencer (
           in_seen_q   <= 1'b0;
           bus_error_q <= 1'b0;
           status_q    <= RunStatusOk;
-          // Round keys may still be expanding after an unwrap; a cipher that never gets there counts
-          // as one without a key.
+          // Round keys may still be expanding after an unwrap; a cipher that never gets there
+          // counts as one without a key.
           patience_q <= patience_q + 1'b1;
           if (!key_valid_i || chain_ready_i || patience_q == '1) begin
             patience_q <= '0;

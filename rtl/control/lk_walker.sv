@@ -1,6 +1,6 @@
 // Page walker: runs ahead of the sequencer over the descriptors and asks for every page of the run
-// in the order in which the engine will consume it, so that the next layer's weights are fetched and
-// verified while this layer computes.
+// in the order in which the engine will consume it, so that the next layer's weights are fetched
+// and verified while this layer computes.
 //
 //   descriptor pages: region 0, index 0..desc_pages-1
 //   each MatMul:      parameter pages once, then all tiles once per block of AccRows rows, those of

@@ -11,7 +11,8 @@
 //   1. syndromes  S_j = r(alpha^j), j odd, by Horner while the bits arrive; S_2j = S_j^2 is binary
 //      code's gift, so 18 registers do.
 //   2. error locator by Berlekamp-Massey without inversion, in Berlekamp's form for binary codes:
-//      18 iterations, one per odd syndrome. With lambda = B = gamma = 1, L = 0, iteration r = 0..17 is
+//      18 iterations, one per odd syndrome. With lambda = B = gamma = 1, L = 0, iteration r = 0..17
+//      is
 //          d      = sum_(i=0..18) lambda_i S_(2r+1-i)                      (19 cycles)
 //          lambda = gamma lambda + d x B
 //          B      = x lambda_old, L = 2r+1-L, gamma = d   if d != 0 and L <= r

@@ -4,8 +4,8 @@
 //          2,040 masked response bits, corrects them through lk_bch_decoder, extracts the PRK and
 //          verifies the helper data's tag under a key made from it. Only the PRK is kept. A word is
 //          decoded while the PUF reads the next ones; the words come in ascending order.
-// UNWRAP   checks the manifest's public fields, derives the owner KEK of its slot and epoch from the
-//          root of the slot, opens the wrapped key and compares SHA-256(manifest) with the hash
+// UNWRAP   checks the manifest's public fields, derives the owner KEK of its slot and epoch from
+//          the root of the slot, opens the wrapped key and compares SHA-256(manifest) with the hash
 //          inside it; then, when the former users have been wiped, presents the model key.
 // ATTEST   answers a challenge with an HMAC under the slot's attestation key over the challenge,
 //          device, build, configuration, life cycle and the slot's floors (lk_key_pkg).

@@ -108,7 +108,8 @@ module lk_key_top #(
     .fuse_floor_epoch_o   (fuse_floor_epoch)
   );
 
-  // The key block draws only without a model key, the key of a run only with one; the key block first.
+  // The key block draws only without a model key, the key of a run only with one; the key block
+  // first.
   prim_trng u_trng (
     .clk_i,
     .rst_ni,

@@ -1,13 +1,13 @@
-// Key of a run, under which activations are spilled: drawn anew when a run begins (draw_i, a pulse) and
-// gone with it (clear_i, a level).
+// Key of a run, under which activations are spilled: drawn anew when a run begins (draw_i, a pulse)
+// and gone with it (clear_i, a level).
 //
-// Each of its four words is the exclusive or of eight words of the chip's noise source: bits that lean
-// to one side with probability 1/2 + e lean with 1/2 + (2 e)^8 / 2 then, so raw bits of 0.32 bits of
-// entropy, the claim that the source's own health test holds it to, make 0.97 (independent ones;
-// evaluate the source, see docs/security.md).
+// Each of its four words is the exclusive or of eight words of the chip's noise source: bits that
+// lean to one side with probability 1/2 + e lean with 1/2 + (2 e)^8 / 2 then, so raw bits of 0.32
+// bits of entropy, the claim that the source's own health test holds it to, make 0.97 (independent
+// ones; evaluate the source, see docs/security.md).
 //
-// fail_o: the source gave the same word twice in a row, also from one draw to the next, or none for 2^20
-// cycles; there is no key until the next draw.
+// fail_o: the source gave the same word twice in a row, also from one draw to the next, or none for
+// 2^20 cycles; there is no key until the next draw.
 module lk_run_key (
   input  logic         clk_i,
   input  logic         rst_ni,

@@ -11,8 +11,8 @@
 // Key: key_i is taken when key_valid_i rises or on key_load_i (key_valid_i high); key_ready_o rises
 // when round keys and powers of H are there. Loading drops every page under way. wipe_i, or
 // key_valid_i falling, zeroises at one clock edge; see lk_gcm_engine for what that covers.
-// Sealing (seal_i): beats are plaintext and ciphertext leaves in their place; the page's tag comes 18
-// cycles after its last ciphertext beat.
+// Sealing (seal_i): beats are plaintext and ciphertext leaves in their place; the page's tag comes
+// 18 cycles after its last ciphertext beat.
 // Byte order: byte b of every bus is bits [8*b+7:8*b] (IV byte 0 is the first one of the IV).
 // Limits: BeatsPerPage 1..65,535; below 20 the header rate, not the beat rate, is the bound.
 module lk_gcm #(

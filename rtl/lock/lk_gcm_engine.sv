@@ -6,9 +6,9 @@
 //   cfg_beats_i  beats in a message (>= 1)
 //   cfg_ctr_i    counter of the first block of a message (2 when the first block is ciphertext)
 //   cfg_len_i    GCM's length block, in memory byte order
-// A fourth, seal_i, says that beats are plaintext: pt_data_o is then their ciphertext, which is what
-// is hashed, and the message's tag comes with tag_valid_o if its header had a tag of zero. Verdicts
-// mean nothing while sealing.
+// A fourth, seal_i, says that beats are plaintext: pt_data_o is then their ciphertext, which is
+// what is hashed, and the message's tag comes with tag_valid_o if its header had a tag of zero.
+// Verdicts mean nothing while sealing.
 // Zero blocks in front do not change GHASH, so a shorter message, and one with associated data, is
 // run by aligning its blocks to the end of its beats and starting the counter that much lower. The
 // published vectors are run that way.

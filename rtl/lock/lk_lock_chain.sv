@@ -9,12 +9,13 @@
 //   request -> lk_page_fetch -> lk_gcm -> lk_tile_ring       (Unseal)
 //
 // Between these and the pages of the package the cipher changes its key, about 80 cycles, when no
-// page is on its way through it. seal_i (level) asks for Seal: what is verified already stays in the
-// ring, and nothing more is fetched until the last burst was answered. A request for a page of the
-// spill area begins Unseal as soon as unseal_i (level) allows it and every page before it was read.
+// page is on its way through it. seal_i (level) asks for Seal: what is verified already stays in
+// the ring, and nothing more is fetched until the last burst was answered. A request for a page of
+// the spill area begins Unseal as soon as unseal_i (level) allows it and every page before it was
+// read.
 //
-// With Locked = 0 (a separate elaboration, never a setting of the operate build) lk_gcm and the tags
-// are absent and every page counts as verified when its last beat is in the ring.
+// With Locked = 0 (a separate elaboration, never a setting of the operate build) lk_gcm and the
+// tags are absent and every page counts as verified when its last beat is in the ring.
 module lk_lock_chain #(
   parameter bit Locked = 1'b1
 ) (
@@ -212,8 +213,8 @@ module lk_lock_chain #(
   assign data_ready  = cipher_ready_beat && !sealing;
 
   lk_page_fetch #(.WithTags(Locked)) u_fetch (
-    .clk_i, .rst_ni, .flush_i, .forget_i, .idle_o(fetch_idle), .pages_addr_i, .tags_addr_i, .spill_addr_i,
-    .version_i, .num_pages_i,
+    .clk_i, .rst_ni, .flush_i, .forget_i, .idle_o(fetch_idle), .pages_addr_i, .tags_addr_i,
+    .spill_addr_i, .version_i, .num_pages_i,
     .req_valid_i(req_valid_i && req_open && slot_free && meta_ready), .req_ready_o(fetch_req_ready),
     .req_page_i, .req_region_i, .req_index_i, .req_spilled_i,
     .look_o(look), .look_page_o(look_page), .look_iv_i(look_iv), .look_tag_i(look_tag),
@@ -226,7 +227,8 @@ module lk_lock_chain #(
 
   if (Locked) begin : gen_locked
     logic key_valid_q, reload_q, key_load, raw_verdict_valid;
-    // The engine is cleared by a wipe; after a flush that left the key valid it takes the key again.
+    // The engine is cleared by a wipe; after a flush that left the key valid it takes the key
+    // again.
     always_ff @(posedge clk_i or negedge rst_ni) begin
       if (!rst_ni) begin
         key_valid_q <= 1'b0;
@@ -277,8 +279,8 @@ module lk_lock_chain #(
     assign verdict_bad      = 1'b0;
     assign key_ready_o      = 1'b1;
     assign data_last_unused = 1'b0;
-    assign unused_key       = ^{key_valid_i, key_i, run_key_i, hdr_valid, hdr_iv, hdr_tag, hdr_ready,
-                                sl_hdr_valid, sl_hdr_iv};
+    assign unused_key       = ^{key_valid_i, key_i, run_key_i, hdr_valid, hdr_iv, hdr_tag,
+                                hdr_ready, sl_hdr_valid, sl_hdr_iv};
   end
 
   // SEC_CM: PAGE.VERIFY_BEFORE_USE

@@ -2,11 +2,11 @@
 //
 //   request {page, region, index} --> [tag line burst, 4 beats = 16 tags] [page burst, 64 beats]
 //
-// A page is one maximal burst on a 4 KiB boundary. Tags lie beside the pages, 16 bytes each, and come
-// in lines of 16; a line is asked for before the first page that needs it, and all bursts share one
-// AXI ID, so a page's tag is always here before its data. The next line is asked for from the middle
-// of a line on: the cipher needs a header some cycles before the data. The header of a page (IV and
-// tag) is offered once its tag line has arrived.
+// A page is one maximal burst on a 4 KiB boundary. Tags lie beside the pages, 16 bytes each, and
+// come in lines of 16; a line is asked for before the first page that needs it, and all bursts
+// share one AXI ID, so a page's tag is always here before its data. The next line is asked for from
+// the middle of a line on: the cipher needs a header some cycles before the data. The header of a
+// page (IV and tag) is offered once its tag line has arrived.
 //
 //   IV bytes 0..3 version, 4..5 region, 6..11 index, each big-endian; formed here from the
 //   authenticated manifest and descriptor, never read from memory.
@@ -85,13 +85,15 @@ module lk_page_fetch #(
 
   assign in_here    = here_q.known && here_q.line == req_page_i[31:4];
   assign in_next    = next_q.known && next_q.line == req_page_i[31:4];
-  assign want_next  = in_here && req_page_i[3] && !(next_q.known && next_q.line == here_q.line + 1'b1)
-                      && {here_q.line + 1'b1, 4'd0} < num_pages_i;
+  assign want_next  = in_here && req_page_i[3] &&
+                      !(next_q.known && next_q.line == here_q.line + 1'b1) &&
+                      {here_q.line + 1'b1, 4'd0} < num_pages_i;
   assign need_line  = WithTags && !req_spilled_i && ((!in_here && !in_next) || want_next);
   assign ask_line   = want_next ? here_q.line + 1'b1 : req_page_i[31:4];
   assign issue_line = req_valid_i && need_line && order_ready && !flush_i;
   assign issue_page = req_valid_i && !need_line && order_ready && hdr_q_ready && !flush_i;
-  assign asked      = '{known: 1'b1, line: ask_line, slot: SlotW'(lines_asked_q), number: lines_asked_q};
+  assign asked      = '{known: 1'b1, line: ask_line, slot: SlotW'(lines_asked_q),
+                        number: lines_asked_q};
 
   // An address that was offered on the bus stays until it is taken, also through a flush.
   logic        ar_ready;
@@ -167,8 +169,8 @@ module lk_page_fetch #(
   lk_fifo #(.Width(1 + 32 + 16 + SlotW + 4 + 32), .Depth(32)) u_headers (
     .clk_i, .rst_ni, .clear_i(flush_i),
     .valid_i(issue_page && ar_ready), .ready_o(hdr_q_ready),
-    .data_i({req_spilled_i, req_index_i, req_region_i, in_here ? here_q.slot : next_q.slot, req_page_i[3:0],
-             in_here ? here_q.number : next_q.number}),
+    .data_i({req_spilled_i, req_index_i, req_region_i, in_here ? here_q.slot : next_q.slot,
+             req_page_i[3:0], in_here ? here_q.number : next_q.number}),
     .valid_o(hq_valid), .ready_i(hq_ready),
     .data_o({hq_spilled, hq_index, hq_region, hq_slot, hq_tag, hq_line_no}), .level_o(unused_level)
   );
@@ -189,7 +191,9 @@ module lk_page_fetch #(
   end
 
   always_ff @(posedge clk_i) begin
-    if (m_rvalid_i && m_rready_o && order_is_line) line_mem[{lines_here_q[SlotW-1:0], fill_beat_q}] <= m_rdata_i;
+    if (m_rvalid_i && m_rready_o && order_is_line) begin
+      line_mem[{lines_here_q[SlotW-1:0], fill_beat_q}] <= m_rdata_i;
+    end
   end
 
   logic         looked_q;

@@ -1,12 +1,12 @@
-// Spill: words of activations on their way to card memory, in pages, and what the chip keeps to know
-// them again.
+// Spill: words of activations on their way to card memory, in pages, and what the chip keeps to
+// know them again.
 //
 //   words -> padded to whole pages -> cipher (of lk_lock_chain, sealing) -> FIFO -> AXI4 write
 //                                        +-> tag, and the number of the sealing: kept here
 //
 // A page is sealed under the key of the run with its own number in the area and the number of the
-// sealing as IV; tags and numbers never leave the chip. So a page that comes back is the one that was
-// written to this place last, in this run, or fails: changed, moved and older pages alike.
+// sealing as IV; tags and numbers never leave the chip. So a page that comes back is the one that
+// was written to this place last, in this run, or fails: changed, moved and older pages alike.
 //
 // active_i (level) opens the unit; its rising edge takes page_i, where the first word goes. The
 // last word comes with sl_last_i; the rest of its page is sealed as zeros. After that, active_i may
@@ -93,10 +93,10 @@ module lk_spill #(
   assign head_page   = page_q + 32'(ahead_q);
   assign in_range    = head_page < limit_i && head_page < 32'(MaxSpillPages);
   assign has_beat    = active_q && (pad_q || (open_q && sl_valid_i));
-  // The next page's header goes ahead, to no harm if there is no next page: the key of the run leaves
-  // the cipher with what is queued there.
-  assign hdr_valid_o = active_q && (open_q || (pad_q && ahead_q == '0)) && in_range && !ahead_q[1] &&
-                       !flush_i;
+  // The next page's header goes ahead, to no harm if there is no next page: the key of the run
+  // leaves the cipher with what is queued there.
+  assign hdr_valid_o = active_q && (open_q || (pad_q && ahead_q == '0)) && in_range &&
+                       !ahead_q[1] && !flush_i;
   assign hdr_iv_o    = iv_of(head_page, number_q + 32'(ahead_q));
   assign pt_valid_o  = has_beat && ahead_q != '0 && owed_q != Cw'(Depth) && !flush_i;
   assign pt_data_o   = pad_q ? '0 : sl_data_i;
@@ -271,7 +271,8 @@ module lk_spill #(
 
 `ifdef VERILATOR
   always_ff @(posedge clk_i) begin
-    assert (!rst_ni || flush_i || !ct_valid_i || unused_ready) else $error("%m: no place for a beat");
+    assert (!rst_ni || flush_i || !ct_valid_i || unused_ready)
+      else $error("%m: no place for a beat");
     assert (!rst_ni || flush_i || !(ct_valid_i && ct_beat_q == '0 && page_due_q && !aw_ready))
     else $error("%m: a page begins before the one before it has its address");
   end

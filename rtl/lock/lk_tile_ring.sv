@@ -18,11 +18,12 @@
 // pointer is subtracted from it. They share no wire but the verdict's valid. A difference stops
 // reading and counts as broken order, and so does a fetch that the second count does not allow.
 //
-// clear_i drops all pages in one cycle and leaves the RAM's content (unreadable). wipe_i (a pulse or a
-// level; its rising edge counts) also clears, then a walker overwrites the RAM and its output latch with zeros, NumSlots*BeatsPerPage +
-// 1 cycles with wipe_busy_o; meanwhile no slot is free and writes and verdicts are ignored. Reset
-// starts a wipe too, since block RAM keeps its content through reset. The source of beats must be
-// stopped by whoever clears or wipes, or leftovers count as broken order.
+// clear_i drops all pages in one cycle and leaves the RAM's content (unreadable). wipe_i (a pulse
+// or a level; its rising edge counts) also clears, then a walker overwrites the RAM and its output
+// latch with zeros, NumSlots*BeatsPerPage + 1 cycles with wipe_busy_o; meanwhile no slot is free
+// and writes and verdicts are ignored. Reset starts a wipe too, since block RAM keeps its content
+// through reset. The source of beats must be stopped by whoever clears or wipes, or leftovers count
+// as broken order.
 //
 // fail_page_o: ordinal of the failed page, counted from 0 since the last clear or wipe.
 // Storage: one simple dual-port RAM of 512 bits, 8 RAMB36 for the default 8 x 64 beats.

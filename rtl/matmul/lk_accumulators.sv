@@ -10,9 +10,9 @@
 // So the same word may be addressed again from cycle t+4 on (RmwDistance); lk_sweep keeps the
 // distance.
 //
-// Drain port: dr_re_i with bank and address in cycle t gives dr_word_o in cycle t+2. Each bank has a
-// single read port: while it is drained, only rows with row_first_i may come for it. dr_follow_i in
-// the cycle behind row_valid_i gives the row's result instead, in dr_word_o two cycles later.
+// Drain port: dr_re_i with bank and address in cycle t gives dr_word_o in cycle t+2. Each bank has
+// a single read port: while it is drained, only rows with row_first_i may come for it. dr_follow_i
+// in the cycle behind row_valid_i gives the row's result instead, in dr_word_o two cycles later.
 //
 // wipe_i zeroes both banks at wipe_addr_i, which the caller counts through all addresses; hold it
 // four cycles longer to flush the pipeline registers too. clear_i drops rows in flight.

@@ -1,20 +1,22 @@
 // Drains a finished accumulator bank: for row in rows, for group in groups, a word of ArrayN
 // accumulators through the post unit to the result port.
 //
-// Commands wait in a queue of two. They come in the order of the tiles, which use the banks in turn;
-// tile_o is the number, modulo four, of the tile whose command is the head or comes next, and row_o
-// says how many of its rows have been read. The head reads rows that stand: all of them with whole_i,
-// and else the first standing_i. Or it takes the rows along that the last sweep of its tile is finishing:
-// next_o says that it is free to, follow_take_i in a cycle with follow_room_o reserves a place for each,
-// and follow_i is the row's turn, its accumulators coming as if they had been read. Group g of a row is its channels from ArrayN*g on, whose parameters are those from channel
-// dr_chan + ArrayN*g on; dr_chan is a multiple of 64. A read is only started if its result has a
-// place in the output FIFO, so y_ready_i may stall at any time and for as long as it likes.
+// Commands wait in a queue of two. They come in the order of the tiles, which use the banks in
+// turn; tile_o is the number, modulo four, of the tile whose command is the head or comes next, and
+// row_o says how many of its rows have been read. The head reads rows that stand: all of them with
+// whole_i, and else the first standing_i. Or it takes the rows along that the last sweep of its
+// tile is finishing: next_o says that it is free to, follow_take_i in a cycle with follow_room_o
+// reserves a place for each, and follow_i is the row's turn, its accumulators coming as if they had
+// been read. Group g of a row is its channels from ArrayN*g on, whose parameters are those from
+// channel dr_chan + ArrayN*g on; dr_chan is a multiple of 64. A read is only started if its result
+// has a place in the output FIFO, so y_ready_i may stall at any time and for as long as it likes.
 //
-// A guest (g_*) may use the post unit while no command waits: it takes places of the output FIFO with
-// g_take_i, up to four from a cycle on in which g_room_o is high, and hands its accumulators over later. Their parameters are
-// g_scale_i = {s, M} for all lanes and no bias, or, without g_uniform_i, those of channels g_chan_i on,
-// asked for with g_re_i two cycles before; bit 23 of M is a sign then, and negates the accumulator.
-// The command's dr_zero_i, dr_lo_i and dr_hi_i count for it.
+// A guest (g_*) may use the post unit while no command waits: it takes places of the output FIFO
+// with g_take_i, up to four from a cycle on in which g_room_o is high, and hands its accumulators
+// over later. Their parameters are g_scale_i = {s, M} for all lanes and no bias, or, without
+// g_uniform_i, those of channels g_chan_i on, asked for with g_re_i two cycles before; bit 23 of M
+// is a sign then, and negates the accumulator. The command's dr_zero_i, dr_lo_i and dr_hi_i count
+// for it.
 module lk_drain #(
   parameter int unsigned ArrayN = 16,
   localparam int unsigned NiW = $clog2(64 / ArrayN),

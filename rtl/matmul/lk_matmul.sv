@@ -14,8 +14,9 @@
 //   wt    64-byte beats, ArrayN*ArrayN/64 per sweep, byte r*ArrayN+c of a subtile = w[r][c],
 //         in [-127,127]. Beats of skipped sweeps are dropped.
 //   x     byte r = int8 activation of k = r; x_kvalid_i = real k bytes of the slice (macs_o only)
-//   sw    of a tile for every drain; the weights of a tile may be loaded while its bank is drained, its
-//         rows wait by themselves. At most four tiles may be between first sweep and end of drain
+//   sw    of a tile for every drain; the weights of a tile may be loaded while its bank is drained,
+//         its rows wait by themselves. At most four tiles may be between first sweep and end of
+//         drain
 //   dr    after all its sweeps were accepted; follows by itself the rows that land
 //   y     for row in rows, for group in groups: ArrayN int8 (channel ArrayN*group + i at byte i)
 // prm: 4 channels per write (see lk_param_ram); must be written before the drain that needs them
@@ -26,9 +27,9 @@
 // ArrayN*ArrayN/64) and else the weight port runs at one beat per cycle. A row's sums land
 // prim_mac_array_pkg::latency + 1 cycles after it was taken; an accumulator word is not touched
 // twice within 4 cycles (lk_sweep). The first result follows the start of a drain by 14 cycles,
-// then one group per cycle. A drain starts when the last sweep of its tile has landed, or, where that
-// one writes without adding, with its first row: nobody reads the bank then. With ArrayN = 64 the last
-// sweep of a tile takes its drain along if the drain before has ended when it starts.
+// then one group per cycle. A drain starts when the last sweep of its tile has landed, or, where
+// that one writes without adding, with its first row: nobody reads the bank then. With ArrayN = 64
+// the last sweep of a tile takes its drain along if the drain before has ended when it starts.
 //
 // g_*: the post unit for a guest, while nothing is drained; see lk_drain.
 //
@@ -38,9 +39,10 @@
 // meanwhile (512*64/ArrayN + 64 cycles) and nothing is accepted.
 //
 // Events, one cycle late, at most one set: ev_busy_o a row was taken; ev_wait_bank_o a sweep with
-// weights waits for a drain, ev_wait_x_o for a row; ev_want_weights_o the loader waits for a beat; ev_loading_o a beat is
-// being shifted in and no sweep can run. None: no sweep to do, or the accumulator distance after a
-// short sweep. macs_o: real k bytes * real channels of the row taken, also one cycle late.
+// weights waits for a drain, ev_wait_x_o for a row; ev_want_weights_o the loader waits for a beat;
+// ev_loading_o a beat is being shifted in and no sweep can run. None: no sweep to do, or the
+// accumulator distance after a short sweep. macs_o: real k bytes * real channels of the row taken,
+// also one cycle late.
 module lk_matmul #(
   parameter int unsigned ArrayN = 16
 ) (
@@ -333,8 +335,8 @@ module lk_matmul #(
     end
   end
 
-  // Rows that stand of the sweep that lands, if it adds to nothing. Sweeps land in order: a single one
-  // that is open of the tile under drain is the one that lands, or the next.
+  // Rows that stand of the sweep that lands, if it adds to nothing. Sweeps land in order: a single
+  // one that is open of the tile under drain is the one that lands, or the next.
   logic [9:0] standing_q;
   always_ff @(posedge clk_i or negedge rst_ni) begin
     if (!rst_ni) standing_q <= '0;

@@ -9,14 +9,14 @@
 // the earliest 5 - R cycles after its last row. As a subtile takes at least 4 beats to load, this
 // costs nothing while weights stream.
 //
-// Tiles are numbered modulo four, in order, and use the two banks in turn. The tile drained_i is the
-// first that has not been drained: its rows and those of the next one find their banks free. A row of
-// the one behind waits until drain_row_i says that the row which it replaces has been read; a row that
-// is added to another waits for the whole drain, as does a later tile.
+// Tiles are numbered modulo four, in order, and use the two banks in turn. The tile drained_i is
+// the first that has not been drained: its rows and those of the next one find their banks free. A
+// row of the one behind waits until drain_row_i says that the row which it replaces has been read;
+// a row that is added to another waits for the whole drain, as does a later tile.
 //
-// When the drain of its tile is the next one as its first row is taken, the last sweep of a tile takes
-// the drain along: follow_o marks its rows, and every one waits for follow_room_i. A tile of a single
-// sweep has no need of it.
+// When the drain of its tile is the next one as its first row is taken, the last sweep of a tile
+// takes the drain along: follow_o marks its rows, and every one waits for follow_room_i. A tile of
+// a single sweep has no need of it.
 module lk_sweep #(
   parameter int unsigned ArrayN = 16
 ) (

@@ -32,9 +32,9 @@
 // by 2 sigma (97.7 % ones) is caught in 99.99 %. Other offsets bias the answers on purpose and are
 // not judged.
 //
-// Timing: constant, NumChallenges * (Votes * EvalCycles + 2) + 1 cycles from the cycle after start_i
-// to done_o (15,489 at the defaults). A race follows the one before without a gap; what sets its
-// EvalCycles is in prim_puf_bank.
+// Timing: constant, NumChallenges * (Votes * EvalCycles + 2) + 1 cycles from the cycle after
+// start_i to done_o (15,489 at the defaults). A race follows the one before without a gap; what
+// sets its EvalCycles is in prim_puf_bank.
 module lk_puf #(
   parameter int unsigned NumChains     = 96,
   parameter int unsigned NumStages     = 64,

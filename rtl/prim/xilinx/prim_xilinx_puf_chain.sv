@@ -4,13 +4,13 @@
 //
 // A swap stage is one LUT6 per path: input I0 is the straight edge, I1 the crossing one, I2 the
 // challenge bit, I3 forces the output low. I4 and I5 are tied low: they exist so that the router
-// has the same freedom in every stage. The tuning section delays one path by |offset| steps with LUT6 used as programmable
-// delay lines (Majzoobi, Koushanfar, Devadas 2010): a LUT that buffers I0 whatever I1..I5 hold
-// is slower through some of its internal multiplexers than through others. A fine stage toggles I5
-// alone, a coarse one I1..I5 together. 15 fine and 7 coarse stages per path, thermometer coded, so
-// more offset never means less delay within a group; a coarse step is close to 16 fine ones but not
-// equal to it, so margins are steps, not picoseconds. An offset is applied to the path of the
-// losing answer: positive offsets slow the path that has to win for a 0.
+// has the same freedom in every stage. The tuning section delays one path by |offset| steps with
+// LUT6 used as programmable delay lines (Majzoobi, Koushanfar, Devadas 2010): a LUT that buffers I0
+// whatever I1..I5 hold is slower through some of its internal multiplexers than through others. A
+// fine stage toggles I5 alone, a coarse one I1..I5 together. 15 fine and 7 coarse stages per path,
+// thermometer coded, so more offset never means less delay within a group; a coarse step is close
+// to 16 fine ones but not equal to it, so margins are steps, not picoseconds. An offset is applied
+// to the path of the losing answer: positive offsets slow the path that has to win for a 0.
 //
 // The arbiter is a flip-flop: the lower path clocks in the upper one. It is cleared between races.
 // Its output may be metastable and passes two synchronising registers.
@@ -167,8 +167,8 @@ module prim_xilinx_puf_chain #(
     .Q(winner), .C(lower[Stages+Tune]), .CE(1'b1), .CLR(~armed_q), .D(upper[Stages+Tune])
   );
 
-  // ---- into the clock domain; the clock edge that ends the race and clears the arbiter is the last
-  // to take its answer, which is here two cycles later
+  // ---- into the clock domain; the clock edge that ends the race and clears the arbiter is the
+  // last to take its answer, which is here two cycles later
   (* async_reg = "true" *) logic [1:0] sync_q;
   always_ff @(posedge clk_i or negedge rst_ni) begin
     if (!rst_ni) begin
