@@ -84,7 +84,7 @@ inline std::uint32_t column_of(const step& s, std::uint32_t c, std::uint32_t pix
 /// images' strides together lie inside the scratchpad, and a part's base lies inside its tensor.
 /// Where parts are told by a pitch or slices the accelerator counts exactly.
 inline std::uint32_t words_behind(const step& s) {
-  return s.desc.out_pitch == 0 && image_slices(s.desc) == 1 ? s.out_offset : 0;
+  return s.desc.out_pitch == 0 && s.desc.slices == 0 ? s.out_offset : 0;
 }
 
 /// No step.
