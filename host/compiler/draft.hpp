@@ -9,8 +9,7 @@
 //   fuse_add          steps                   steps, merged
 //   fuse_table        steps                   steps, merged
 //   join_in_place     steps, layouts,         steps: those that make parts of a join write the
-//   whole
-//                     options                 themselves
+//                     options                 whole themselves
 //   fold_pixels       steps                   window, output shape and tiles of narrow layers; fold
 //   place_blocks      steps, graph            in_planar, in2_planar, out_planar
 //   spill_tensors     steps, layouts,         steps: Spill and Load; tensors, layouts of what comes
