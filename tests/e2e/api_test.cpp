@@ -262,9 +262,10 @@ TEST(Api, ABatchThatSpillsIsExact) {
   EXPECT_EQ(got.counters.attributed(), got.counters.cycles);
 }
 
-// SqueezeNet's fire module, whose convolutions write their channels beside one another, and a step
-// of a U-Net that copies the result as a part of a wider tensor.
-TEST(Api, JoinsOfChannelBlocksAreExact) {
+// SqueezeNet's fire module, whose convolutions write their channels beside one another, a step of a
+// U-Net that copies the result as a part of a wider tensor, and a detector's maps of two scales, of
+// which one follows the other.
+TEST(Api, JoinsAreExact) {
   World& t = world();
   compiler::graph_builder b(6);
   const std::vector<int> none{0, 0, 0, 0}, same{1, 1, 1, 1};
@@ -274,15 +275,19 @@ TEST(Api, JoinsOfChannelBlocksAreExact) {
   const int fire = b.join({narrow, wide});
   const int deep = b.conv(b.max_pool(fire, 2, 2, 2, 2, none), 64, 3, 3, 1, 1, same);
   const int up = b.like(b.conv(b.upsample(deep, 2, 2), 64, 3, 3, 1, 1, same), fire);
-  const model::qgraph graph = b.finish(b.conv(b.join({fire, up}), 10, 1, 1, 1, 1, none));
+  const int large = b.conv(b.join({fire, up}), 10, 1, 1, 1, 1, none);
+  const int small = b.like(b.conv(deep, 10, 1, 1, 1, 1, none), large);
+  const model::qgraph graph = b.finish(b.join({b.view(large, 64, 1), b.view(small, 16, 1)}, true));
   const compiler::program program = compiler::compile(graph, {compiler::target::of(16), 3, {}, {}});
-  std::size_t pitched = 0, copied = 0;
+  std::size_t pitched = 0, copied = 0, maps = 0;
   for (std::size_t i = 0; i < program.layers.size(); ++i) {
     pitched += program.descriptors[i].out_pitch != 0 ? 1 : 0;
     copied += program.layers[i].op == "join" ? 1 : 0;
+    maps += program.descriptors[i].out_stride == program.output.layout.words ? 1 : 0;
   }
   ASSERT_EQ(pitched, 4u);
   ASSERT_EQ(copied, 1u);
+  ASSERT_EQ(maps, 2u);
   compiler::write_program(t.w.str("joined.lkm"), program);
   t.w.lock("joined.lkm", "21.lkd", "joined.lkx");
 
