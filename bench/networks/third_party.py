@@ -79,7 +79,7 @@ def captcha(rng):
 
 def same_pages(floats, bytes_):
     """Text or not, pixel by pixel at 0.3: intersection over union."""
-    a, b = floats.reshape(len(floats), -1) > 0.3, bytes_.reshape(len(bytes_), -1) > 0.3
+    a, b = floats.reshape(len(floats), -1) > 0.3, bytes_ > 0.3
     return f"text pixels: intersection over union {(a & b).sum() / (a | b).sum():.3f}"
 
 
@@ -159,7 +159,7 @@ def compile_and_compare(network, options):
     np.save(at("-inputs.npy"), np.stack(planes[CALIBRATION:]))
     write_idx(at("-labels-idx1-ubyte"), np.zeros(COMPARED, np.uint8))  # the comparison is made here
     command = [options.build / "bin/latchkey", "compile", model, "-o", at(".lkm"), "--array", str(options.array),
-               "--calibrate", at("-calibration.npy"), "--evaluate", at("-inputs.npy"),
+               "--calibrate", at("-calibration.npy"), "--bias-correction", "--evaluate", at("-inputs.npy"),
                "--labels", at("-labels-idx1-ubyte"), "--reference-output", at(".raw")]
     if not all(d.dim_value for d in onnx.load(model).graph.input[0].type.tensor_type.shape.dim[1:]):
         command += ["--input-shape", ",".join(map(str, shape))]
@@ -170,6 +170,7 @@ def compile_and_compare(network, options):
     scale, zero = output_scale(at(".lkm"))
     quantised = (np.frombuffer(at(".raw").read_bytes(), np.uint8).astype(np.float32) - zero) * scale
     floats = infer(model.read_bytes(), np.stack(planes[CALIBRATION:]))
+    quantised = quantised.reshape(COMPARED, -1)
     size = next(line for line in run.stdout.splitlines() if line.startswith("compiled "))
     print(f"{what}\n    {size.split(': ', 1)[1]}\n    {compare(floats, quantised)}", flush=True)
 

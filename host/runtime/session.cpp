@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <chrono>
 #include <condition_variable>
+#include <cstring>
 #include <deque>
 #include <optional>
 #include <thread>
@@ -13,6 +14,7 @@
 #include "host_parts.hpp"
 #include "lock/package.hpp"
 #include "lock/record.hpp"
+#include "model/arith.hpp"
 #include "unit.hpp"
 
 namespace latchkey {
@@ -173,6 +175,29 @@ Counters& Counters::operator+=(const Counters& o) {
   return *this;
 }
 
+namespace {
+
+/// float32 images as the bytes that the input adapter makes of them, and the format in which it
+/// leaves those as they are.
+struct Quantised {
+  std::vector<std::uint8_t> images;
+  ImageFormat format;
+
+  Quantised(std::span<const std::uint8_t> floats, const ImageFormat& given,
+            const compiler::io_tensor& input)
+      : format{ImageFormat::Type::u8, given.order, input.scale,
+               -input.scale * static_cast<float>(input.zero_point)} {
+    images.reserve(floats.size() / sizeof(float));
+    for (std::size_t at = 0; at < floats.size(); at += sizeof(float)) {
+      float v = 0;
+      std::memcpy(&v, &floats[at], sizeof v);
+      images.push_back(model::quantise_value(v, input.scale, input.zero_point));
+    }
+  }
+};
+
+}  // namespace
+
 struct Session::Impl {
   std::vector<std::unique_ptr<Unit>> units;
   compiler::io_tensor input, output;
@@ -255,7 +280,6 @@ RunResult Session::Impl::run(std::span<const std::uint8_t> images, std::size_t c
 
 RunResult Session::Impl::run_card(std::span<const std::uint8_t> images, std::size_t count,
                                   const ImageFormat& format, OutputMode mode, std::uint32_t k) {
-  const std::lock_guard lock(card_mutex);
   const std::size_t values = std::size_t{input.layout.c} * input.layout.h * input.layout.w;
   const std::size_t image_bytes = values * (format.type == ImageFormat::Type::u8 ? 1 : 4);
   if (count == 0 || images.size() != count * image_bytes) {
@@ -278,15 +302,21 @@ RunResult Session::Impl::run_card(std::span<const std::uint8_t> images, std::siz
   result.record_bytes = mode == OutputMode::raw     ? pixels * output.layout.c
                         : mode == OutputMode::top_k ? 8 * pixels * k
                                                     : 4 * pixels * output.layout.c;
+  constexpr std::size_t room = spec::adapter_words * spec::beat_bytes;
+  if (format.type == ImageFormat::Type::f32 && image_bytes > room && values <= room) {
+    const Quantised bytes(images, format, input);
+    return run_card(bytes.images, count, bytes.format, mode, k);
+  }
   for (const std::size_t bytes : {image_bytes, result.record_bytes}) {
-    if (bytes > spec::adapter_words * spec::beat_bytes) {
+    if (bytes > room) {
       throw error(
           errc::usage,
           fmt::format("an image or result of {} bytes is larger than the adapters' buffer of {} "
-                      "bytes; use smaller images, u8 instead of float32, or raw output",
-                      bytes, spec::adapter_words * spec::beat_bytes));
+                      "bytes; use smaller images or raw output",
+                      bytes, room));
     }
   }
+  const std::lock_guard lock(card_mutex);
   result.data.resize(count * result.record_bytes);
 
   // Values of a model with channels last come that way, whatever the order is called.

@@ -235,6 +235,23 @@ void take_means(model::qgraph& graph) {
   }
 }
 
+// 1.2 MB of float32 an image: more than the input adapter's buffer takes, so the host quantises.
+TEST(Api, LargeFloatImagesAreExact) {
+  World& t = world();
+  compiler::graph_builder b(9);
+  const std::vector<int> none{0, 0, 0, 0};
+  const model::qgraph graph = b.finish(b.conv(b.input(3, 320, 320), 16, 10, 10, 10, 10, none));
+  const compiler::program program = compiler::compile(graph, {compiler::target::of(16), 1, {}, {}});
+  ASSERT_GT(graph.input_tensor().size() * sizeof(float), spec::adapter_words * spec::beat_bytes);
+  compiler::write_program(t.w.str("large.lkm"), program);
+  t.w.lock("large.lkm", "21.lkd", "large.lkx");
+
+  const Golden images(graph, b.engine(), 2);
+  Device device("sim:21");
+  Session session(device, Package::read(t.w.str("large.lkx")), t.record("21"));
+  EXPECT_TRUE(session.run(images.words, 2, {ImageFormat::Type::f32}).data == images.want);
+}
+
 // Eight images of a skip connection that the scratchpad does not hold: it goes to card memory,
 // sealed, and comes back. Each start draws a key of its own.
 TEST(Api, ABatchThatSpillsIsExact) {
