@@ -7,7 +7,7 @@
 //                 BatchNormalization
 //   pools         MaxPool, AveragePool, GlobalMaxPool, GlobalAveragePool, ReduceMean over rows and
 //                 columns
-//   two tensors   Add, Sub, Mul, Sum, the second also N x C x 1 x 1
+//   two tensors   Add, Sub, Mul, Sum, Max, Min, the second also N x C x 1 x 1
 //   transformers  MatMul of two tensors as attention has it, Softmax over channels and scores,
 //                 LayerNormalization over channels, also spelt out; ReduceMean over tokens; Gemm of
 //                 the tokens of one image

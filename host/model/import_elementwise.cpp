@@ -103,6 +103,17 @@ importer::pair importer::paired(const value& a, const value& b) const {
        "use two tensors of one shape, or the second as N x C x 1 x 1");
 }
 
+/// max(a, b) = a - min(a - b, 0), and the other way round.
+value importer::extreme_of(const pair& p, bool largest) {
+  fadd difference{{}, true, p.broadcast};
+  (largest ? difference.clip.hi : difference.clip.lo) = 0.0F;
+  const value d = emit_as(node_->output(0) + " difference", {p.a.tensor, p.b.tensor},
+                          std::move(difference), p.a.dims);
+  value v = emit({p.a.tensor, d.tensor}, fadd{{}, true, false}, p.a.dims);
+  copy_shape(p.a, v);
+  return v;
+}
+
 void importer::arithmetic() {
   std::string op = node_->op_type();
   const bool extreme = op == "Max" || op == "Min";
@@ -122,10 +133,14 @@ void importer::arithmetic() {
   }
   if (!a.data && !b.data) {
     if (a.sum || b.sum) fail("works on an int32 sum", "multiply it by its scale first");
-    if (op == "Div" || extreme) {
-      fail("both inputs are computed", "only Add, Sub and Mul take two tensors");
+    if (op == "Div") {
+      fail("both inputs are computed", "only Add, Sub, Mul, Max and Min take two tensors");
     }
     const pair p = paired(a, b);
+    if (extreme) {
+      result(extreme_of(p, op == "Max"));
+      return;
+    }
     if (op == "Sub" && p.a.tensor != a.tensor) {
       fail(format("subtracts {} from {}", dims_text(b.dims), dims_text(a.dims)),
            "subtract the smaller tensor from the larger one, then multiply by -1");

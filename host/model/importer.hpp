@@ -378,6 +378,7 @@ class importer {
     bool broadcast = false;
   };
   pair paired(const value& a, const value& b) const;
+  value extreme_of(const pair& p, bool largest);
   /// An affine node: the result has the shape of its input, flattened or not.
   value emit_affine(const value& x, std::vector<float> scale, std::vector<float> shift,
                     bounds clip);

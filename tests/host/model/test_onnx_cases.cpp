@@ -471,8 +471,8 @@ const family kFamilies[] = {
     {"shrink", {"test_shrink"}, {}},
     {"sub", {"test_sub"}, {"test_sub", "test_sub_example"}, family::two_tensors},
     {"mul", {"test_mul"}, {"test_mul", "test_mul_example"}, family::two_tensors},
-    {"max", {"test_max"}, {"test_max_one_input"}, family::two_tensors},
-    {"min", {"test_min"}, {"test_min_one_input"}, family::two_tensors},
+    {"max", {"test_max"}, {"test_max_one_input", "test_max_two_inputs"}, family::two_tensors},
+    {"min", {"test_min"}, {"test_min_one_input", "test_min_two_inputs"}, family::two_tensors},
     {"sum", {"test_sum"}, {"test_sum_one_input", "test_sum_two_inputs"}, family::two_tensors},
     {"mean", {"test_mean"}, {}, family::two_tensors},
 };

@@ -738,7 +738,7 @@ TEST(TwoTensors, AreAddedSubtractedAndMultipliedAlsoByChannel) {
     }
     return m;
   };
-  for (const std::string op : {"Add", "Sub", "Mul"}) {
+  for (const std::string op : {"Add", "Sub", "Mul", "Max", "Min"}) {
     for (const int means : {0, 1, 2}) {
       const bool first = means == 2;
       const bool second = means == 1;
@@ -751,7 +751,11 @@ TEST(TwoTensors, AreAddedSubtractedAndMultipliedAlsoByChannel) {
       const floats q = second ? mean(b) : b;
       floats want;
       for (std::size_t i = 0; i < 18; ++i) {
-        want.push_back(op == "Add" ? p[i] + q[i] : op == "Sub" ? p[i] - q[i] : p[i] * q[i]);
+        want.push_back(op == "Add"   ? p[i] + q[i]
+                       : op == "Sub" ? p[i] - q[i]
+                       : op == "Mul" ? p[i] * q[i]
+                       : op == "Max" ? std::max(p[i], q[i])
+                                     : std::min(p[i], q[i]));
       }
       const fgraph f = two(op, first, second).import();
       expect_near(run(f, x), want);
@@ -761,7 +765,8 @@ TEST(TwoTensors, AreAddedSubtractedAndMultipliedAlsoByChannel) {
                   6 * g.output_tensor().scale);
     }
   }
-  expect_refusal([] { two("Div", false, false).import(); }, kNo, {"Div", "only Add, Sub and Mul"});
+  expect_refusal([] { two("Div", false, false).import(); }, kNo,
+                 {"Div", "only Add, Sub, Mul, Max and Min"});
   builder rows = two("Mul", false, false);
   rows.graph().mutable_node(1)->set_input(0, "x2");
   rows.input("x2", {-1, 2, 3, 1});
