@@ -13,7 +13,7 @@
 //                 the tokens of one image
 //   constants     Add, Sub, Mul, Div, of any shape that spreads over the tensor; Max, Min, Pow, one
 //                 value or one per channel
-//   elements      Relu, Clip, LeakyRelu, PRelu with one slope, Sigmoid, HardSigmoid, HardSwish,
+//   elements      Relu, Clip, LeakyRelu, PRelu, Sigmoid, HardSigmoid, HardSwish,
 //                 Tanh, Gelu, Elu, Selu, Celu, Softplus, Softsign, Mish, Erf, Exp, Log, Sqrt, Abs,
 //                 Neg, Reciprocal, Floor, Ceil, Round, Sign, Shrink, ThresholdedRelu,
 //                 trigonometric and hyperbolic functions
@@ -24,9 +24,9 @@
 //   folding       Shape, ConstantOfShape, and of constants everything that the host runs
 //                 (fallback/host_graph.hpp); Expand to the batch leaves them as they are
 //   relabelling   Flatten, Reshape, Squeeze, Unsqueeze, Transpose that keeps the order of the
-//                 elements, Identity, Dropout, Constant, Pad with zeros before Conv or AveragePool;
-//                 Softmax of features, or over more than 4,096 channels, as the last node is left
-//                 out with a remark
+//                 elements, Identity, Dropout, Constant, Pad with zeros before Conv or AveragePool
+//                 (elsewhere one tap of a depthwise kernel of up to 64); Softmax of features, or
+//                 over more than 4,096 channels, as the last node is left out with a remark
 //   integers      QuantizeLinear, DequantizeLinear, QLinearConv, QLinearMatMul, ConvInteger and
 //                 MatMulInteger with their scale in a Mul behind them, also behind
 //                 DynamicQuantizeLinear, which calibration replaces; of com.microsoft QGemm,

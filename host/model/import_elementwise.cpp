@@ -107,8 +107,9 @@ importer::pair importer::paired(const value& a, const value& b) const {
 value importer::extreme_of(const pair& p, bool largest) {
   fadd difference{{}, true, p.broadcast};
   (largest ? difference.clip.hi : difference.clip.lo) = 0.0F;
-  const value d = emit_as(node_->output(0) + " difference", {p.a.tensor, p.b.tensor},
-                          std::move(difference), p.a.dims);
+  value d = emit_as(node_->output(0) + " difference", {p.a.tensor, p.b.tensor},
+                    std::move(difference), p.a.dims);
+  copy_shape(p.a, d);
   value v = emit({p.a.tensor, d.tensor}, fadd{{}, true, false}, p.a.dims);
   copy_shape(p.a, v);
   return v;
@@ -365,11 +366,25 @@ void importer::parametric() {
 void importer::prelu() {
   const value x = activation(0, true, kViews);
   const auto slope = by_channel(x, *weights(1));
-  if (!slope ||
-      std::any_of(slope->begin(), slope->end(), [&](float v) { return v != slope->front(); })) {
-    fail("its slopes differ between channels", "use one slope for all channels, or LeakyRelu");
+  if (!slope) fail("its slopes differ inside a channel", "use one slope, or one per channel");
+  if (std::all_of(slope->begin(), slope->end(), [&](float v) { return v == slope->front(); })) {
+    emit_table(x, [s = double{slope->front()}](double v) { return v < 0 ? s * v : v; });
+    return;
   }
-  emit_table(x, [s = double{slope->front()}](double v) { return v < 0 ? s * v : v; });
+  // x + (slope - 1) * min(x, 0)
+  const std::vector<float> ones(slope->size(), 1.0F), zeros(slope->size(), 0.0F);
+  std::vector<float> less = *slope;
+  for (float& s : less) s -= 1.0F;
+  bounds negative;
+  negative.hi = 0.0F;
+  const std::string& name = node_->output(0);
+  value below = emit_as(name + " negative", {x.tensor}, faffine{ones, zeros, negative}, x.dims);
+  copy_shape(x, below);
+  value rest = emit_as(name + " rest", {below.tensor}, faffine{std::move(less), zeros, {}}, x.dims);
+  copy_shape(x, rest);
+  value v = emit({x.tensor, rest.tensor}, fadd{}, x.dims);
+  copy_shape(x, v);
+  result(std::move(v));
 }
 
 void importer::gelu() {

@@ -1,6 +1,8 @@
 // Operators that only relabel: shapes, Identity, Dropout, Constant, Pad.
 #include <algorithm>
 #include <cmath>
+#include <set>
+#include <string>
 #include <utility>
 
 #include "latchkey/error.hpp"
@@ -373,7 +375,49 @@ void importer::pad() {
   if (std::any_of(x.pads.begin(), x.pads.end(), [](int p) { return p > kMaxDim; })) {
     fail(format("pads {} are too wide", list_text(x.pads)), "use fewer rows and columns");
   }
-  result(std::move(x));
+  // Operators with pads of their own add these to them.
+  const std::vector<int>& by = readers(node_->output(0));
+  const bool taken = !by.empty() && model_.graph().output(0).name() != node_->output(0) &&
+                     std::all_of(by.begin(), by.end(), [&](int n) {
+                       static const std::set<std::string> take{
+                           "AveragePool", "Conv",        "ConvInteger",        "DequantizeLinear",
+                           "Pad",         "QLinearConv", "QLinearAveragePool", "QuantizeLinear"};
+                       return take.contains(model_.graph().node(n).op_type());
+                     });
+  result(taken ? std::move(x) : surrounded(x));
+}
+
+/// With its pads in it: a depthwise kernel of one tap, in windows that see nothing else at the
+/// border.
+value importer::surrounded(const value& x) {
+  const auto [top, left, bottom, right] = x.pads;
+  fconv op;
+  op.depthwise = true;
+  op.out_channels = op.in_channels = x.dims[0];
+  op.kernel_h = top + bottom + 1;
+  op.kernel_w = left + right + 1;
+  const std::int64_t taps = std::int64_t{op.kernel_h} * op.kernel_w;
+  if (taps > kMaxDepthwiseTaps) {
+    fail(format("pads {} take a kernel of {} taps", list_text(x.pads), taps),
+         format("pad less, (rows + 1) x (columns + 1) up to {}, or right before a Conv or "
+                "AveragePool",
+                kMaxDepthwiseTaps));
+  }
+  op.pad_top = op.pad_bottom = op.kernel_h - 1;
+  op.pad_left = op.pad_right = op.kernel_w - 1;
+  const auto channels = static_cast<std::size_t>(x.dims[0]);
+  op.weights.assign(channels * static_cast<std::size_t>(taps), 0.0F);
+  op.bias.assign(channels, 0.0F);
+  for (std::size_t c = 0; c < channels; ++c) {
+    op.weights[c * static_cast<std::size_t>(taps) +
+               static_cast<std::size_t>(bottom * op.kernel_w + right)] = 1.0F;
+  }
+  const std::vector<int> dims{x.dims[0], x.dims[1] + top + bottom, x.dims[2] + left + right};
+  check_size(dims);
+  value v = emit({x.tensor}, std::move(op), dims);
+  v.type = x.type;
+  follow(v, x);
+  return v;
 }
 
 /// Of sums of ConvInteger and MatMulInteger, and of what is float already.

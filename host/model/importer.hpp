@@ -379,6 +379,7 @@ class importer {
   };
   pair paired(const value& a, const value& b) const;
   value extreme_of(const pair& p, bool largest);
+  value surrounded(const value& x);
   /// An affine node: the result has the shape of its input, flattened or not.
   value emit_affine(const value& x, std::vector<float> scale, std::vector<float> shift,
                     bounds clip);

@@ -397,14 +397,41 @@ TEST(Pad, JoinsTheConvolutionsAndAveragesBehindIt) {
   expect_near(run(two.import(), x), twice);
 }
 
-TEST(Pad, IsRefusedWhereNothingCanTakeIt) {
-  expect_refusal([] { padded("Relu").import(); }, kNo, {"my_Relu", "follows a Pad"});
-  expect_refusal([] { padded("MaxPool").import(); }, kNo, {"my_MaxPool", "follows a Pad"});
-  expect_refusal([] { padded("Conv", 1.0F).import(); }, kNo, {"pads with 1", "0.0"});
-  expect_refusal([] { padded("Conv", 0.0F, "reflect").import(); }, kNo, {"reflect", "constant"});
+TEST(Pad, StandsByItselfBeforeOtherOperators) {
+  const floats x = random_floats(32, 2);
+  floats plane(2 * 49, 0.0F);
+  for (std::size_t c = 0; c < 2; ++c) {
+    for (std::size_t i = 0; i < 16; ++i)
+      plane[c * 49 + (i / 4 + 1) * 7 + i % 4 + 2] = x[16 * c + i];
+  }
+  floats relu = plane, largest;
+  for (float& v : relu) v = std::max(v, 0.0F);
+  for (std::size_t c = 0; c < 2; ++c) {
+    for (std::size_t i = 0; i < 25; ++i) {
+      float most = -1e9F;
+      for (std::size_t k = 0; k < 9; ++k) {
+        most = std::max(most, plane[c * 49 + (i / 5 + k / 3) * 7 + i % 5 + k % 3]);
+      }
+      largest.push_back(most);
+    }
+  }
+  EXPECT_EQ(run(padded("Relu").import(), x), relu);
+  EXPECT_EQ(run(padded("MaxPool").import(), x), largest);
   builder last = padded("Conv");
   last.graph().mutable_output(0)->set_name("p");
-  expect_refusal([&] { last.import(); }, kNo, {"padded", "last Pad"});
+  EXPECT_EQ(run(last.import(), x), plane);
+  const qgraph g = quantise(last.import(), {x});
+  EXPECT_EQ(g.output_tensor().scale, g.input_tensor().scale);
+  expect_near(dequantise_output(g, reference(g).infer(quantise_input(g, x))), plane,
+              g.output_tensor().scale);
+}
+
+TEST(Pad, RefusesWhatIsNoZerosAroundAPlane) {
+  expect_refusal([] { padded("Conv", 1.0F).import(); }, kNo, {"pads with 1", "0.0"});
+  expect_refusal([] { padded("Conv", 0.0F, "reflect").import(); }, kNo, {"reflect", "constant"});
+  builder wide = padded("Relu");
+  wide.graph().mutable_initializer(0)->set_int64_data(2, 40);
+  expect_refusal([&] { wide.import(); }, kNo, {"kernel of 172 taps", "up to 64"});
   const auto pads = [](const longs& values) {
     builder b = padded("Conv");
     b.graph().mutable_initializer(0)->set_dims(0, static_cast<std::int64_t>(values.size()));
@@ -691,7 +718,11 @@ TEST(Functions, WithParameters) {
   p.weight("slope", {2, 1, 1}, {0.5F, 0.5F});
   expect_near(run(p.import(), {-1, 1, -2, 2}), {-0.5F, 1, -1, 2});
   p.graph().mutable_initializer(0)->set_float_data(1, 0.25F);
-  expect_refusal([&] { p.import(); }, kNo, {"slopes differ", "LeakyRelu"});
+  const floats given{-1, 1, -2, 2}, sloped{-0.5F, 1, -0.5F, 2};
+  expect_near(run(p.import(), given), sloped);
+  const qgraph g = quantise(p.import(), {given});
+  expect_near(dequantise_output(g, reference(g).infer(quantise_input(g, given))), sloped,
+              2 * g.output_tensor().scale);
 
   builder gelu = one("Gelu", {-1, 1});
   gelu.graph().mutable_node(0)->set_domain("com.microsoft");
