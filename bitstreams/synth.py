@@ -161,11 +161,11 @@ def map_modules(merged, cleaned, n, mapper, tool):
     def entry(module):
         return cache / hashlib.sha256((tool + merged[module]).encode()).hexdigest()
 
-    todo = [m for m in merged if m not in boxes and not entry(m).exists()]
-    shards = [[] for _ in range(min(2, os.cpu_count() or 1, len(todo)))]
-    for module in sorted(todo, key=lambda m: -len(merged[m])):
+    unmapped = [m for m in merged if m not in boxes and not entry(m).exists()]
+    shards = [[] for _ in range(min(2, os.cpu_count() or 1, len(unmapped)))]
+    for module in sorted(unmapped, key=lambda m: -len(merged[m])):
         min(shards, key=lambda shard: sum(len(merged[m]) for m in shard)).append(module)
-    print(f"mapping {len(todo)} modules, {len(merged) - len(boxes) - len(todo)} as before", flush=True)
+    print(f"mapping {len(unmapped)} modules, {len(merged) - len(boxes) - len(unmapped)} as before", flush=True)
 
     def work_on(number):
         shard, name = shards[number], f"n{n}_{number}"

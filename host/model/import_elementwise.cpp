@@ -11,9 +11,7 @@ namespace latchkey::model {
 
 value importer::emit_affine(const value& x, std::vector<float> scale, std::vector<float> shift,
                             bounds clip) {
-  value v = emit({x.tensor}, faffine{std::move(scale), std::move(shift), clip}, x.dims);
-  copy_shape(x, v);
-  return v;
+  return emit_like(x, {x.tensor}, faffine{std::move(scale), std::move(shift), clip});
 }
 
 void importer::emit_clip(const value& x, const bounds& b) {
@@ -22,9 +20,7 @@ void importer::emit_clip(const value& x, const bounds& b) {
 }
 
 void importer::emit_table(const value& x, scalar_function f) {
-  value v = emit({x.tensor}, ftable{std::move(f)}, x.dims);
-  copy_shape(x, v);
-  result(std::move(v));
+  result(emit_like(x, {x.tensor}, ftable{std::move(f)}));
 }
 
 void importer::relu() {
@@ -107,12 +103,9 @@ importer::pair importer::paired(const value& a, const value& b) const {
 value importer::extreme_of(const pair& p, bool largest) {
   fadd difference{{}, true, p.broadcast};
   (largest ? difference.clip.hi : difference.clip.lo) = 0.0F;
-  value d = emit_as(node_->output(0) + " difference", {p.a.tensor, p.b.tensor},
-                    std::move(difference), p.a.dims);
-  copy_shape(p.a, d);
-  value v = emit({p.a.tensor, d.tensor}, fadd{{}, true, false}, p.a.dims);
-  copy_shape(p.a, v);
-  return v;
+  const value d = emit_like_as(node_->output(0) + " difference", p.a, {p.a.tensor, p.b.tensor},
+                               std::move(difference));
+  return emit_like(p.a, {p.a.tensor, d.tensor}, fadd{{}, true, false});
 }
 
 void importer::arithmetic() {
@@ -146,11 +139,9 @@ void importer::arithmetic() {
       fail(format("subtracts {} from {}", dims_text(b.dims), dims_text(a.dims)),
            "subtract the smaller tensor from the larger one, then multiply by -1");
     }
-    value v = op == "Mul"
-                  ? emit({p.a.tensor, p.b.tensor}, fmul{{}, p.broadcast}, p.a.dims)
-                  : emit({p.a.tensor, p.b.tensor}, fadd{{}, op == "Sub", p.broadcast}, p.a.dims);
-    copy_shape(p.a, v);
-    result(std::move(v));
+    result(op == "Mul"
+               ? emit_like(p.a, {p.a.tensor, p.b.tensor}, fmul{{}, p.broadcast})
+               : emit_like(p.a, {p.a.tensor, p.b.tensor}, fadd{{}, op == "Sub", p.broadcast}));
     return;
   }
   const bool constant_first = a.data != nullptr;
@@ -220,11 +211,9 @@ void importer::combine(const std::string& op, const value& x, std::vector<float>
     from = emit_affine(x, std::vector<float>(c, -1.0F), std::vector<float>(c, 0.0F), {});
   }
   const int k = constant_operand(x, std::move(values), node_->input(at), pinned);
-  value v = op == "Mul" || op == "Div"
-                ? emit({from.tensor, k}, fmul{}, x.dims)
-                : emit({from.tensor, k}, fadd{{}, op == "Sub" && !constant_first}, x.dims);
-  copy_shape(x, v);
-  result(std::move(v));
+  result(op == "Mul" || op == "Div"
+             ? emit_like(x, {from.tensor, k}, fmul{})
+             : emit_like(x, {from.tensor, k}, fadd{{}, op == "Sub" && !constant_first}));
 }
 
 std::vector<float> importer::spread_over(const value& x, const constant& c) const {
@@ -378,13 +367,11 @@ void importer::prelu() {
   bounds negative;
   negative.hi = 0.0F;
   const std::string& name = node_->output(0);
-  value below = emit_as(name + " negative", {x.tensor}, faffine{ones, zeros, negative}, x.dims);
-  copy_shape(x, below);
-  value rest = emit_as(name + " rest", {below.tensor}, faffine{std::move(less), zeros, {}}, x.dims);
-  copy_shape(x, rest);
-  value v = emit({x.tensor, rest.tensor}, fadd{}, x.dims);
-  copy_shape(x, v);
-  result(std::move(v));
+  const value below =
+      emit_like_as(name + " negative", x, {x.tensor}, faffine{ones, zeros, negative});
+  const value rest =
+      emit_like_as(name + " rest", x, {below.tensor}, faffine{std::move(less), zeros, {}});
+  result(emit_like(x, {x.tensor, rest.tensor}, fadd{}));
 }
 
 void importer::gelu() {

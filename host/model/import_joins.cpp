@@ -62,6 +62,22 @@ std::vector<int> first_channels(int count, int all) {
   return channels;
 }
 
+fconv one_tap(int channels, int kernel_h, int kernel_w, int row, int column) {
+  const auto taps = static_cast<std::size_t>(kernel_h) * static_cast<std::size_t>(kernel_w);
+  fconv op;
+  op.depthwise = true;
+  op.out_channels = op.in_channels = channels;
+  op.kernel_h = kernel_h;
+  op.kernel_w = kernel_w;
+  op.bias.assign(static_cast<std::size_t>(channels), 0.0F);
+  op.weights.assign(op.bias.size() * taps, 0.0F);
+  for (auto at = static_cast<std::size_t>(row * kernel_w + column); at < op.weights.size();
+       at += taps) {
+    op.weights[at] = 1.0F;
+  }
+  return op;
+}
+
 void importer::follow(const value& x, const value& of) {
   tensor(x).pinned = tensor(of).pinned;
   out_.follows.emplace_back(x.tensor, of.tensor);
@@ -175,16 +191,8 @@ void importer::concat_tokens(std::size_t given) {
   if (n + 1 > kMaxDepthwiseTaps) {
     fail(format("joins {} constant tokens", n), format("join up to {}", kMaxDepthwiseTaps - 1));
   }
-  fconv room;
-  room.depthwise = true;
-  room.out_channels = room.in_channels = in.c;
-  room.kernel_w = n + 1;
+  fconv room = one_tap(in.c, 1, n + 1, 0, behind);
   room.pad_left = room.pad_right = n;
-  room.weights.assign(channels * static_cast<std::size_t>(n + 1), 0.0F);
-  room.bias.assign(channels, 0.0F);
-  for (std::size_t c = 0; c < channels; ++c) {
-    room.weights[c * static_cast<std::size_t>(n + 1) + static_cast<std::size_t>(behind)] = 1.0F;
-  }
   const std::vector<int> plane{in.c, 1, in.w + n};
   check_size(plane);
   const value moved = emit_as(node_->output(0) + " with room", {x.tensor}, std::move(room), plane);
@@ -439,31 +447,23 @@ value importer::crop(const value& x, const range_of& rows, const range_of& colum
     const value some = crop(x, rows, {first, kStep, count}, name + " and every 64th");
     return crop(some, rows, {columns.first / kStep, 1, 1}, name);
   }
-  fconv op;
-  op.depthwise = true;
-  op.out_channels = op.in_channels = in.c;
   // The kernel is as wide as what the last window may reach, so that there are just `count` of
   // them.
-  op.kernel_h = in.h - static_cast<int>(rows.step * (rows.count - 1));
-  op.kernel_w = in.w - static_cast<int>(columns.step * (columns.count - 1));
-  op.stride_y = static_cast<int>(rows.step);
-  op.stride_x = static_cast<int>(columns.step);
+  const int height = in.h - static_cast<int>(rows.step * (rows.count - 1));
+  int width = in.w - static_cast<int>(columns.step * (columns.count - 1));
   // A window that ends at its tap does as well where steps leave room behind the last one.
-  if (op.kernel_w > kMaxDepthwiseTaps) {
-    op.kernel_w =
-        static_cast<int>(std::max(columns.first + 1, in.w - columns.step * columns.count + 1));
+  if (width > kMaxDepthwiseTaps) {
+    width = static_cast<int>(std::max(columns.first + 1, in.w - columns.step * columns.count + 1));
   }
-  const std::int64_t taps = std::int64_t{op.kernel_h} * op.kernel_w;
-  if (taps > kMaxDepthwiseTaps || rows.step > kMaxWindow || columns.step > kMaxWindow) {
-    fail(format("leaves out {} rows and {} columns", op.kernel_h - 1, op.kernel_w - 1),
+  if (std::int64_t{height} * width > kMaxDepthwiseTaps || rows.step > kMaxWindow ||
+      columns.step > kMaxWindow) {
+    fail(format("leaves out {} rows and {} columns", height - 1, width - 1),
          format("crop less at a time: (rows + 1) x (columns + 1) up to {}", kMaxDepthwiseTaps));
   }
-  const auto tap = static_cast<std::size_t>(rows.first * op.kernel_w + columns.first);
-  op.weights.assign(static_cast<std::size_t>(in.c) * static_cast<std::size_t>(taps), 0.0F);
-  op.bias.assign(static_cast<std::size_t>(in.c), 0.0F);
-  for (std::size_t c = 0; c < op.bias.size(); ++c) {
-    op.weights[c * static_cast<std::size_t>(taps) + tap] = 1.0F;
-  }
+  fconv op =
+      one_tap(in.c, height, width, static_cast<int>(rows.first), static_cast<int>(columns.first));
+  op.stride_y = static_cast<int>(rows.step);
+  op.stride_x = static_cast<int>(columns.step);
   std::vector<int> dims{in.c, static_cast<int>(rows.count), static_cast<int>(columns.count)};
   dims.resize(x.dims.size());
   value v = emit_as(name, {x.tensor}, std::move(op), dims);

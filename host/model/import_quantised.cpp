@@ -115,9 +115,7 @@ void importer::quantize() {
     }
     // A change of quantisation: a step of its own.
     const auto c = static_cast<std::size_t>(t.c);
-    v = emit({x.tensor}, faffine{std::vector<float>(c, 1.0F), std::vector<float>(c, 0.0F), {}},
-             x.dims);
-    copy_shape(x, v);
+    v = emit_affine(x, std::vector<float>(c, 1.0F), std::vector<float>(c, 0.0F), {});
   }
   tensor(v).pinned = q;
   v.type = type;
@@ -374,9 +372,7 @@ void importer::qlinear_unary() {
     const double slope = finite(real("alpha", 0.01F), "alpha");
     f = [slope](double v) { return v < 0 ? slope * v : v; };
   }
-  value v = emit({x.tensor}, ftable{f}, x.dims);
-  copy_shape(x, v);
-  finish_quantised(std::move(v), 3, true);
+  finish_quantised(emit_like(x, {x.tensor}, ftable{f}), 3, true);
 }
 
 /// QLinearAdd and QLinearMul of com.microsoft: A, scale, zero point, B with the same, C's.
@@ -397,25 +393,19 @@ void importer::qlinear_arithmetic() {
     value v;
     if (const auto by = by_channel(x, k)) {
       const std::vector<float> none(by->size(), product ? 0.0F : 1.0F);
-      v = emit({x.tensor}, product ? faffine{*by, none, {}} : faffine{none, *by, {}}, x.dims);
+      v = product ? emit_affine(x, *by, none, {}) : emit_affine(x, none, *by, {});
     } else {
       const auto q = activation_quantisation(constant_at + 1, true).first;
       const int c = constant_operand(x, spread_over(x, k), node_->input(constant_at), q);
-      v = product ? emit({x.tensor, c}, fmul{}, x.dims) : emit({x.tensor, c}, fadd{}, x.dims);
+      v = product ? emit_like(x, {x.tensor, c}, fmul{}) : emit_like(x, {x.tensor, c}, fadd{});
     }
-    copy_shape(x, v);
     finish_quantised(std::move(v), 6, true);
     return;
   }
   const pair p = paired(qlinear_input(0, true, kViews), qlinear_input(3, true, kViews));
-  value v;
-  if (product) {
-    v = emit({p.a.tensor, p.b.tensor}, fmul{{}, p.broadcast}, p.a.dims);
-  } else {
-    v = emit({p.a.tensor, p.b.tensor}, fadd{{}, false, p.broadcast}, p.a.dims);
-  }
-  copy_shape(p.a, v);
-  finish_quantised(std::move(v), 6, true);
+  finish_quantised(product ? emit_like(p.a, {p.a.tensor, p.b.tensor}, fmul{{}, p.broadcast})
+                           : emit_like(p.a, {p.a.tensor, p.b.tensor}, fadd{{}, false, p.broadcast}),
+                   6, true);
 }
 
 void importer::finish_qlinear(const value& x, fconv op, const std::vector<int>& dims,

@@ -391,27 +391,17 @@ void importer::pad() {
 /// border.
 value importer::surrounded(const value& x) {
   const auto [top, left, bottom, right] = x.pads;
-  fconv op;
-  op.depthwise = true;
-  op.out_channels = op.in_channels = x.dims[0];
-  op.kernel_h = top + bottom + 1;
-  op.kernel_w = left + right + 1;
-  const std::int64_t taps = std::int64_t{op.kernel_h} * op.kernel_w;
+  const int height = top + bottom + 1, width = left + right + 1;
+  const std::int64_t taps = std::int64_t{height} * width;
   if (taps > kMaxDepthwiseTaps) {
     fail(format("pads {} take a kernel of {} taps", list_text(x.pads), taps),
          format("pad less, (rows + 1) x (columns + 1) up to {}, or right before a Conv or "
                 "AveragePool",
                 kMaxDepthwiseTaps));
   }
-  op.pad_top = op.pad_bottom = op.kernel_h - 1;
-  op.pad_left = op.pad_right = op.kernel_w - 1;
-  const auto channels = static_cast<std::size_t>(x.dims[0]);
-  op.weights.assign(channels * static_cast<std::size_t>(taps), 0.0F);
-  op.bias.assign(channels, 0.0F);
-  for (std::size_t c = 0; c < channels; ++c) {
-    op.weights[c * static_cast<std::size_t>(taps) +
-               static_cast<std::size_t>(bottom * op.kernel_w + right)] = 1.0F;
-  }
+  fconv op = one_tap(x.dims[0], height, width, bottom, right);
+  op.pad_top = op.pad_bottom = height - 1;
+  op.pad_left = op.pad_right = width - 1;
   const std::vector<int> dims{x.dims[0], x.dims[1] + top + bottom, x.dims[2] + left + right};
   check_size(dims);
   value v = emit({x.tensor}, std::move(op), dims);

@@ -281,11 +281,11 @@ bool importer::read_channels_last(const std::string& name, std::size_t rank, int
                                          &importer::dropout,
                                          &importer::qlinear_arithmetic,
                                          &importer::dynamic_quantize};
-  std::vector<std::string> todo{name};
+  std::vector<std::string> waiting{name};
   std::unordered_set<std::string> seen{name};
-  while (!todo.empty()) {
-    const std::string at = todo.back();
-    todo.pop_back();
+  while (!waiting.empty()) {
+    const std::string at = waiting.back();
+    waiting.pop_back();
     for (const int n : readers(at)) {
       const pb::NodeProto& node = model_.graph().node(n);
       const std::string& op = node.op_type();
@@ -310,13 +310,13 @@ bool importer::read_channels_last(const std::string& name, std::size_t rank, int
       const bool tokens = size > 0 && shape != values_.end() && shape->second.data &&
                           shape->second.data->values.size() == 3 &&
                           shape->second.data->values[2] == size;
-      if (tokens && seen.insert(node.output(0)).second) todo.push_back(node.output(0));
+      if (tokens && seen.insert(node.output(0)).second) waiting.push_back(node.output(0));
       if (found == known.end() ||
           std::find(elementwise.begin(), elementwise.end(), found->second) == elementwise.end()) {
         continue;
       }
       for (const std::string& out : node.output()) {
-        if (seen.insert(out).second) todo.push_back(out);
+        if (seen.insert(out).second) waiting.push_back(out);
       }
     }
   }
@@ -379,17 +379,13 @@ void importer::softmax() {
   if (t.c > kMaxChannels) {
     fail(format("works on {} channels", t.c), format("use up to {}", kMaxChannels));
   }
-  value v = emit({x.tensor}, fsoftmax{}, x.dims);
-  copy_shape(x, v);
-  result(std::move(v));
+  result(emit_like(x, {x.tensor}, fsoftmax{}));
 }
 
 // ---- Layer normalisation ----
 
 void importer::emit_norm(const value& x, flayernorm op) {
-  value v = emit({x.tensor}, std::move(op), x.dims);
-  copy_shape(x, v);
-  result(std::move(v));
+  result(emit_like(x, {x.tensor}, std::move(op)));
 }
 
 void importer::layer_norm() {

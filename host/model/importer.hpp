@@ -120,6 +120,9 @@ constant read_constant(const pb::TensorProto& t, const std::string& what);
 /// For importer::select(): `count` channels, then zeros up to `all`.
 std::vector<int> first_channels(int count, int all);
 
+/// A depthwise convolution that copies: of each window the pixel in that row and column.
+fconv one_tap(int channels, int kernel_h, int kernel_w, int row, int column);
+
 /// The nearest form that works, by operator.
 std::string hint_for(const std::string& op);
 
@@ -239,6 +242,18 @@ class importer {
   template <typename Op>
   value emit(std::vector<int> inputs, Op op, const std::vector<int>& dims) {
     return emit_as(node_->output(0), std::move(inputs), std::move(op), dims);
+  }
+
+  /// With the shape of `like`, flattened or not, and seen as it is.
+  template <typename Op>
+  value emit_like(const value& like, std::vector<int> inputs, Op op) {
+    return emit_like_as(node_->output(0), like, std::move(inputs), std::move(op));
+  }
+  template <typename Op>
+  value emit_like_as(const std::string& name, const value& like, std::vector<int> inputs, Op op) {
+    value v = emit_as(name, std::move(inputs), std::move(op), like.dims);
+    copy_shape(like, v);
+    return v;
   }
 
   template <typename Op>

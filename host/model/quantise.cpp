@@ -122,13 +122,10 @@ class quantiser {
 
   /// The node that writes t, if a single input of all nodes is t, the graph's output counted.
   const fnode* writer_for_one(int t) const {
-    const fnode* writer = nullptr;
-    std::ptrdiff_t readers = g_.output.tensor == t ? 1 : 0;
-    for (const fnode& node : g_.nodes) {
-      if (node.output == t) writer = &node;
-      readers += std::count(node.inputs.begin(), node.inputs.end(), t);
-    }
-    return readers == 1 ? writer : nullptr;
+    if (readers_of(g_, t) != 1) return nullptr;
+    const auto writer = std::find_if(g_.nodes.begin(), g_.nodes.end(),
+                                     [t](const fnode& node) { return node.output == t; });
+    return writer == g_.nodes.end() ? nullptr : &*writer;
   }
 
   /// The factors of products have the zero point 128, and so has what shares their quantisation.

@@ -125,12 +125,8 @@ class simplifier {
 
   /// The only reader of t, and t is not the output.
   bool private_to(int t, std::size_t reader) const {
-    if (g_.output.tensor == t) return false;
-    for (std::size_t n = 0; n < g_.nodes.size(); ++n) {
-      const auto& in = g_.nodes[n].inputs;
-      if (n != reader && std::find(in.begin(), in.end(), t) != in.end()) return false;
-    }
-    return true;
+    const auto& in = g_.nodes[reader].inputs;
+    return readers_of(g_, t) == std::count(in.begin(), in.end(), t);
   }
 
   int writer(int t) const {
@@ -619,15 +615,9 @@ void simplify(fgraph& graph) { simplifier(graph).run(); }
 
 void split_wide_output(fgraph& graph) {
   const int t = graph.output.tensor;
-  const auto reads = [t](const fnode& n) {
-    return std::count(n.inputs.begin(), n.inputs.end(), t) > 0;
-  };
   const auto last = std::find_if(graph.nodes.begin(), graph.nodes.end(),
                                  [t](const fnode& n) { return n.output == t; });
-  if (last == graph.nodes.end() || !pointwise(*last) ||
-      std::any_of(graph.nodes.begin(), graph.nodes.end(), reads)) {
-    return;
-  }
+  if (last == graph.nodes.end() || !pointwise(*last) || readers_of(graph, t) != 1) return;
   const ftensor out = graph.tensors[static_cast<std::size_t>(t)];
   const auto whole = std::get<fconv>(last->op);
   const bool by_pixel = graph.output.channels_last || out.w == 1;

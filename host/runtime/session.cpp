@@ -154,29 +154,6 @@ void work_off(Unit& unit, const Job& job, Starts& starts, UnitShare& share) {
   }
 }
 
-}  // namespace
-
-Counters& Counters::operator+=(const Counters& o) {
-  cycles += o.cycles;
-  array_busy += o.array_busy;
-  wait_memory += o.wait_memory;
-  wait_decrypt += o.wait_decrypt;
-  wait_load += o.wait_load;
-  wait_activations += o.wait_activations;
-  wait_post += o.wait_post;
-  vector += o.vector;
-  input += o.input;
-  output += o.output;
-  control += o.control;
-  macs += o.macs;
-  pages += o.pages;
-  beats += o.beats;
-  starts += o.starts;
-  return *this;
-}
-
-namespace {
-
 /// float32 images as the bytes that the input adapter makes of them, and the format in which it
 /// leaves those as they are.
 struct Quantised {
@@ -197,6 +174,25 @@ struct Quantised {
 };
 
 }  // namespace
+
+Counters& Counters::operator+=(const Counters& o) {
+  cycles += o.cycles;
+  array_busy += o.array_busy;
+  wait_memory += o.wait_memory;
+  wait_decrypt += o.wait_decrypt;
+  wait_load += o.wait_load;
+  wait_activations += o.wait_activations;
+  wait_post += o.wait_post;
+  vector += o.vector;
+  input += o.input;
+  output += o.output;
+  control += o.control;
+  macs += o.macs;
+  pages += o.pages;
+  beats += o.beats;
+  starts += o.starts;
+  return *this;
+}
 
 struct Session::Impl {
   std::vector<std::unique_ptr<Unit>> units;

@@ -690,16 +690,23 @@ TEST(Validate, RefusesEveryBrokenRuleOfTheElementwiseNodes) {
       });
 }
 
-TEST(Validate, RefusesEveryBrokenRuleOfJoins) {
-  qgraph sound;
-  sound.name = "joined";
-  sound.tensors = {
-      {"in", 64, 2, 2, 0.1F, 3}, {"table", 64, 2, 2, 0.2F, 9}, {"y", 128, 2, 2, 0.1F, 3}};
+/// The input and a table of it, joined.
+qgraph joined(const qtensor& in, const qtensor& table, const qtensor& out, bool pixels) {
+  qgraph g;
+  g.name = "joined";
+  g.tensors = {in, table, out};
   qjoin n;
-  n.scale = {average_requant(0.1F, 0.1F, 1), average_requant(0.2F, 0.1F, 1)};
-  sound.nodes = {{"table", {0}, 1, qtable{}}, {"join", {0, 1}, 2, n}};
-  sound.input = {"in", 0, io_type::f32, {64, 2, 2}};
-  sound.output = {"y", 2, io_type::f32, {128, 2, 2}};
+  n.pixels = pixels;
+  n.scale = {average_requant(in.scale, out.scale, 1), average_requant(table.scale, out.scale, 1)};
+  g.nodes = {{"table", {0}, 1, qtable{}}, {"join", {0, 1}, 2, n}};
+  g.input = {"in", 0, io_type::f32, {in.c, in.h, in.w}};
+  g.output = {"y", 2, io_type::f32, {out.c, out.h, out.w}};
+  return g;
+}
+
+TEST(Validate, RefusesEveryBrokenRuleOfJoins) {
+  const qgraph sound = joined({"in", 64, 2, 2, 0.1F, 3}, {"table", 64, 2, 2, 0.2F, 9},
+                              {"y", 128, 2, 2, 0.1F, 3}, false);
   EXPECT_NO_THROW(validate(sound));
   EXPECT_EQ(sound.macs(), 0U);
   const auto join = [](qgraph& g) -> qjoin& { return std::get<qjoin>(g.nodes[1].op); };
@@ -727,16 +734,8 @@ TEST(Validate, RefusesEveryBrokenRuleOfJoins) {
 }
 
 TEST(Validate, RefusesEveryBrokenRuleOfJoinedPixels) {
-  qgraph sound;
-  sound.name = "joined";
-  sound.tensors = {
-      {"in", 16, 2, 2, 0.1F, 3}, {"table", 16, 2, 2, 0.1F, 3}, {"y", 16, 4, 2, 0.1F, 3}};
-  qjoin n;
-  n.pixels = true;
-  n.scale.assign(2, average_requant(0.1F, 0.1F, 1));
-  sound.nodes = {{"table", {0}, 1, qtable{}}, {"join", {0, 1}, 2, n}};
-  sound.input = {"in", 0, io_type::f32, {16, 2, 2}};
-  sound.output = {"y", 2, io_type::f32, {16, 4, 2}};
+  const qgraph sound = joined({"in", 16, 2, 2, 0.1F, 3}, {"table", 16, 2, 2, 0.1F, 3},
+                              {"y", 16, 4, 2, 0.1F, 3}, true);
   EXPECT_NO_THROW(validate(sound));
   const auto shaped = [](qgraph& g, int c, int h, int w, int out_h, int out_w) {
     for (int t : {0, 1}) g.tensors[static_cast<std::size_t>(t)] = {"t", c, h, w, 0.1F, 3};
