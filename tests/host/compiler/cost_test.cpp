@@ -5,21 +5,16 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <set>
 #include <utility>
 
 #include "compiler/compile.hpp"
 #include "latchkey/error.hpp"
 #include "random_graph.hpp"
+#include "reference_check.hpp"
 
 namespace latchkey::compiler {
 namespace {
-
-unsigned first_seed() {
-  const char* given = std::getenv("LATCHKEY_SEED");
-  return given ? static_cast<unsigned>(std::atoi(given)) : 1u;
-}
 
 program compiled(const model::qgraph& graph, std::uint32_t n, std::uint32_t batch = 0) {
   compile_options options;

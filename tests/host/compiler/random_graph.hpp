@@ -85,6 +85,14 @@ class graph_builder {
   }
 
  private:
+  // A layer's output scale is drawn and its weights' follows, so that no scale grows or shrinks
+  // with the depth of the graph.
+  float output_scale() { return static_cast<float>(uniform(5, 40)) / 1000; }
+  /// Scale of weights that leave a sum of the given spread at 50 units of the output.
+  static float weight_scale(float in, float out, double spread) {
+    return static_cast<float>(50.0 * out / (in * spread));
+  }
+
   /// Weights, biases and multipliers of a convolution, and its output, h x w.
   int layer(const std::string& kind, int in, model::qconv n, int h, int w) {
     const model::qtensor x = at(in);
@@ -96,15 +104,15 @@ class graph_builder {
           static_cast<std::int8_t>(chance(2) ? (chance(50) ? 127 : -127) : uniform(-reach, reach)));
     const int depth = n.transposed ? x.c : k;
     const double spread = std::sqrt(static_cast<double>(depth)) * reach * 40 + 1;
-    const float y_scale = static_cast<float>(x.scale * 0.01 * spread / 50);
-    const int y = tensor(out_channels, h, w, y_scale, uniform(0, 255));
+    const int y = tensor(out_channels, h, w, output_scale(), uniform(0, 255));
+    const float w_scale = weight_scale(x.scale, at(y).scale, spread);
     for (int o = 0; o < out_channels; ++o) {
-      n.weight_scale.push_back(0.01F * static_cast<float>(uniform(50, 200)) / 100);
+      n.weight_scale.push_back(w_scale * static_cast<float>(uniform(50, 200)) / 100);
       // Now and then a channel with the multiplier 0, or a bias that drives it to its clamp.
       if (chance(2)) n.weight_scale.back() = 1e-30F;
       n.bias.push_back(uniform(-static_cast<int>(spread), static_cast<int>(spread)));
       if (chance(2)) n.bias.back() *= 100;
-      n.scale.push_back(model::make_requant(x.scale, n.weight_scale.back(), y_scale));
+      n.scale.push_back(model::make_requant(x.scale, n.weight_scale.back(), at(y).scale));
     }
     if (chance(50)) n.clamp_lo = at(y).zero_point;  // Relu
     if (chance(20)) n.clamp_hi = static_cast<std::uint8_t>(uniform(n.clamp_lo, 255));
@@ -128,14 +136,14 @@ class graph_builder {
     for (int i = 0; i < x.c * kh * kw; ++i)
       n.weights.push_back(static_cast<std::int8_t>(uniform(-127, 127)));
     const double spread = std::sqrt(static_cast<double>(kh * kw)) * 127 * 40 + 1;
-    const float y_scale = static_cast<float>(x.scale * 0.01 * spread / 50);
-    const int y =
-        tensor(x.c, model::window_output(x.h, kh, sy, pads[0], pads[2]),
-               model::window_output(x.w, kw, sx, pads[1], pads[3]), y_scale, uniform(0, 255));
+    const int y = tensor(x.c, model::window_output(x.h, kh, sy, pads[0], pads[2]),
+                         model::window_output(x.w, kw, sx, pads[1], pads[3]), output_scale(),
+                         uniform(0, 255));
+    const float w_scale = weight_scale(x.scale, at(y).scale, spread);
     for (int c = 0; c < x.c; ++c) {
-      n.weight_scale.push_back(0.01F * static_cast<float>(uniform(50, 200)) / 100);
+      n.weight_scale.push_back(w_scale * static_cast<float>(uniform(50, 200)) / 100);
       n.bias.push_back(uniform(-static_cast<int>(spread), static_cast<int>(spread)));
-      n.scale.push_back(model::make_requant(x.scale, n.weight_scale.back(), y_scale));
+      n.scale.push_back(model::make_requant(x.scale, n.weight_scale.back(), at(y).scale));
     }
     if (chance(50)) n.clamp_lo = at(y).zero_point;  // Relu
     return node("depthwise", {in}, y, std::move(n));
@@ -376,7 +384,8 @@ class graph_builder {
           int factor = global_pool(t);
           if (chance(50)) factor = fc(factor, at(t).c);
           if (chance(50)) factor = table(factor);
-          t = chance(30) ? add(t, factor) : mul(t, factor);
+          const bool tiny = at(t).scale < 1e-6F;  // of products of products: stay in float32
+          t = chance(30) || tiny ? add(t, factor) : mul(t, factor);
           if (chance(30)) t = mul(t, t);
           break;
         }

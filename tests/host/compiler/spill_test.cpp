@@ -231,13 +231,7 @@ TEST(Spill, RandomGraphsMatchTheReferenceInEverSmallerScratchpads) {
   int spilling = 0;
   for (unsigned seed = base; seed < base + 60; ++seed) {
     graph_builder b(seed);
-    model::qgraph graph;
-    try {
-      graph = long_skips(b);
-    } catch (const error& e) {  // products of products: the scales of this one leave float32
-      EXPECT_THAT(e.what(), HasSubstr("must be positive and finite"));
-      continue;
-    }
+    const model::qgraph graph = long_skips(b);
     const std::uint32_t peak = compile(graph, {{16, 1u << 16}, 1, {}}).peak_words;
     const std::uint32_t batch = 1 + seed % 2;
     for (std::uint32_t words = peak - 1; words > 0; words -= words / 20 + 1) {

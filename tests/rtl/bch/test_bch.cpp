@@ -28,7 +28,7 @@ constexpr int kT = 18;
 using Bits = std::vector<std::uint8_t>;
 
 std::uint64_t test_seed() {
-  const char* text = std::getenv("LATCHKEY_TEST_SEED");
+  const char* text = std::getenv("LATCHKEY_SEED");
   return text != nullptr ? std::strtoull(text, nullptr, 0) : 20240520;
 }
 
@@ -335,7 +335,7 @@ class Bch : public ::testing::Test {
 
   std::uint64_t seed_ = test_seed();
   std::mt19937_64 rng_{seed_};
-  ::testing::ScopedTrace trace_{__FILE__, __LINE__, "LATCHKEY_TEST_SEED=" + std::to_string(seed_)};
+  ::testing::ScopedTrace trace_{__FILE__, __LINE__, "LATCHKEY_SEED=" + std::to_string(seed_)};
   Decoder decoder_;
   Encoder encoder_;
 };
