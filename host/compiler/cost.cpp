@@ -14,7 +14,7 @@ using cycle = std::uint64_t;
 
 // What the RTL fixes; each with the module whose header says so.
 constexpr cycle fetch_cycles = 3;       // lk_page_fetch: request to the bus
-constexpr cycle judge_cycles = 16;      // lk_gcm, lk_tile_ring: last beat to readable
+constexpr cycle judge_cycles = 9;       // lk_gcm, lk_tile_ring: last beat to readable
 constexpr cycle open_cycles = 2;        // the same on the unlocked elaboration
 constexpr cycle walk_cycles = 22;       // lk_walker: descriptors stand to first layer's request
 constexpr std::size_t ring_pages = 8;   // lk_tile_ring

@@ -2,17 +2,18 @@
 // beats, 96-bit IV, no associated data, 128-bit tag. One beat a cycle, sustained across page
 // boundaries.
 //
-// One header (IV, tag) per page, in order, may arrive ahead of the page's beats; beats of a page
-// are accepted once its header has been through the block cipher (12 cycles). Plaintext leaves 12
-// cycles after its beat and cannot be held back: reserve space before asking for a page.
-// **Plaintext is not yet verified when it leaves**; the verdict comes 1 cycle after the page's last
-// plaintext beat, in page order: keep the page in lk_tile_ring until then.
+// One header (IV) per page, in order, may arrive ahead of the page's beats; they are accepted once
+// it was taken. The tag comes in the same order when it likes. Plaintext leaves PtLatency cycles
+// after its beat and cannot be held back: reserve space before asking for a page.
+// **Plaintext is not yet verified when it leaves.** The verdict is over the ciphertext and comes
+// VerdictLatency cycles after the page's last beat, or 3 cycles after a late tag, in page order and
+// before the page's last plaintext: lk_tile_ring keeps the page until then, and its end after it.
 //
 // Key: key_i is taken when key_valid_i rises or on key_load_i (key_valid_i high); key_ready_o rises
 // when round keys and powers of H are there. Loading drops every page under way. wipe_i, or
 // key_valid_i falling, zeroises at one clock edge; see lk_gcm_engine for what that covers.
 // Sealing (seal_i): beats are plaintext and ciphertext leaves in their place; the page's tag comes
-// 18 cycles after its last ciphertext beat.
+// 5 cycles after its last ciphertext beat.
 // Byte order: byte b of every bus is bits [8*b+7:8*b] (IV byte 0 is the first one of the IV).
 // Limits: BeatsPerPage 1..65,535; below 20 the header rate, not the beat rate, is the bound.
 module lk_gcm #(
@@ -29,6 +30,8 @@ module lk_gcm #(
   input  logic         hdr_valid_i,
   output logic         hdr_ready_o,
   input  logic [95:0]  hdr_iv_i,
+  input  logic         hdr_tag_valid_i,  // in the order of headers
+  output logic         hdr_tag_ready_o,
   input  logic [127:0] hdr_tag_i,
   input  logic         ct_valid_i,
   output logic         ct_ready_o,

@@ -13,12 +13,14 @@
 // run by aligning its blocks to the end of its beats and starting the counter that much lower. The
 // published vectors are run that way.
 //
-// Order of events: a header (IV, tag) first passes the iterative AES, which yields E(J0). Tag,
-// E(J0) and LEN*H add up to the value that GHASH over the ciphertext must reach; it waits, with the
-// IV, in a queue of two. Beats are accepted once their header is through. Each beat enters the four
-// counter-mode lanes and GHASH at once. Latencies are constants in lk_gcm_pkg: plaintext PtLatency
-// cycles after the beat, the verdict one cycle after the last plaintext beat. A header takes 12
-// cycles, so messages of 20 beats or more run without a gap if headers come early enough.
+// Order of events: a header is an IV, and lets the beats of its message in. Each beat enters the
+// four counter-mode lanes and GHASH at once. Meanwhile the iterative AES yields E(J0). The message's
+// tag comes when it likes, in the order of headers, even after the last beat: E(J0), LEN*H and the
+// tag add up to the value that GHASH over the ciphertext must reach, in a queue of two; a hash that
+// is there before them waits. Latencies are constants in lk_gcm_pkg: plaintext PtLatency cycles
+// after its beat, the verdict VerdictLatency cycles after the last beat, which is before the last
+// plaintext. A header takes 12 cycles, so messages of 20 beats or more run without a gap if headers
+// come early enough.
 //
 // Keys: a rising key_valid_i or key_load_i takes key_i and drops every message under way;
 // key_ready_o comes 79 cycles later. wipe_i or a falling key_valid_i zeroises all key-dependent
@@ -43,6 +45,8 @@ module lk_gcm_engine (
   input  logic         hdr_valid_i,
   output logic         hdr_ready_o,
   input  logic [95:0]  hdr_iv_i,
+  input  logic         hdr_tag_valid_i,  // in the order of headers
+  output logic         hdr_tag_ready_o,
   input  logic [127:0] hdr_tag_i,
   input  logic         ct_valid_i,
   output logic         ct_ready_o,
@@ -56,9 +60,6 @@ module lk_gcm_engine (
   output logic         tag_valid_o,
   output logic [127:0] tag_o
 );
-  localparam int unsigned CmpLatency = 7;  // last beat to compared hash
-  localparam int unsigned OkStages   = lk_gcm_pkg::VerdictLatency - CmpLatency;
-
   // ---- key state machine ------------------------------------------------------------------------
   // Hamming distance 3 between the codes; anything else is a fault and ends in StTrap.
   typedef enum logic [6:0] {
@@ -131,14 +132,16 @@ module lk_gcm_engine (
   assign key_ready_o = (state_q == StReady);
 
   // ---- headers ----------------------------------------------------------------------------------
-  logic [1:0][95:0]  iv_q;
-  logic [1:0][127:0] exp_q;   // what GHASH of the ciphertext must be
+  logic [1:0][95:0]  iv_q;      // of messages whose last beat has not come
+  logic [1:0][127:0] exp_q;     // what GHASH of the ciphertext must be; up to the tag, first
   logic [1:0]        iv_level_q, exp_level_q;
-  logic              iv_wr_q, iv_rd_q, exp_rd_q;
-  logic              pend_q;
-  logic [95:0]       pend_iv_q;
-  logic [127:0]      pend_tag_q, len_h, hash;
-  logic              hdr_take, hdr_done, iv_pop, exp_pop, hash_valid;
+  logic [1:0]        tagged_q;  // entries of exp_q that have their tag
+  logic [1:0]        closed_q;  // messages whose last beat was taken and that are not yet judged
+  logic              iv_wr_q, iv_rd_q, exp_wr_q, exp_rd_q, tag_wr_q;
+  logic              pend_q;    // a header was taken and waits for E(J0)
+  logic              hash_wait_q;  // hash_q waits for E(J0) and tag
+  logic [127:0]      len_h, hash, hash_q;
+  logic              hdr_take, hdr_done, tag_take, iv_pop, judge, hash_valid;
 
   assign hdr_ready_o = (state_q == StReady) && aes_ready && !pend_q && exp_level_q != 2'd2;
   assign hdr_take    = hdr_valid_i && hdr_ready_o;
@@ -146,40 +149,41 @@ module lk_gcm_engine (
   assign aes_req     = hdr_take || (state_q == StHash);
   assign aes_block   = hdr_take ? {32'h01000000, hdr_iv_i} : 128'b0;
 
+  assign hdr_tag_ready_o = exp_level_q != tagged_q;
+  assign tag_take        = hdr_tag_valid_i && hdr_tag_ready_o;
+  assign judge           = (hash_valid || hash_wait_q) && tagged_q != 2'd0;
+
   always_ff @(posedge clk_i or negedge rst_ni) begin
     if (!rst_ni) begin
-      {pend_q, iv_wr_q, iv_rd_q, exp_rd_q} <= '0;
-      iv_level_q  <= '0;
-      exp_level_q <= '0;
+      {pend_q, hash_wait_q, iv_wr_q, iv_rd_q, exp_wr_q, exp_rd_q, tag_wr_q} <= '0;
+      {iv_level_q, exp_level_q, tagged_q, closed_q} <= '0;
     end else if (clear) begin
-      {pend_q, iv_wr_q, iv_rd_q, exp_rd_q} <= '0;
-      iv_level_q  <= '0;
-      exp_level_q <= '0;
+      {pend_q, hash_wait_q, iv_wr_q, iv_rd_q, exp_wr_q, exp_rd_q, tag_wr_q} <= '0;
+      {iv_level_q, exp_level_q, tagged_q, closed_q} <= '0;
     end else begin
-      if (hdr_take) pend_q <= 1'b1;
-      if (hdr_done) begin
-        pend_q  <= 1'b0;
-        iv_wr_q <= !iv_wr_q;
-      end
-      if (iv_pop) iv_rd_q <= !iv_rd_q;
-      if (exp_pop) exp_rd_q <= !exp_rd_q;
-      iv_level_q  <= iv_level_q + {1'b0, hdr_done} - {1'b0, iv_pop};
-      exp_level_q <= exp_level_q + {1'b0, hdr_done} - {1'b0, exp_pop};
+      pend_q      <= hdr_take || (pend_q && !hdr_done);
+      hash_wait_q <= (hash_valid || hash_wait_q) && !judge;
+      iv_wr_q     <= iv_wr_q ^ hdr_take;
+      iv_rd_q     <= iv_rd_q ^ iv_pop;
+      exp_wr_q    <= exp_wr_q ^ hdr_done;
+      tag_wr_q    <= tag_wr_q ^ tag_take;
+      exp_rd_q    <= exp_rd_q ^ judge;
+      iv_level_q  <= iv_level_q + 2'(hdr_take) - 2'(iv_pop);
+      exp_level_q <= exp_level_q + 2'(hdr_done) - 2'(judge);
+      tagged_q    <= tagged_q + 2'(tag_take) - 2'(judge);
+      closed_q    <= closed_q + 2'(iv_pop) - 2'(judge);
     end
   end
 
   always_ff @(posedge clk_i) begin
     if (clear) begin
-      exp_q <= '0;  // SEC_CM: KEY.ZEROISE (with the ciphertext it would give H away)
+      exp_q  <= '0;  // SEC_CM: KEY.ZEROISE (with the ciphertext it would give H away)
+      hash_q <= '0;
     end else begin
-      if (hdr_take) begin
-        pend_iv_q  <= hdr_iv_i;
-        pend_tag_q <= hdr_tag_i;
-      end
-      if (hdr_done) begin
-        iv_q[iv_wr_q]  <= pend_iv_q;
-        exp_q[iv_wr_q] <= pend_tag_q ^ aes_out ^ len_h;
-      end
+      if (hdr_take) iv_q[iv_wr_q] <= hdr_iv_i;
+      if (hdr_done) exp_q[exp_wr_q] <= aes_out ^ len_h;
+      if (tag_take) exp_q[tag_wr_q] <= exp_q[tag_wr_q] ^ hdr_tag_i;
+      if (hash_valid) hash_q <= hash;
     end
   end
 
@@ -189,7 +193,9 @@ module lk_gcm_engine (
   logic [15:0] left;
   logic [31:0] ctr_q, ctr;
 
-  assign ct_ready_o = (state_q == StReady) && iv_level_q != 2'd0;
+  // A hash that waits for its tag holds up the end of the next message.
+  assign ct_ready_o = (state_q == StReady) && iv_level_q != 2'd0 &&
+                      (!last_beat || closed_q == 2'd0 || tagged_q != 2'd0);
   assign take       = ct_valid_i && ct_ready_o;
   assign left       = first_q ? cfg_beats_i : left_q;
   assign ctr        = first_q ? cfg_ctr_i : ctr_q;
@@ -340,37 +346,31 @@ module lk_gcm_engine (
   end
 
   // ---- verdict ----------------------------------------------------------------------------------
-  // Two comparators on separate registers, one in true and one in complement form, and two result
-  // pipelines joined at the output: a single stuck or flipped bit can only turn a pass into a fail.
-  // Behind the joint verdict_bad_o, one pipeline alone and complemented, is what the ring asks too:
-  // no single wire passes a page.
+  // Two comparators on separate registers, one in true and one in complement form, joined at the
+  // output: a single stuck or flipped bit can only turn a pass into a fail. Behind the joint
+  // verdict_bad_o, one comparator alone and complemented, is what the ring asks too: no single wire
+  // passes a page.
   // All 128 bits are compared at once, so the time tells nothing about where tags differ.
   (* keep = "true" *) logic [127:0] diff_a_q;
   (* keep = "true" *) logic [127:0] diff_b_q;
-  (* keep = "true" *) logic [OkStages:0] ok_a_q;
-  (* keep = "true" *) logic [OkStages:0] ok_b_q;
-  logic diff_valid_q;
-  logic [OkStages:0] ok_valid_q;
+  (* keep = "true" *) logic ok_a_q;
+  (* keep = "true" *) logic ok_b_q;
+  logic         diff_valid_q, ok_valid_q;
+  logic [127:0] judged;
 
-  assign exp_pop = hash_valid;
+  assign judged = hash_wait_q ? hash_q : hash;
 
   always_ff @(posedge clk_i or negedge rst_ni) begin
     if (!rst_ni) begin
-      diff_valid_q <= 1'b0;
-      ok_valid_q   <= '0;
-      ok_a_q       <= '0;
-      ok_b_q       <= '0;
+      {diff_valid_q, ok_valid_q, ok_a_q, ok_b_q} <= '0;
     end else if (clear) begin
-      diff_valid_q <= 1'b0;
-      ok_valid_q   <= '0;
-      ok_a_q       <= '0;
-      ok_b_q       <= '0;
+      {diff_valid_q, ok_valid_q, ok_a_q, ok_b_q} <= '0;
     end else begin
-      diff_valid_q <= hash_valid;
-      ok_valid_q <= {ok_valid_q[OkStages-1:0], diff_valid_q};
+      diff_valid_q <= judge;
+      ok_valid_q   <= diff_valid_q;
       // SEC_CM: TAG.CMP_DUP
-      ok_a_q     <= {ok_a_q[OkStages-1:0], diff_valid_q && (diff_a_q == '0)};
-      ok_b_q     <= {ok_b_q[OkStages-1:0], diff_valid_q && (&diff_b_q)};
+      ok_a_q       <= diff_valid_q && (diff_a_q == '0);
+      ok_b_q       <= diff_valid_q && (&diff_b_q);
     end
   end
 
@@ -378,24 +378,26 @@ module lk_gcm_engine (
     if (clear) begin
       diff_a_q <= '1;  // SEC_CM: KEY.ZEROISE
       diff_b_q <= '0;
-    end else if (hash_valid) begin
-      diff_a_q <= hash ^ exp_q[exp_rd_q];
-      diff_b_q <= ~hash ^ exp_q[exp_rd_q];
+    end else if (judge) begin
+      diff_a_q <= judged ^ exp_q[exp_rd_q];
+      diff_b_q <= ~judged ^ exp_q[exp_rd_q];
     end
   end
 
   assign tag_valid_o = diff_valid_q && seal_i;
   assign tag_o       = tag_valid_o ? diff_a_q : '0;
 
-  assign verdict_valid_o = ok_valid_q[OkStages];
-  assign verdict_ok_o    = ok_a_q[OkStages] && ok_b_q[OkStages];
-  assign verdict_bad_o   = !ok_b_q[OkStages];
+  assign verdict_valid_o = ok_valid_q;
+  assign verdict_ok_o    = ok_a_q && ok_b_q;
+  assign verdict_bad_o   = !ok_b_q;
 
 `ifdef VERILATOR
   always_ff @(posedge clk_i) begin
     if (rst_ni && state_q != StReset && !clear) begin
-      assert (!hash_valid || exp_level_q != 2'd0) else $error("%m: hash without a header");
+      assert (!(hash_valid && hash_wait_q)) else $error("%m: two hashes wait for their tags");
+      assert (!hash_valid || closed_q != 2'd0) else $error("%m: hash without a header");
       assert (!(hdr_done && exp_level_q == 2'd2)) else $error("%m: header queue overflows");
+      assert (!(hdr_take && iv_level_q == 2'd2)) else $error("%m: IV queue overflows");
       assert (cfg_beats_i != 16'd0) else $error("%m: a message has at least one beat");
     end
   end

@@ -10,7 +10,7 @@ package lk_gcm_pkg;
   // Beats accepted at one clock edge: cycles until the plaintext and, for the last beat of a page,
   // until the verdict are on the outputs.
   localparam int unsigned PtLatency = AesRounds + 2;
-  localparam int unsigned VerdictLatency = PtLatency + 1;
+  localparam int unsigned VerdictLatency = GhashDepth + 3;
   // verilator lint_on UNUSEDPARAM
 
   // GCM numbers the bits of a block from the most significant bit of byte 0. Mirroring every byte

@@ -11,7 +11,7 @@
 // an accumulator that is not used in the very cycle it leaves the multiplier waits in hold_q.
 //
 // key_start_i with h_i computes H^2 .. H^13 and LEN*H, one product at a time (53 cycles); no
-// beats before powers_valid_o. hash_valid_o comes 5 cycles after the last beat of a message.
+// beats before powers_valid_o. hash_valid_o comes 4 cycles after the last beat of a message.
 // All ports are in memory byte order (byte b in bits [8*b+7:8*b], GCM's own bit order within it).
 module lk_ghash (
   input  logic         clk_i,
@@ -205,19 +205,15 @@ module lk_ghash (
   );
 
   // ---- hash of the message ----------------------------------------------------------------------
-  logic [127:0] sum_q;
-  logic         sum_valid_q;
+  logic [127:0] sum_q, sum;
 
-  always_ff @(posedge clk_i or negedge rst_ni) begin
-    if (!rst_ni) sum_valid_q <= 1'b0;
-    else sum_valid_q <= v3_q && lst3_q && !wipe_i;
-  end
+  assign sum = (ff3_q ? 128'b0 : sum_q) ^ y;
 
   always_ff @(posedge clk_i) begin
     if (wipe_i) sum_q <= '0;  // SEC_CM: KEY.ZEROISE
-    else if (v3_q && fin3_q) sum_q <= (ff3_q ? 128'b0 : sum_q) ^ y;
+    else if (v3_q && fin3_q) sum_q <= sum;
   end
 
-  assign hash_valid_o = sum_valid_q;
-  assign hash_o       = lk_gcm_pkg::mirror_bytes(sum_q);
+  assign hash_valid_o = v3_q && lst3_q;
+  assign hash_o       = lk_gcm_pkg::mirror_bytes(sum);
 endmodule

@@ -96,6 +96,7 @@ module lk_lock_chain #(
 );
   logic         hdr_valid, hdr_ready, data_valid, data_ready, data_last, data_last_unused;
   logic [95:0]  hdr_iv;
+  logic         hdr_tag_valid, hdr_tag_ready, cipher_tag_ready;
   logic [127:0] hdr_tag;
   logic [511:0] data;
   logic         slot_free, slot_take, fetch_req_ready;
@@ -105,7 +106,7 @@ module lk_lock_chain #(
   logic [31:0]  ring_fail_ordinal;
   logic         meta_ready;
   logic         fetch_idle, fetch_bus_error, spill_idle, spill_bus_error;
-  logic [4:0]   pending_q, unverified_q;
+  logic [4:0]   pending_q, unverified_q, unwritten_q;
 
   // ---- What the cipher works on -----------------------------------------------------------------
   // SEC_CM: SPILL.FSM_SPARSE (Hamming distance 3; anything else traps and lets nothing through)
@@ -128,7 +129,7 @@ module lk_lock_chain #(
   (* keep = "true" *) logic seal_open;
 
   // Nothing is on its way through the cipher.
-  assign quiet    = fetch_idle && unverified_q == '0;
+  assign quiet    = fetch_idle && unverified_q == '0 && unwritten_q == '0;
   assign req_open = req_spilled_i ? state_q == StUnseal : state_q == StPages && !seal_i;
   // SEC_CM: SPILL.SEAL_DUP: the state and the key that was loaded must agree before the memory gets
   // what leaves the cipher, and say so twice: sealing lets beats pass, seal_open their content.
@@ -210,6 +211,7 @@ module lk_lock_chain #(
   assign wr_data     = cipher_data;
   assign wr_last     = cipher_last;
   assign hdr_ready   = cipher_hdr_ready && !sealing;
+  assign hdr_tag_ready = cipher_tag_ready && !sealing;
   assign data_ready  = cipher_ready_beat && !sealing;
 
   lk_page_fetch #(.WithTags(Locked)) u_fetch (
@@ -220,7 +222,8 @@ module lk_lock_chain #(
     .look_o(look), .look_page_o(look_page), .look_iv_i(look_iv), .look_tag_i(look_tag),
     .m_arvalid_o, .m_arready_i, .m_araddr_o, .m_arlen_o,
     .m_rvalid_i, .m_rready_o, .m_rdata_i, .m_rresp_i, .m_rlast_i,
-    .hdr_valid_o(hdr_valid), .hdr_ready_i(hdr_ready), .hdr_iv_o(hdr_iv), .hdr_tag_o(hdr_tag),
+    .hdr_valid_o(hdr_valid), .hdr_ready_i(hdr_ready), .hdr_iv_o(hdr_iv),
+    .hdr_tag_valid_o(hdr_tag_valid), .hdr_tag_ready_i(hdr_tag_ready), .hdr_tag_o(hdr_tag),
     .data_valid_o(data_valid), .data_ready_i(data_ready), .data_o(data), .data_last_o(data_last),
     .bus_error_o(fetch_bus_error), .beat_o
   );
@@ -249,7 +252,8 @@ module lk_lock_chain #(
       .key_load_i(key_load), .wipe_i(wipe_i || flush_i),
       .key_ready_o(cipher_ready),
       .hdr_valid_i(sealing ? sl_hdr_valid : hdr_valid), .hdr_ready_o(cipher_hdr_ready),
-      .hdr_iv_i(sealing ? sl_hdr_iv : hdr_iv), .hdr_tag_i(sealing ? '0 : hdr_tag),
+      .hdr_iv_i(sealing ? sl_hdr_iv : hdr_iv), .hdr_tag_valid_i(sealing || hdr_tag_valid),
+      .hdr_tag_ready_o(cipher_tag_ready), .hdr_tag_i(sealing ? '0 : hdr_tag),
       .ct_valid_i(sealing ? sl_pt_valid : data_valid), .ct_ready_o(cipher_ready_beat),
       .ct_data_i(sealing ? sl_pt_data : data),
       .pt_valid_o(cipher_valid), .pt_data_o(cipher_data), .pt_last_o(cipher_last),
@@ -267,6 +271,7 @@ module lk_lock_chain #(
       else         verdict_q <= data_valid && data_last;
     end
     assign cipher_hdr_ready  = 1'b1;
+    assign cipher_tag_ready  = 1'b1;
     assign cipher_ready_beat = 1'b1;
     assign cipher_ready      = 1'b1;
     assign cipher_valid      = sealing ? sl_pt_valid : data_valid;
@@ -280,7 +285,7 @@ module lk_lock_chain #(
     assign key_ready_o      = 1'b1;
     assign data_last_unused = 1'b0;
     assign unused_key       = ^{key_valid_i, key_i, run_key_i, hdr_valid, hdr_iv, hdr_tag,
-                                hdr_ready, sl_hdr_valid, sl_hdr_iv};
+                                hdr_ready, hdr_tag_valid, sl_hdr_valid, sl_hdr_iv};
   end
 
   // SEC_CM: PAGE.VERIFY_BEFORE_USE
@@ -306,21 +311,26 @@ module lk_lock_chain #(
 
   // Pages asked for, arrived, verified and read since the last flush.
   // pending_q: asked for and not yet read to the end. unverified_q: arrived whole, not yet judged.
+  // unwritten_q: arrived whole, its end not yet in the ring; a page's verdict comes before that.
   always_ff @(posedge clk_i or negedge rst_ni) begin
     if (!rst_ni) begin
       pending_q    <= '0;
       unverified_q <= '0;
+      unwritten_q  <= '0;
       fail_o       <= 1'b0;
       fail_page_o  <= '0;
       fail_spilled_o <= 1'b0;
     end else if (flush_i) begin
       pending_q    <= '0;
       unverified_q <= '0;
+      unwritten_q  <= '0;
       fail_o       <= 1'b0;
     end else begin
       pending_q    <= pending_q + 5'(slot_take) - 5'(pg_valid_o && pg_ready_i && pg_last_o);
       unverified_q <= unverified_q + 5'(data_valid && data_ready && data_last)
                       - 5'(verdict_valid);
+      unwritten_q  <= unwritten_q + 5'(data_valid && data_ready && data_last)
+                      - 5'(wr_valid && wr_last);
       // The ring also fails when its own counts disagree; then too nothing is readable any more.
       if (((verdict_valid && (!verdict_ok || verdict_bad)) || ring_fail || state_q == StTrap) &&
           !fail_o) begin

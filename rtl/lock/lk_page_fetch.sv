@@ -1,12 +1,12 @@
 // Page fetcher: turns page requests into AXI4 bursts and brings each page's tag with it.
 //
-//   request {page, region, index} --> [tag line burst, 4 beats = 16 tags] [page burst, 64 beats]
+//   request {page, region, index} --> [page burst, 64 beats] [tag line burst, 4 beats = 16 tags]
 //
 // A page is one maximal burst on a 4 KiB boundary. Tags lie beside the pages, 16 bytes each, and
-// come in lines of 16; a line is asked for before the first page that needs it, and all bursts
-// share one AXI ID, so a page's tag is always here before its data. The next line is asked for from
-// the middle of a line on: the cipher needs a header some cycles before the data. The header of a
-// page (IV and tag) is offered once its tag line has arrived.
+// come in lines of 16; all bursts share one AXI ID and come in the order of asking. A line is asked
+// for from the middle of the line before on or, at the latest, right behind the first page that
+// needs it: a page's tag is needed at its end. The header of a page (its IV) is offered as soon as
+// the page was asked for, its tag once its beat of the line has arrived.
 //
 //   IV bytes 0..3 version, 4..5 region, 6..11 index, each big-endian; formed here from the
 //   authenticated manifest and descriptor, never read from memory.
@@ -55,6 +55,8 @@ module lk_page_fetch #(
   output logic         hdr_valid_o,
   input  logic         hdr_ready_i,
   output logic [95:0]  hdr_iv_o,
+  output logic         hdr_tag_valid_o,
+  input  logic         hdr_tag_ready_i,
   output logic [127:0] hdr_tag_o,
   output logic         data_valid_o,
   input  logic         data_ready_i,
@@ -78,7 +80,8 @@ module lk_page_fetch #(
 
   line_t       here_q, next_q, asked;
   logic [31:0] lines_asked_q;
-  logic        in_here, in_next, need_line, want_next;
+  logic        in_here, in_next, new_line, want_next;
+  logic        owed_q;        // here_q was not asked for yet: it is the next burst
   logic        order_ready, hdr_q_ready;
   logic        issue_line, issue_page;
   logic [27:0] ask_line;
@@ -88,12 +91,14 @@ module lk_page_fetch #(
   assign want_next  = in_here && req_page_i[3] &&
                       !(next_q.known && next_q.line == here_q.line + 1'b1) &&
                       {here_q.line + 1'b1, 4'd0} < num_pages_i;
-  assign need_line  = WithTags && !req_spilled_i && ((!in_here && !in_next) || want_next);
-  assign ask_line   = want_next ? here_q.line + 1'b1 : req_page_i[31:4];
-  assign issue_line = req_valid_i && need_line && order_ready && !flush_i;
-  assign issue_page = req_valid_i && !need_line && order_ready && hdr_q_ready && !flush_i;
-  assign asked      = '{known: 1'b1, line: ask_line, slot: SlotW'(lines_asked_q),
-                        number: lines_asked_q};
+  assign new_line   = WithTags && !req_spilled_i && !in_here && !in_next;
+  assign issue_line = WithTags && (owed_q || (req_valid_i && !req_spilled_i && want_next)) &&
+                      order_ready && !flush_i;
+  assign issue_page = req_valid_i && !issue_line && !owed_q && order_ready && hdr_q_ready &&
+                      !flush_i;
+  assign ask_line   = owed_q ? here_q.line : here_q.line + 1'b1;
+  assign asked      = '{known: 1'b1, line: new_line ? req_page_i[31:4] : ask_line,
+                        slot: SlotW'(lines_asked_q), number: lines_asked_q};
 
   // An address that was offered on the bus stays until it is taken, also through a flush.
   logic        ar_ready;
@@ -101,10 +106,10 @@ module lk_page_fetch #(
   logic [7:0]  ar_len;
   always_comb begin
     ar_addr = pages_addr_i + {20'd0, req_page_i, 12'd0};
-    if (req_spilled_i) ar_addr = spill_addr_i + {20'd0, req_index_i, 12'd0};
-    else if (need_line) ar_addr = tags_addr_i + {28'd0, ask_line, 8'd0};
+    if (issue_line) ar_addr = tags_addr_i + {28'd0, ask_line, 8'd0};
+    else if (req_spilled_i) ar_addr = spill_addr_i + {20'd0, req_index_i, 12'd0};
   end
-  assign ar_len      = need_line ? 8'(LineBeats - 1) : 8'(lk_pkg::PageBeats - 1);
+  assign ar_len      = issue_line ? 8'(LineBeats - 1) : 8'(lk_pkg::PageBeats - 1);
   assign req_ready_o = issue_page && ar_ready;
 
   lk_skid #(.Width(72)) u_address (
@@ -118,19 +123,25 @@ module lk_page_fetch #(
       here_q        <= '0;
       next_q        <= '0;
       lines_asked_q <= '0;
+      owed_q        <= 1'b0;
     end else begin
       if (issue_line && ar_ready) begin
         lines_asked_q <= lines_asked_q + 1'b1;
-        if (want_next) next_q <= asked;
-        else           here_q <= asked;
+        owed_q        <= 1'b0;
+        if (!owed_q) next_q <= asked;
       end
       if (req_ready_o && !req_spilled_i && !in_here && in_next) begin
         here_q       <= next_q;
         next_q.known <= 1'b0;  // asked for anew when a later block comes back to it
       end
+      if (req_ready_o && new_line) begin
+        here_q <= asked;
+        owed_q <= 1'b1;
+      end
       if (flush_i || forget_i) begin
         here_q.known <= 1'b0;
         next_q.known <= 1'b0;
+        owed_q       <= 1'b0;
       end
     end
   end
@@ -151,28 +162,39 @@ module lk_page_fetch #(
   assign data_last_o  = m_rlast_i;
   assign beat_o       = m_rvalid_i && m_rready_o;
   assign bus_error_o  = beat_o && m_rresp_i[1];
-  assign idle_o       = order_level == '0;
+  assign idle_o       = order_level == '0 && !owed_q;
 
   // --- Headers ---------------------------------------------------------------------------------
-  // Line number n goes to slot n mod LineSlots; a header waits until its line has come whole.
+  // Line number n goes to slot n mod LineSlots; a tag waits until its beat of the line has come.
   logic [511:0]     line_mem [LineSlots * LineBeats];
   logic [1:0]       fill_beat_q;
   logic [31:0]      lines_here_q;
 
-  logic         hq_valid, hq_ready;
-  logic [31:0]  hq_index, hq_line_no;
+  logic         hq_valid, hq_spilled, unused_hdr_ready;
+  logic [31:0]  hq_index;
   logic [15:0]  hq_region;
-  logic [SlotW-1:0] hq_slot;
-  logic [3:0]   hq_tag;
-  logic         hq_spilled;
-  logic [5:0]   unused_level;
-  lk_fifo #(.Width(1 + 32 + 16 + SlotW + 4 + 32), .Depth(32)) u_headers (
+  logic [5:0]   unused_hdr_level;
+  lk_fifo #(.Width(1 + 32 + 16), .Depth(32)) u_headers (
     .clk_i, .rst_ni, .clear_i(flush_i),
-    .valid_i(issue_page && ar_ready), .ready_o(hdr_q_ready),
-    .data_i({req_spilled_i, req_index_i, req_region_i, in_here ? here_q.slot : next_q.slot,
-             req_page_i[3:0], in_here ? here_q.number : next_q.number}),
-    .valid_o(hq_valid), .ready_i(hq_ready),
-    .data_o({hq_spilled, hq_index, hq_region, hq_slot, hq_tag, hq_line_no}), .level_o(unused_level)
+    .valid_i(req_ready_o), .ready_o(unused_hdr_ready),
+    .data_i({req_spilled_i, req_index_i, req_region_i}),
+    .valid_o(hq_valid), .ready_i(hdr_valid_o && hdr_ready_i),
+    .data_o({hq_spilled, hq_index, hq_region}), .level_o(unused_hdr_level)
+  );
+
+  logic             tq_valid, tq_spilled;
+  logic [SlotW-1:0] tq_slot;
+  logic [3:0]       tq_tag;
+  logic [31:0]      tq_line_no;
+  line_t            line;  // of the page that is asked for
+  logic [5:0]       unused_tag_level;
+  assign line = in_here ? here_q : in_next ? next_q : asked;
+  lk_fifo #(.Width(1 + SlotW + 4 + 32), .Depth(32)) u_tags (
+    .clk_i, .rst_ni, .clear_i(flush_i),
+    .valid_i(req_ready_o), .ready_o(hdr_q_ready),
+    .data_i({req_spilled_i, line.slot, req_page_i[3:0], line.number}),
+    .valid_o(tq_valid), .ready_i(hdr_tag_valid_o && hdr_tag_ready_i),
+    .data_o({tq_spilled, tq_slot, tq_tag, tq_line_no}), .level_o(unused_tag_level)
   );
 
   always_ff @(posedge clk_i or negedge rst_ni) begin
@@ -196,20 +218,36 @@ module lk_page_fetch #(
     end
   end
 
-  logic         looked_q;
+  logic         looked_q;    // look_iv_i is of the header that is the next
+  logic         look_due_q;  // look_tag_i is of a header that was taken; its tag was not yet
   logic [511:0] tag_beat;
-  assign tag_beat    = line_mem[{hq_slot, hq_tag[3:2]}];
-  logic [31:0] lines_past;  // lines that came since the header's own, modulo 2^32
-  assign lines_past  = lines_here_q - hq_line_no - 1'b1;
-  assign hdr_valid_o = hq_valid && (!WithTags || (hq_spilled ? looked_q : !lines_past[31]));
-  assign hdr_tag_o   = hq_spilled ? look_tag_i : tag_beat[128*hq_tag[1:0] +: 128];
-  assign hq_ready    = hdr_ready_i && hdr_valid_o;
+  logic [31:0]  lines_past;  // lines that came since the tag's own, modulo 2^32; -1: it comes now
+  logic         tag_here;
+  assign tag_beat    = line_mem[{tq_slot, tq_tag[3:2]}];
+  assign lines_past  = lines_here_q - tq_line_no - 1'b1;
+  assign tag_here    = !lines_past[31] || (&lines_past && fill_beat_q > tq_tag[3:2]);
+  assign hdr_valid_o = hq_valid && (!WithTags || !hq_spilled || looked_q);
+  assign hdr_tag_valid_o = tq_valid && (!WithTags || (tq_spilled ? look_due_q : tag_here));
+  assign hdr_tag_o       = tq_spilled ? look_tag_i : tag_beat[128*tq_tag[1:0] +: 128];
 
-  assign look_o      = hq_valid && hq_spilled && !looked_q;
+  assign look_o      = hq_valid && hq_spilled && !looked_q && !look_due_q;
   assign look_page_o = hq_index;
   always_ff @(posedge clk_i or negedge rst_ni) begin
-    if (!rst_ni) looked_q <= 1'b0;
-    else looked_q <= (look_o || (looked_q && !hq_ready)) && !flush_i;
+    if (!rst_ni) begin
+      looked_q   <= 1'b0;
+      look_due_q <= 1'b0;
+    end else if (flush_i) begin
+      looked_q   <= 1'b0;
+      look_due_q <= 1'b0;
+    end else begin
+      if (look_o) looked_q <= 1'b1;
+      if (hq_spilled && hdr_valid_o && hdr_ready_i) begin
+        looked_q   <= 1'b0;
+        look_due_q <= 1'b1;
+      end else if (tq_spilled && hdr_tag_valid_o && hdr_tag_ready_i) begin
+        look_due_q <= 1'b0;
+      end
+    end
   end
 
   // Big-endian numbers: the first IV byte is bits 7:0 of hdr_iv_o.

@@ -1,13 +1,13 @@
 // Verify-before-use buffer: a ring of pages between lk_gcm and everything that uses plaintext.
 //
 // A page is written beat by beat, waits for its verdict, and is readable only after a verdict that
-// passed. After a verdict that failed, neither that page nor any later one is ever readable, no
+// passed, up to the beat that was written last. After a verdict that failed, neither that page nor any later one is ever readable, no
 // slot is free any more and fail_o stays up, until clear_i or wipe_i; pages verified before it stay
 // readable.
 //
 // Use: take a slot (slot_take_i while slot_free_o) before asking for a page, because the decryption
 // pipeline cannot be held back. Beats arrive in order, wr_last_i on the last one; a verdict comes
-// after its page's last beat. Broken order (no slot taken, wr_last_i on the wrong beat, verdict
+// after its page's first beat. Broken order (no slot taken, wr_last_i on the wrong beat, verdict
 // without a page) counts as a failed page. A slot is free again when the last beat of its page has
 // been read.
 // Read side: ready/valid, one beat a cycle without a gap across page boundaries. A page's first
@@ -96,9 +96,9 @@ module lk_tile_ring #(
   // ---- page accounting --------------------------------------------------------------------------
   logic [Cw-1:0]  taken_q;     // slots reserved or filled
   logic [Cw-1:0]  filled_q;    // of those, pages whose first beat has been written
-  logic [Cw-1:0]  waiting_q;   // complete pages without a verdict
-  logic [Aw-1:0]  wr_ptr_q;
-  logic [Aw:0]    rd_ptr_q;    // one bit more, so that its page part counts modulo 2 * NumSlots
+  logic [Cw-1:0]  waiting_q;   // pages without a verdict whose first beat has been written
+  logic [Aw:0]    wr_ptr_q;    // one bit more, so that page parts count modulo 2 * NumSlots
+  logic [Aw:0]    rd_ptr_q;
   logic [31:0]    page_q;      // verdicts so far
   // Pages that may be read and have not been; verdicts that passed, modulo 2 * NumSlots.
   (* keep = "true" *) logic [Cw-1:0] verified_q;
@@ -154,7 +154,7 @@ module lk_tile_ring #(
       taken_q  <= taken_q + Cw'(take) - Cw'(freed);
       filled_q <= filled_q + Cw'(wr_ok && wr_first) - Cw'(freed);
       if (wr_ok) wr_ptr_q <= wr_ptr_q + 1'b1;
-      waiting_q <= waiting_q + Cw'(wr_ok && wr_end)
+      waiting_q <= waiting_q + Cw'(wr_ok && wr_first)
                    - Cw'(verdict_valid_i && waiting_q != '0);
       if (verdict_pass != rd_end) begin
         verified_q <= verdict_pass ? verified_q + 1'b1 : verified_q - 1'b1;
@@ -176,12 +176,13 @@ module lk_tile_ring #(
   logic         ram_valid_q, ram_first_q, ram_last_q, shift;
 
   assign shift = ram_valid_q && (!rd_valid_o || rd_ready_i);
-  assign fetch = verified_q != '0 && !differ && !drop && (!ram_valid_q || shift);
+  assign fetch = verified_q != '0 && rd_ptr_q != wr_ptr_q && !differ && !drop &&
+                 (!ram_valid_q || shift);
 
   always_ff @(posedge clk_i) begin
     // SEC_CM: RING.WIPE
     if (walk_write || wr_ok) begin
-      mem[walk_write ? walk_q[Aw-1:0] : wr_ptr_q] <= walk_write ? '0 : wr_data_i;
+      mem[walk_write ? walk_q[Aw-1:0] : wr_ptr_q[Aw-1:0]] <= walk_write ? '0 : wr_data_i;
     end
   end
 

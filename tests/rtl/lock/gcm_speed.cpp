@@ -40,6 +40,7 @@ int main() {
   const auto page = make_page(rng, key, latchkey::test::random_bytes(rng, 12));
   to_wide(dut.hdr_iv_i, page.iv.data(), 12);
   to_wide(dut.hdr_tag_i, page.tag.data(), 16);
+  dut.hdr_tag_valid_i = 1;
   dut.rd_ready_i = 1;
   long beats = 0, reads = 0;
   size_t at = 0;

@@ -10,6 +10,8 @@ module lk_gcm_ring_bench (
   input  logic         hdr_valid_i,
   output logic         hdr_ready_o,
   input  logic [95:0]  hdr_iv_i,
+  input  logic         hdr_tag_valid_i,
+  output logic         hdr_tag_ready_o,
   input  logic [127:0] hdr_tag_i,
   input  logic         ct_valid_i,
   output logic         ct_ready_o,
@@ -36,7 +38,8 @@ module lk_gcm_ring_bench (
   logic [127:0] unused_tag;
   lk_gcm u_gcm (
     .clk_i, .rst_ni, .seal_i(1'b0), .key_valid_i, .key_i, .key_load_i, .wipe_i(gcm_wipe_i), .key_ready_o,
-    .hdr_valid_i, .hdr_ready_o, .hdr_iv_i, .hdr_tag_i, .ct_valid_i, .ct_ready_o, .ct_data_i,
+    .hdr_valid_i, .hdr_ready_o, .hdr_iv_i, .hdr_tag_valid_i, .hdr_tag_ready_o, .hdr_tag_i,
+    .ct_valid_i, .ct_ready_o, .ct_data_i,
     .pt_valid_o, .pt_data_o, .pt_last_o, .verdict_valid_o, .verdict_ok_o,
     .verdict_bad_o(verdict_bad), .tag_valid_o(unused_tag_valid), .tag_o(unused_tag)
   );

@@ -24,6 +24,7 @@ inline GcmMessage make_page(std::mt19937_64& rng, const Bytes& key, const Bytes&
 /// A valid or ready is raised with probability 1/n in a cycle; a valid stays until it is taken.
 struct Traffic {
   unsigned header_every, beat_every, read_every;
+  unsigned tag_every = 1;  // tags may come long after their headers
 };
 
 class PageBench {
@@ -50,6 +51,7 @@ class PageBench {
     dut.clk_i = 0;
     dut.eval();
     if (dut.hdr_valid_i && dut.hdr_ready_o) headers.push_back(cycle);
+    if (dut.hdr_tag_valid_i && dut.hdr_tag_ready_o) tags.push_back(cycle);
     if (dut.ct_valid_i && dut.ct_ready_o) accepted.push_back(cycle);
     if (dut.pt_valid_o) plain.push_back({from_wide(dut.pt_data_o, 64), cycle});
     if (dut.verdict_valid_o) verdicts.push_back({dut.verdict_ok_o != 0, cycle});
@@ -86,6 +88,7 @@ class PageBench {
 
   void forget() {
     headers.clear();
+    tags.clear();
     accepted.clear();
     plain.clear();
     verdicts.clear();
@@ -120,17 +123,19 @@ class PageBench {
 
   Vlk_gcm_ring_bench dut;
   uint64_t cycle = 0;
-  std::vector<uint64_t> headers, accepted;
+  std::vector<uint64_t> headers, tags, accepted;
   std::vector<Beat> plain, read;
   std::vector<Verdict> verdicts;
 
  private:
   void stream(const std::vector<GcmMessage>& pages, size_t beats, Traffic t) {
-    size_t hdr = 0, beat = 0;
+    size_t hdr = 0, tag = 0, beat = 0;
     int quiet = 0;
     dut.hdr_valid_i = 0;
+    dut.hdr_tag_valid_i = 0;
     dut.ct_valid_i = 0;
-    while ((beat < beats || hdr < 1) && quiet < 3000) {
+    const size_t tags_due = beats == pages.size() * kBeats ? pages.size() : 0;
+    while ((beat < beats || hdr < 1 || tag < tags_due) && quiet < 3000) {
       dut.rd_ready_i = rng_() % t.read_every == 0;
       dut.slot_take_i = 0;
       if (!dut.hdr_valid_i && hdr < pages.size() && rng_() % t.header_every == 0) {
@@ -138,19 +143,26 @@ class PageBench {
         if (dut.slot_free_o || dut.fail_o) {
           dut.hdr_valid_i = 1;
           to_wide(dut.hdr_iv_i, pages[hdr].iv.data(), 12);
-          to_wide(dut.hdr_tag_i, pages[hdr].tag.data(), 16);
         }
+      }
+      if (!dut.hdr_tag_valid_i && tag < pages.size() && rng_() % t.tag_every == 0) {
+        dut.hdr_tag_valid_i = 1;
+        to_wide(dut.hdr_tag_i, pages[tag].tag.data(), 16);
       }
       if (!dut.ct_valid_i && beat < beats && rng_() % t.beat_every == 0) {
         dut.ct_valid_i = 1;
         to_wide(dut.ct_data_i, &pages[beat / kBeats].ciphertext[64 * (beat % kBeats)], 64);
       }
-      const size_t h = headers.size(), a = accepted.size();
+      const size_t h = headers.size(), g = tags.size(), a = accepted.size();
       step();
-      quiet = headers.size() == h && accepted.size() == a ? quiet + 1 : 0;
+      quiet = headers.size() == h && tags.size() == g && accepted.size() == a ? quiet + 1 : 0;
       if (headers.size() != h) {
         ++hdr;
         dut.hdr_valid_i = 0;
+      }
+      if (tags.size() != g) {
+        ++tag;
+        dut.hdr_tag_valid_i = 0;
       }
       if (accepted.size() != a) {
         ++beat;
@@ -158,6 +170,7 @@ class PageBench {
       }
     }
     dut.hdr_valid_i = 0;
+    dut.hdr_tag_valid_i = 0;
     dut.ct_valid_i = 0;
     dut.slot_take_i = 0;
   }
