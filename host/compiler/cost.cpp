@@ -37,8 +37,9 @@ constexpr cycle rows_latency = 24;      // lk_rows, lk_drain, lk_writer: last wo
 constexpr std::uint32_t dw_side = 5;    // lk_depthwise: larger kernels go tap by tap,
 constexpr std::uint32_t dw_line = 512;  // and so do longer lines
 constexpr cycle move_latency = 5;       // lk_mover
-constexpr cycle spill_latency = 200;    // of a Spill beside its pages,
-constexpr cycle load_latency = 250;     // and of a Load
+constexpr cycle rekey_cycles = 79;      // lk_gcm: a key is loaded
+constexpr cycle spill_cycles = 40;      // lk_lock_chain, lk_spill: a Spill beside its pages,
+constexpr cycle reload_cycles = 80;     // and a Load, beside the memory's latency too
 constexpr std::uint32_t stream_words = 64;  // the simulated card's input stream
 constexpr cycle window_latency = 14;        // lk_feed, lk_vector, lk_writer
 
@@ -56,6 +57,7 @@ class page_stream {
         hold_(memory.hold),
         latency_(memory.latency + fetch_cycles),
         judge_(locked ? judge_cycles : open_cycles),
+        rekey_(locked ? rekey_cycles : 0),
         // A tag line of 4 beats serves 16 pages.
         page_(beat_ * (spec::page_beats + (locked ? 0.25 : 0.0))) {
     freed_.fill(0);
@@ -65,7 +67,7 @@ class page_stream {
   void walk(cycle at) { freed_.fill(at + walk_cycles); }
   /// When the bus has carried as many of `pages` pages as the ring holds, for a burst behind them.
   cycle filled(std::size_t pages) const {
-    return freed_[0] + latency_ + ceil_of(hold_ * static_cast<double>(std::min(pages, ring_pages)));
+    return freed_[0] + latency_ + held(std::min(pages, ring_pages));
   }
 
   /// When the next page is readable.
@@ -80,11 +82,15 @@ class page_stream {
     freed_[next_ % ring_pages] = at;
     ++next_;
   }
+  /// By how much bursts of so many pages hold up what waits behind them.
+  cycle held(std::size_t pages) const { return ceil_of(hold_ * static_cast<double>(pages)); }
   double beat_cycles() const { return beat_; }
+  cycle latency() const { return latency_; }
+  cycle rekey() const { return rekey_; }
 
  private:
   double beat_, transfer_, hold_;
-  cycle latency_, judge_;
+  cycle latency_, judge_, rekey_;
   double page_, bus_ = 0;
   std::array<cycle, ring_pages> freed_;  // when the page's place was free again
   std::size_t next_ = 0;
@@ -390,8 +396,10 @@ cycle play_vector(const spec::descriptor& d, std::uint32_t batch, page_stream& p
       cost.vector = d.out_stride;
       return take_pages(d.param_pages, pages, now, cost) + move_latency;
     case spec::op::output:
+      // The output adapter writes an image, u8, before it takes the next.
       cost.stream = std::uint64_t{batch} * d.in_stride;
-      return now + cost.stream + move_latency;
+      return now + cost.stream + move_latency +
+             (batch - 1) * pages.held(d.in_stride / spec::page_beats);
     default:
       throw error(errc::unsupported_model,
                   "no cost is known for operation " + std::to_string(d.op));
@@ -399,12 +407,12 @@ cycle play_vector(const spec::descriptor& d, std::uint32_t batch, page_stream& p
 }
 
 /// A Spill, or a Load from the spill area: whole pages, and no other page is fetched meanwhile.
-cycle play_spill(std::uint32_t words, std::uint32_t batch, cycle latency, page_stream& pages,
+cycle play_spill(std::uint32_t words, std::uint32_t batch, cycle beside, page_stream& pages,
                  cycle now, layer_cost& cost) {
   const std::uint64_t beats = pages_for(words, batch) * spec::page_beats;
   cost.memory = ceil_of(pages.beat_cycles() * static_cast<double>(beats));
   cost.bytes = beats * spec::beat_bytes;
-  now += cost.memory + latency;
+  now += cost.memory + pages.rekey() + beside;
   pages.walk(now);
   return now;
 }
@@ -441,13 +449,13 @@ cycle play(const spec::descriptor& d, std::uint32_t n, std::uint32_t batch, page
       now = play_depthwise(d, n, batch, pages, now, cost);
       break;
     case spec::op::spill:
-      return play_spill(d.in_stride, batch, spill_latency, pages, now, cost);
+      return play_spill(d.in_stride, batch, spill_cycles, pages, now, cost);
     case spec::op::load:
       if (d.spilled == 0) {
         now = play_vector(d, batch, pages, now, cost);
         break;
       }
-      return play_spill(d.out_stride, batch, load_latency, pages, now, cost);
+      return play_spill(d.out_stride, batch, reload_cycles + pages.latency(), pages, now, cost);
     default:
       now = play_vector(d, batch, pages, now, cost);
   }
