@@ -41,7 +41,7 @@ module lk_gcm #(
   output logic         pt_last_o,
   output logic         verdict_valid_o,
   output logic         verdict_ok_o,
-  output logic         verdict_bad_o, // of a pipeline of its own; a page passes with ok and not bad
+  output logic         verdict_bad_o, // of one comparator alone; a page passes with ok and not bad
   output logic         tag_valid_o,   // sealing: the tag of the next page; its header's was zero
   output logic [127:0] tag_o
 );

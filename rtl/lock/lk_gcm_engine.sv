@@ -14,13 +14,13 @@
 // published vectors are run that way.
 //
 // Order of events: a header is an IV, and lets the beats of its message in. Each beat enters the
-// four counter-mode lanes and GHASH at once. Meanwhile the iterative AES yields E(J0). The message's
-// tag comes when it likes, in the order of headers, even after the last beat: E(J0), LEN*H and the
-// tag add up to the value that GHASH over the ciphertext must reach, in a queue of two; a hash that
-// is there before them waits. Latencies are constants in lk_gcm_pkg: plaintext PtLatency cycles
-// after its beat, the verdict VerdictLatency cycles after the last beat, which is before the last
-// plaintext. A header takes 12 cycles, so messages of 20 beats or more run without a gap if headers
-// come early enough.
+// four counter-mode lanes and GHASH at once. Meanwhile the iterative AES yields E(J0). The tag of
+// the message comes when it likes, in the order of headers, even after the last beat: E(J0), LEN*H
+// and the tag add up to the value that GHASH over the ciphertext must reach, in a queue of two; a
+// hash that is there before them waits. Latencies are constants in lk_gcm_pkg: plaintext PtLatency
+// cycles after its beat, the verdict VerdictLatency cycles after the last beat, which is before the
+// last plaintext. A header takes 12 cycles, so messages of 20 beats or more run without a gap if
+// headers come early enough.
 //
 // Keys: a rising key_valid_i or key_load_i takes key_i and drops every message under way;
 // key_ready_o comes 79 cycles later. wipe_i or a falling key_valid_i zeroises all key-dependent
@@ -56,7 +56,7 @@ module lk_gcm_engine (
   output logic         pt_last_o,
   output logic         verdict_valid_o,
   output logic         verdict_ok_o,
-  output logic         verdict_bad_o, // of a pipeline of its own; a page passes with ok and not bad
+  output logic         verdict_bad_o, // of one comparator alone; a page passes with ok and not bad
   output logic         tag_valid_o,
   output logic [127:0] tag_o
 );
@@ -137,7 +137,9 @@ module lk_gcm_engine (
   logic [1:0]        iv_level_q, exp_level_q;
   logic [1:0]        tagged_q;  // entries of exp_q that have their tag
   logic [1:0]        closed_q;  // messages whose last beat was taken and that are not yet judged
-  logic              iv_wr_q, iv_rd_q, exp_wr_q, exp_rd_q, tag_wr_q;
+  logic              iv_wr_q, iv_rd_q, exp_wr_q, tag_wr_q;
+  (* keep = "true" *) logic exp_rd_a_q;  // one for each comparator
+  (* keep = "true" *) logic exp_rd_b_q;
   logic              pend_q;    // a header was taken and waits for E(J0)
   logic              hash_wait_q;  // hash_q waits for E(J0) and tag
   logic [127:0]      len_h, hash, hash_q;
@@ -155,10 +157,10 @@ module lk_gcm_engine (
 
   always_ff @(posedge clk_i or negedge rst_ni) begin
     if (!rst_ni) begin
-      {pend_q, hash_wait_q, iv_wr_q, iv_rd_q, exp_wr_q, exp_rd_q, tag_wr_q} <= '0;
+      {pend_q, hash_wait_q, iv_wr_q, iv_rd_q, exp_wr_q, tag_wr_q, exp_rd_a_q, exp_rd_b_q} <= '0;
       {iv_level_q, exp_level_q, tagged_q, closed_q} <= '0;
     end else if (clear) begin
-      {pend_q, hash_wait_q, iv_wr_q, iv_rd_q, exp_wr_q, exp_rd_q, tag_wr_q} <= '0;
+      {pend_q, hash_wait_q, iv_wr_q, iv_rd_q, exp_wr_q, tag_wr_q, exp_rd_a_q, exp_rd_b_q} <= '0;
       {iv_level_q, exp_level_q, tagged_q, closed_q} <= '0;
     end else begin
       pend_q      <= hdr_take || (pend_q && !hdr_done);
@@ -167,7 +169,8 @@ module lk_gcm_engine (
       iv_rd_q     <= iv_rd_q ^ iv_pop;
       exp_wr_q    <= exp_wr_q ^ hdr_done;
       tag_wr_q    <= tag_wr_q ^ tag_take;
-      exp_rd_q    <= exp_rd_q ^ judge;
+      exp_rd_a_q  <= exp_rd_a_q ^ judge;
+      exp_rd_b_q  <= exp_rd_b_q ^ judge;
       iv_level_q  <= iv_level_q + 2'(hdr_take) - 2'(iv_pop);
       exp_level_q <= exp_level_q + 2'(hdr_done) - 2'(judge);
       tagged_q    <= tagged_q + 2'(tag_take) - 2'(judge);
@@ -183,7 +186,9 @@ module lk_gcm_engine (
       if (hdr_take) iv_q[iv_wr_q] <= hdr_iv_i;
       if (hdr_done) exp_q[exp_wr_q] <= aes_out ^ len_h;
       if (tag_take) exp_q[tag_wr_q] <= exp_q[tag_wr_q] ^ hdr_tag_i;
-      if (hash_valid) hash_q <= hash;
+      // A hash that was judged must not stay: its page may come again, changed.
+      if (judge) hash_q <= '0;
+      else if (hash_valid) hash_q <= hash;
     end
   end
 
@@ -379,8 +384,8 @@ module lk_gcm_engine (
       diff_a_q <= '1;  // SEC_CM: KEY.ZEROISE
       diff_b_q <= '0;
     end else if (judge) begin
-      diff_a_q <= judged ^ exp_q[exp_rd_q];
-      diff_b_q <= ~judged ^ exp_q[exp_rd_q];
+      diff_a_q <= judged ^ exp_q[exp_rd_a_q];
+      diff_b_q <= ~judged ^ exp_q[exp_rd_b_q];
     end
   end
 

@@ -288,12 +288,23 @@ module lk_lock_chain #(
                                 hdr_ready, hdr_tag_valid, sl_hdr_valid, sl_hdr_iv};
   end
 
+  // The ring takes a verdict before the last plaintext: the page must have come whole all the same.
+  logic due, page_ok, page_bad;
+  assign due      = unverified_q != '0;
+  assign page_ok  = verdict_ok && due;
+  assign page_bad = verdict_bad || !due;
+
+  if (Locked && lk_pkg::PageBeats < lk_gcm_pkg::PtLatency - lk_gcm_pkg::VerdictLatency + 2)
+  begin : gen_bad_page
+    $fatal(1, "%m: a verdict would come before the first plaintext of its page");
+  end
+
   // SEC_CM: PAGE.VERIFY_BEFORE_USE
   lk_tile_ring #(.NumSlots(lk_pkg::RingSlots), .BeatsPerPage(lk_pkg::PageBeats)) u_ring (
     .clk_i, .rst_ni, .clear_i(flush_i), .wipe_i, .wipe_busy_o,
     .slot_free_o(slot_free), .slot_take_i(slot_take),
     .wr_valid_i(wr_valid), .wr_data_i(wr_data), .wr_last_i(wr_last),
-    .verdict_valid_i(verdict_valid), .verdict_ok_i(verdict_ok), .verdict_bad_i(verdict_bad),
+    .verdict_valid_i(verdict_valid), .verdict_ok_i(page_ok), .verdict_bad_i(page_bad),
     .fail_o(ring_fail), .fail_page_o(ring_fail_ordinal),
     .rd_valid_o(pg_valid_o), .rd_ready_i(pg_ready_i), .rd_data_o(pg_data_o),
     .rd_first_o(pg_first_o), .rd_last_o(pg_last_o)
@@ -332,7 +343,7 @@ module lk_lock_chain #(
       unwritten_q  <= unwritten_q + 5'(data_valid && data_ready && data_last)
                       - 5'(wr_valid && wr_last);
       // The ring also fails when its own counts disagree; then too nothing is readable any more.
-      if (((verdict_valid && (!verdict_ok || verdict_bad)) || ring_fail || state_q == StTrap) &&
+      if (((verdict_valid && (!page_ok || page_bad)) || ring_fail || state_q == StTrap) &&
           !fail_o) begin
         fail_o      <= 1'b1;
         fail_page_o <= meta_page;

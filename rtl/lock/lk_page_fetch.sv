@@ -4,9 +4,9 @@
 //
 // A page is one maximal burst on a 4 KiB boundary. Tags lie beside the pages, 16 bytes each, and
 // come in lines of 16; all bursts share one AXI ID and come in the order of asking. A line is asked
-// for from the middle of the line before on or, at the latest, right behind the first page that
-// needs it: a page's tag is needed at its end. The header of a page (its IV) is offered as soon as
-// the page was asked for, its tag once its beat of the line has arrived.
+// for before a page of the second half of the line before it or, at the latest, right behind the
+// first page that needs it: a page's tag is needed at its end. The header of a page (its IV) is
+// offered as soon as the page was asked for, its tag once its beat of the line has arrived.
 //
 //   IV bytes 0..3 version, 4..5 region, 6..11 index, each big-endian; formed here from the
 //   authenticated manifest and descriptor, never read from memory.
@@ -65,7 +65,8 @@ module lk_page_fetch #(
   output logic         bus_error_o,   // pulse: a beat came with an error response
   output logic         beat_o         // pulse: a beat was taken from the bus
 );
-  localparam int unsigned LineSlots = 16;  // tag lines; more than the pages that can be under way
+  // Tag lines; more than the lines of the pages that can be under way, and the one that is next.
+  localparam int unsigned LineSlots = 16;
   localparam int unsigned LineBeats = 4;
   localparam int unsigned SlotW = $clog2(LineSlots);
 
@@ -135,8 +136,9 @@ module lk_page_fetch #(
         next_q.known <= 1'b0;  // asked for anew when a later block comes back to it
       end
       if (req_ready_o && new_line) begin
-        here_q <= asked;
-        owed_q <= 1'b1;
+        here_q       <= asked;
+        owed_q       <= 1'b1;
+        next_q.known <= 1'b0;  // or its place could be another line's when it is used
       end
       if (flush_i || forget_i) begin
         here_q.known <= 1'b0;

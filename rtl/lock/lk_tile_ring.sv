@@ -1,9 +1,9 @@
 // Verify-before-use buffer: a ring of pages between lk_gcm and everything that uses plaintext.
 //
 // A page is written beat by beat, waits for its verdict, and is readable only after a verdict that
-// passed, up to the beat that was written last. After a verdict that failed, neither that page nor any later one is ever readable, no
-// slot is free any more and fail_o stays up, until clear_i or wipe_i; pages verified before it stay
-// readable.
+// passed, up to the beat that was written last. After a verdict that failed, neither that page nor
+// any later one is ever readable, no slot is free any more and fail_o stays up, until clear_i or
+// wipe_i; pages verified before it stay readable.
 //
 // Use: take a slot (slot_take_i while slot_free_o) before asking for a page, because the decryption
 // pipeline cannot be held back. Beats arrive in order, wr_last_i on the last one; a verdict comes

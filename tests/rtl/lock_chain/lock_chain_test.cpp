@@ -32,6 +32,17 @@ TEST_F(Chain, TilesAcrossATagLineSweptFortyTimes) {
   expect_plain(requests);
 }
 
+// A line of tags that was fetched ahead, and not used while many others were, is asked for anew.
+TEST_F(Chain, TilesFromTheLastOfATagLine) {
+  make(48, 3);
+  auto requests = sweep(15, 10, 9);
+  const auto behind = sweep(25, 8, 1);
+  requests.insert(requests.end(), behind.begin(), behind.end());
+  run(requests, 10, 0);
+  EXPECT_FALSE(top_.fail_o);
+  expect_plain(requests);
+}
+
 TEST_F(Chain, RandomOrder) {
   make(100, 3);
   std::vector<Request> requests;
@@ -83,6 +94,32 @@ TEST_F(Chain, FlushInTheMiddleLeavesACleanChain) {
     flush();
     run(requests, 0, 10);
     expect_plain(requests);
+  }
+}
+
+// A page that was judged, and comes again changed but with its tag: a flag that offers the hash of
+// the first one for the second passes nothing.
+TEST_F(Chain, AFlippedFlagDoesNotJudgeAPageByItsOlderHash) {
+  make(2, 3);
+  const auto honest = sealed_;
+  for (int at = 0; at < 100; at += 7) {
+    SCOPED_TRACE("flag flipped in cycle " + std::to_string(at));
+    sealed_ = honest;
+    flush();
+    run({{0, 3, 0}});
+    expect_plain({{0, 3, 0}});
+    sealed_[20] ^= 1;
+    out_.clear();
+    top_.req_valid_i = 1;
+    top_.req_page_i = top_.req_index_i = 0;
+    do tick();
+    while (!accepted_);
+    top_.req_valid_i = 0;
+    for (int i = 0; i < at; ++i) tick();
+    top_.rootp->lk_lock_chain__DOT__gen_locked__DOT__u_gcm__DOT__u_engine__DOT__hash_wait_q = 1;
+    for (int i = 0; i < 300; ++i) tick();
+    EXPECT_TRUE(top_.fail_o);
+    EXPECT_TRUE(out_.empty());
   }
 }
 
