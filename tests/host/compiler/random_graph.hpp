@@ -342,6 +342,15 @@ class graph_builder {
     return softmax(conv(t, uniform(5, 40), 1, 1, 1, 1, {0, 0, 0, 0}), uniform(0, 255));
   }
 
+  /// A skip connection that waits, and may spill, while a wide layer runs; 64 x 32 x 32.
+  int waiting_skip() {
+    const std::vector<int> none{0, 0, 0, 0};
+    const int skip = conv(input(4, 64, 64), 64, 1, 1, 1, 1, none);
+    const int wide = conv(max_pool(skip, 2, 2, 2, 2, none), 256, 1, 1, 1, 1, none);
+    const int deep = conv(wide, 64, 1, 1, 1, 1, none);
+    return add(deep, max_pool(skip, 2, 2, 2, 2, none));
+  }
+
   model::qgraph finish(int output) {
     graph_.output = {
         "output", output, model::io_type::f32, {at(output).c, at(output).h, at(output).w}};
