@@ -113,7 +113,7 @@ TEST(GcmPages, ATagMayComeAfterItsPage) {
   b.load_key(key);
   std::vector<GcmMessage> pages;
   for (int p = 0; p < 40; ++p) pages.push_back(make_page(rng, key, random_bytes(rng, 12)));
-  b.run(pages, {1, 1, 1, /*tag_every=*/60});
+  b.run(pages, {1, 1, 1, /*tag_every=*/100});
   expect_all_good(b, pages);
   int late = 0;
   ASSERT_EQ(b.tags.size(), pages.size());
