@@ -106,12 +106,12 @@ class partitioner {
   template <typename Next>
   nodes closure(int from, Next next) const {
     nodes seen{from};
-    std::vector<int> todo{from};
-    while (!todo.empty()) {
-      const int n = todo.back();
-      todo.pop_back();
+    std::vector<int> reached{from};
+    while (!reached.empty()) {
+      const int n = reached.back();
+      reached.pop_back();
       next(n, [&](int m) {
-        if (!constant(m) && seen.insert(m).second) todo.push_back(m);
+        if (!constant(m) && seen.insert(m).second) reached.push_back(m);
       });
     }
     return seen;

@@ -166,7 +166,7 @@ module lk_page_fetch #(
   assign bus_error_o  = beat_o && m_rresp_i[1];
   assign idle_o       = order_level == '0 && !owed_q;
 
-  // --- Headers ---------------------------------------------------------------------------------
+  // --- Headers and tags ------------------------------------------------------------------------
   // Line number n goes to slot n mod LineSlots; a tag waits until its beat of the line has come.
   logic [511:0]     line_mem [LineSlots * LineBeats];
   logic [1:0]       fill_beat_q;

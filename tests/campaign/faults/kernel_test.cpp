@@ -153,9 +153,9 @@ TEST(Kernel, CommandsInAnyOrder) {
       model = {};
       ++resets;
     }
-    steps todo;
+    steps plan;
     const auto write = [&](std::uint32_t address, std::uint32_t value) {
-      todo.push_back({stage::load, action::write, address, value});
+      plan.push_back({stage::load, action::write, address, value});
     };
     std::vector<std::uint8_t> want;
     bool run = false;
@@ -207,8 +207,8 @@ TEST(Kernel, CommandsInAnyOrder) {
         write(spec::reg::cmd, value);
         if (random() % 3 == 0) write(spec::reg::cmd, static_cast<std::uint32_t>(cmd::start));
         // A second one finds the first under way, unless that was none.
-        if (!model.command(value) && todo.size() == 2) model.command(1);
-        todo.push_back({stage::load, action::wait_key, 0, 0});
+        if (!model.command(value) && plan.size() == 2) model.command(1);
+        plan.push_back({stage::load, action::wait_key, 0, 0});
         break;
       }
       case 5: {  // a run, sometimes of changed pages
@@ -221,8 +221,8 @@ TEST(Kernel, CommandsInAnyOrder) {
           else
             want = m.honest.result;
         }
-        todo = kernel::running();
-        todo.push_back({stage::look, action::wait_key, 0, 0});  // wiped, then locked
+        plan = kernel::running();
+        plan.push_back({stage::look, action::wait_key, 0, 0});  // wiped, then locked
         break;
       }
       case 6: {  // writes where no register is, or none that takes one
@@ -234,13 +234,13 @@ TEST(Kernel, CommandsInAnyOrder) {
       }
       default:
         for (int i = 0; i < 6; ++i) {
-          todo.push_back(
+          plan.push_back(
               {stage::look, action::look, static_cast<std::uint32_t>(random() % 0x8000) & ~3U, 0});
         }
     }
-    todo.push_back({stage::look, action::look, spec::reg::key_state, 0});
-    accesses += static_cast<unsigned>(todo.size());
-    const host& h = k.play(s, todo);
+    plan.push_back({stage::look, action::look, spec::reg::key_state, 0});
+    accesses += static_cast<unsigned>(plan.size());
+    const host& h = k.play(s, plan);
     ASSERT_FALSE(h.gave_up) << "no answer";
     ASSERT_FALSE(h.leaked || h.strayed);
     ASSERT_EQ(h.registers.back(), static_cast<std::uint32_t>(model.state));

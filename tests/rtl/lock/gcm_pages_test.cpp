@@ -78,8 +78,7 @@ TEST(GcmPages, OneBeatACycleAcrossPagesAndExactLatencies) {
   PageBench b(seed);
   const Bytes key = random_bytes(rng, 16);
   const int setup = b.load_key(key);
-  std::vector<GcmMessage> pages;
-  for (size_t p = 0; p < kPages; ++p) pages.push_back(make_page(rng, key, random_bytes(rng, 12)));
+  const std::vector<GcmMessage> pages = make_pages(rng, key, kPages);
   b.run(pages, {1, 1, 1});
   expect_all_good(b, pages);
 
@@ -111,8 +110,7 @@ TEST(GcmPages, ATagMayComeAfterItsPage) {
   PageBench b(seed);
   const Bytes key = random_bytes(rng, 16);
   b.load_key(key);
-  std::vector<GcmMessage> pages;
-  for (int p = 0; p < 40; ++p) pages.push_back(make_page(rng, key, random_bytes(rng, 12)));
+  const std::vector<GcmMessage> pages = make_pages(rng, key, 40);
   b.run(pages, {1, 1, 1, /*tag_every=*/100});
   expect_all_good(b, pages);
   int late = 0;
@@ -134,8 +132,7 @@ TEST(GcmPages, TagsOfTwoPagesThatChangePlacesAreRefused) {
     PageBench b(seed);
     const Bytes key = random_bytes(rng, 16);
     b.load_key(key);
-    std::vector<GcmMessage> pages;
-    for (int p = 0; p < 3; ++p) pages.push_back(make_page(rng, key, random_bytes(rng, 12)));
+    std::vector<GcmMessage> pages = make_pages(rng, key, 3);
     std::swap(pages[1].tag, pages[2].tag);
     b.run(pages, {1, 1, 1, tag_every}, 600);
     ASSERT_EQ(b.verdicts.size(), 3u);
@@ -172,8 +169,7 @@ TEST(GcmPages, DamagedPageIsRefusedAndNothingOfItIsReadable) {
   PageBench b(seed);
   const Bytes key = random_bytes(rng, 16);
   b.load_key(key);
-  std::vector<GcmMessage> good;
-  for (int p = 0; p < 3; ++p) good.push_back(make_page(rng, key, random_bytes(rng, 12)));
+  const std::vector<GcmMessage> good = make_pages(rng, key, 3);
 
   const auto damaged = [&](const std::string& what, auto&& change) {
     auto pages = good;
@@ -223,13 +219,11 @@ TEST(GcmPages, KeyChangeDropsPagesUnderWay) {
     const Bytes key1 = random_bytes(rng, 16), key2 = random_bytes(rng, 16);
     b.load_key(key1);
     b.clear();
-    const std::vector<GcmMessage> old{make_page(rng, key1, random_bytes(rng, 12)),
-                                      make_page(rng, key1, random_bytes(rng, 12))};
+    const std::vector<GcmMessage> old = make_pages(rng, key1, 2);
     b.run_beats(old, stop_at);
     b.load_key(key2);
     b.clear();  // the ring's share of dropping everything
-    const std::vector<GcmMessage> fresh{make_page(rng, key2, random_bytes(rng, 12)),
-                                        make_page(rng, key2, random_bytes(rng, 12))};
+    const std::vector<GcmMessage> fresh = make_pages(rng, key2, 2);
     b.run(fresh, {1, 1, 1}, 200);
     SCOPED_TRACE("stopped at beat " + std::to_string(stop_at));
     expect_all_good(b, fresh);  // no stray plaintext, no stray verdict
@@ -249,7 +243,7 @@ TEST(GcmPages, RisingKeyValidLoadsAndFallingForgets) {
     ++n;
   }
   EXPECT_EQ(n, 79);
-  const std::vector<GcmMessage> pages{make_page(rng, key, random_bytes(rng, 12))};
+  const std::vector<GcmMessage> pages = make_pages(rng, key, 1);
   b.run(pages, {1, 1, 1});
   expect_all_good(b, pages);
   b.dut.key_valid_i = 0;
@@ -266,8 +260,7 @@ TEST(GcmPages, WipedEngineRefusesUntilANewKeyComes) {
   PageBench b(seed);
   const Bytes key = random_bytes(rng, 16);
   b.load_key(key);
-  const std::vector<GcmMessage> pages{make_page(rng, key, random_bytes(rng, 12)),
-                                      make_page(rng, key, random_bytes(rng, 12))};
+  const std::vector<GcmMessage> pages = make_pages(rng, key, 2);
   b.run_beats(pages, 40);
   b.dut.gcm_wipe_i = 1;
   b.dut.ring_wipe_i = 1;

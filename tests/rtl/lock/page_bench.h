@@ -21,6 +21,13 @@ inline GcmMessage make_page(std::mt19937_64& rng, const Bytes& key, const Bytes&
   return m;
 }
 
+/// `count` pages, each under an IV of its own.
+inline std::vector<GcmMessage> make_pages(std::mt19937_64& rng, const Bytes& key, size_t count) {
+  std::vector<GcmMessage> pages;
+  for (size_t p = 0; p < count; ++p) pages.push_back(make_page(rng, key, random_bytes(rng, 12)));
+  return pages;
+}
+
 /// A valid or ready is raised with probability 1/n in a cycle; a valid stays until it is taken.
 struct Traffic {
   unsigned header_every, beat_every, read_every;
