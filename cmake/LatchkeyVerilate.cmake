@@ -74,6 +74,7 @@ function(latchkey_test target)
     set(ARG_TIMEOUT 300)
   endif()
   add_executable(${target} ${ARG_SOURCES})
+  target_include_directories(${target} PRIVATE "${CMAKE_SOURCE_DIR}/tests")
   target_link_libraries(${target} PRIVATE ${ARG_LIBRARIES} GTest::gtest GTest::gmock GTest::gtest_main)
   target_link_options(${target} PRIVATE -latomic)
   gtest_discover_tests(${target} DISCOVERY_MODE PRE_TEST

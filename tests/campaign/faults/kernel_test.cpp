@@ -2,12 +2,12 @@
 // leaves behind, and commands in any order. LATCHKEY_SEED replays.
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <map>
 #include <random>
 
 #include "faults.hpp"
 #include "latchkey_spec.hpp"
+#include "seed.hpp"
 
 namespace latchkey::campaign::faults {
 namespace {
@@ -15,10 +15,7 @@ namespace {
 using key_state = spec::key_state;
 using cmd = spec::cmd;
 
-std::uint64_t seed() {
-  const char* given = std::getenv("LATCHKEY_SEED");
-  return given != nullptr ? std::strtoull(given, nullptr, 10) : 20260301;
-}
+std::uint64_t seed() { return test::test_seed(20260301); }
 
 std::vector<std::uint8_t> released(const host& h) {
   std::vector<std::uint8_t> out;

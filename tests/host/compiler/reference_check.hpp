@@ -4,13 +4,13 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <random>
 #include <vector>
 
 #include "compiler/compile.hpp"
 #include "compiler/interpret.hpp"
 #include "model/reference.hpp"
+#include "seed.hpp"
 
 namespace latchkey::compiler {
 
@@ -56,10 +56,7 @@ inline void expect_equal(const model::qgraph& graph, const program& p, std::uint
   EXPECT_EQ(got.pages, pages_fetched(p, batch));
 }
 
-/// Where random graphs begin: the same ones in every run unless LATCHKEY_SEED asks for others.
-inline unsigned first_seed() {
-  const char* given = std::getenv("LATCHKEY_SEED");
-  return given != nullptr ? static_cast<unsigned>(std::strtoul(given, nullptr, 0)) : 1;
-}
+/// Where random graphs begin.
+inline unsigned first_seed() { return static_cast<unsigned>(test::test_seed(1)); }
 
 }  // namespace latchkey::compiler

@@ -4,11 +4,11 @@
 #include <gtest/gtest.h>
 #include <verilated.h>
 
-#include <cstdlib>
 #include <map>
 #include <random>
 
 #include "Vlk_axil_ctrl.h"
+#include "seed.hpp"
 
 namespace {
 
@@ -18,8 +18,7 @@ constexpr std::uint32_t kStart = 1, kDone = 2, kIdle = 4, kReady = 8, kContinue 
 class AxilCtrl : public ::testing::Test {
  protected:
   void SetUp() override {
-    const char* given = std::getenv("LATCHKEY_SEED");
-    seed_ = given ? static_cast<unsigned>(std::atoi(given)) : 4711u;
+    seed_ = static_cast<unsigned>(latchkey::test::test_seed(4711));
     rng_.seed(seed_);
     top_.ap_idle_i = 1;
     top_.rst_ni = 0;

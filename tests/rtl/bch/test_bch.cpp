@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
-#include <cstdlib>
 #include <memory>
 #include <random>
 #include <set>
@@ -17,6 +16,7 @@
 #include "Vlk_bch_decoder___024root.h"
 #include "Vlk_bch_encoder.h"
 #include "verilated.h"
+#include "seed.hpp"
 
 namespace {
 
@@ -26,11 +26,6 @@ constexpr int kT = 18;
 
 // A word: element 0 is the coefficient of x^254.
 using Bits = std::vector<std::uint8_t>;
-
-std::uint64_t test_seed() {
-  const char* text = std::getenv("LATCHKEY_SEED");
-  return text != nullptr ? std::strtoull(text, nullptr, 0) : 20240520;
-}
 
 // ---- reference
 
@@ -333,7 +328,7 @@ class Bch : public ::testing::Test {
     if (!pauses) ASSERT_EQ(d.total, kTotal);
   }
 
-  std::uint64_t seed_ = test_seed();
+  std::uint64_t seed_ = latchkey::test::test_seed(20240520);
   std::mt19937_64 rng_{seed_};
   ::testing::ScopedTrace trace_{__FILE__, __LINE__, "LATCHKEY_SEED=" + std::to_string(seed_)};
   Decoder decoder_;

@@ -3,12 +3,12 @@
 #include <gtest/gtest.h>
 #include <verilated.h>
 
-#include <cstdlib>
 #include <random>
 #include <vector>
 
 #include "Vlk_layer_times.h"
 #include "latchkey_spec.hpp"
+#include "seed.hpp"
 
 namespace {
 
@@ -17,8 +17,7 @@ using namespace latchkey;
 class LayerTimes : public ::testing::Test {
  protected:
   void SetUp() override {
-    const char* given = std::getenv("LATCHKEY_SEED");
-    rng_.seed(given ? static_cast<unsigned>(std::atoi(given)) : 7u);
+    rng_.seed(static_cast<unsigned>(test::test_seed(7)));
     top_.rst_ni = 0;
     tick();
     top_.rst_ni = 1;

@@ -5,7 +5,6 @@
 #include <verilated.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 #include <random>
 #include <tuple>
@@ -13,6 +12,7 @@
 
 #include "Vlk_walker.h"
 #include "latchkey_spec.hpp"
+#include "seed.hpp"
 
 namespace {
 
@@ -23,8 +23,7 @@ constexpr std::uint32_t spilled = 0x10000;  // in place of a region: a page of t
 class Walker : public ::testing::Test {
  protected:
   void SetUp() override {
-    const char* given = std::getenv("LATCHKEY_SEED");
-    seed_ = given ? static_cast<unsigned>(std::atoi(given)) : 99u;
+    seed_ = static_cast<unsigned>(test::test_seed(99));
     rng_.seed(seed_);
     top_.rst_ni = 0;
     tick(0);

@@ -2,7 +2,6 @@
 
 #include <openssl/evp.h>
 
-#include <cstdlib>
 #include <fstream>
 #include <memory>
 #include <stdexcept>
@@ -101,11 +100,6 @@ std::vector<NistRecord> read_rsp(const std::string& path) {
   }
   flush();
   return records;
-}
-
-uint64_t test_seed(uint64_t fallback) {
-  const char* s = std::getenv("LATCHKEY_SEED");
-  return s != nullptr ? std::strtoull(s, nullptr, 0) : fallback;
 }
 
 Bytes random_bytes(std::mt19937_64& rng, size_t n) {

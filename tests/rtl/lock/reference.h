@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "seed.hpp"
+
 namespace latchkey::test {
 
 using Bytes = std::vector<uint8_t>;
@@ -30,9 +32,6 @@ Bytes from_hex(const std::string& hex);
 /// A line "FAIL" becomes the key "FAIL"; a section line "[ENCRYPT]" becomes the key "section".
 using NistRecord = std::map<std::string, std::string>;
 std::vector<NistRecord> read_rsp(const std::string& path);
-
-/// Seed of a test: LATCHKEY_SEED if set, else `fallback`.
-uint64_t test_seed(uint64_t fallback);
 
 Bytes random_bytes(std::mt19937_64& rng, size_t n);
 

@@ -16,6 +16,7 @@
 #include "Vlk_lock_chain___024root.h"
 #include "latchkey_spec.hpp"
 #include "lock/keys.hpp"
+#include "seed.hpp"
 
 namespace latchkey::lock_chain {
 
@@ -34,8 +35,7 @@ class Chain : public ::testing::Test {
   static constexpr std::uint32_t kVersion = 7;
 
   void SetUp() override {
-    const char* given = std::getenv("LATCHKEY_SEED");
-    seed_ = given ? static_cast<unsigned>(std::atoi(given)) : 20260101u;
+    seed_ = static_cast<unsigned>(test::test_seed(20260101));
     rng_.seed(seed_);
     beats_.clear(), bursts_.clear(), answers_.clear(), early_beats_.clear();
     offered_ = aw_held_ = w_held_ = last_ar_held_ = false;

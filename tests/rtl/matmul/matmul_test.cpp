@@ -3,13 +3,13 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
-#include <cstdlib>
 
 #include "Vmatmul16.h"
 #include "Vmatmul16_dsp.h"
 #include "Vmatmul16_fault.h"
 #include "Vmatmul64.h"
 #include "matmul_bench.hpp"
+#include "seed.hpp"
 
 namespace latchkey::test {
 namespace {
@@ -31,8 +31,7 @@ using Benches = ::testing::Types<Bench16, MatmulBench<Vmatmul16_dsp, 16>, Bench6
 TYPED_TEST_SUITE(Matmul, Benches);
 
 TYPED_TEST(Matmul, RandomSweepsUnderRandomPaces) {
-  const char* given = std::getenv("LATCHKEY_SEED");
-  const uint64_t seed = given ? std::strtoull(given, nullptr, 0) : 1;
+  const uint64_t seed = test_seed(1);
   SCOPED_TRACE("LATCHKEY_SEED=" + std::to_string(seed));
   TypeParam b(seed);
   b.random_params(18);
